@@ -1,0 +1,66 @@
+# Needs Python 3.11 or newer, a C compiler and git; everything else goes into .venv. `make` lists the targets.
+# Another interpreter: make install PYTHON=python3.12
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Quiet twice over: errors only.
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+STAMP := .venv/.installed
+
+# What a .venv was made with; another answer, or none, and it is made again.
+WHO := import sys; print(sys.implementation.cache_tag, sys.base_prefix)
+
+.PHONY: help install run test lint format wheel lock clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: $(STAMP)  ## put the locked dependencies and this checkout into .venv
+
+run: $(STAMP)  ## start the orchestrator with its reference agents
+	$(BIN)/orchestrator demo
+
+test: $(STAMP)  ## run the tests; ARGS="-k name" to choose some
+	$(BIN)/pytest $(ARGS)
+
+lint: $(STAMP)  ## check style, format, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright -p .pkg
+	$(BIN)/lint-imports --config pyproject.toml --no-logo
+
+format: $(STAMP)  ## lay out the code, and repair what can be repaired safely
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(STAMP)  ## build the wheel and check it in an environment of its own
+	$(BIN)/python scripts/check_wheel.py
+
+lock: .venv/.python  ## choose versions anew for requirements.lock; ARGS=--upgrade for the newest
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	$(PYTHON) -m venv "$$scratch" && \
+	"$$scratch/bin/python" -m pip --disable-pip-version-check -qq install --progress-bar off uv && \
+	"$$scratch/bin/uv" pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate $(ARGS) --output-file requirements.lock
+	@! grep -nE '://|^-' requirements.lock || { echo 'requirements.lock names an address' >&2; exit 1; }
+
+clean:  ## remove what was built and cached, but not .venv
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# The editable install takes nothing from outside: its build tool, too, is in the lock.
+$(STAMP): .venv/.python requirements.lock pyproject.toml
+	$(PIP) install --progress-bar off --require-hashes --requirement requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Checked each time, written only when the interpreter is another one.
+.venv/.python: FORCE
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	@wanted=$$($(PYTHON) -c '$(WHO)') && found=$$($(BIN)/python -c '$(WHO)' 2>/dev/null || true) && \
+	if [ "$$wanted" != "$$found" ]; then rm -rf .venv && $(PYTHON) -m venv .venv; fi && \
+	{ [ -f $@ ] || touch $@; }
+
+.PHONY: FORCE
+FORCE:

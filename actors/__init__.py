@@ -1,0 +1,1 @@
+"""The actors: each owns one thing, speaks only `messages`, and may crash alone."""

@@ -1,0 +1,102 @@
+"""Owns the one write connection to the ledger: every change of the system goes through here, with its audit entry."""
+
+from collections.abc import Callable
+
+import anyio
+
+from orchestrator.actors.events import BatchCommitted, Emit, LedgerBack, LedgerUnavailable
+from orchestrator.actors.messages import Commit
+from orchestrator.domain.errors import AuditUnavailable
+from orchestrator.kernel.errors import Fatal
+from orchestrator.kernel.inbox import Inbox
+from orchestrator.kernel.watch import Watch
+from orchestrator.storage.commands import Accepted, Failed, Moved, TaskRecord
+from orchestrator.storage.ports import CommitUnknown, Ledger, LedgerCorrupt, NotCommitted
+
+BATCH = 256
+PROBE_EVERY_S = 0.5
+
+
+class RecoveryNeeded(Fatal):
+    """Whether the last batch is stored cannot be told: the process must end, and start from what the disk holds."""
+
+
+class LedgerDamaged(Fatal):
+    """The ledger's file is damaged: no restart helps."""
+
+
+class AuditWriter:
+    """Takes what is waiting, commits it as one batch, and only then answers."""
+
+    def __init__(
+        self, ledger: Ledger, on_commit: Callable[[TaskRecord], None], writable: Watch[bool], emit: Emit
+    ) -> None:
+        """`on_commit` hears of each task that a commit changed; `writable` says whether the last commit went well."""
+        self._ledger, self._on_commit, self._writable, self._emit = ledger, on_commit, writable, emit
+        self._turn = anyio.Lock()
+
+    async def run(self, inbox: Inbox[Commit]) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._probe)
+            inbox.ready()
+            async for batch in inbox.batches(BATCH):
+                await self._commit(batch)
+            group.cancel_scope.cancel()
+
+    async def _commit(self, batch: list[Commit]) -> None:
+        began = anyio.current_time()
+        try:
+            async with self._turn:
+                outcomes = await self._ledger.commit([request.command for request in batch])
+        except NotCommitted as error:
+            self._unavailable(str(error))
+            for request in batch:
+                request.reply.fail(AuditUnavailable("The ledger cannot be written; nothing was stored.", retry_after=1))
+            return
+        except CommitUnknown as error:
+            raise RecoveryNeeded from error
+        except LedgerCorrupt as error:
+            raise LedgerDamaged from error
+        self._available()
+        self._emit(BatchCommitted(len(batch), anyio.current_time() - began))
+        for request, outcome in zip(batch, outcomes, strict=True):
+            match outcome:
+                case Accepted(record) | Moved(record):
+                    self._on_commit(record)
+                case Failed():
+                    request.reply.fail(AuditUnavailable("The ledger did not take this request; nothing was stored."))
+                case _:
+                    pass
+            request.reply.send(outcome)
+
+    async def _probe(self) -> None:
+        """While the ledger cannot be written, tries whether it can be again, so that readiness needs no traffic."""
+        while True:
+            if self._writable.value:
+                await self._writable.changed()
+                continue
+            await anyio.sleep(PROBE_EVERY_S)
+            if not self._writable.value:
+                await self._try()
+
+    async def _try(self) -> None:
+        try:
+            async with self._turn:
+                await self._ledger.commit([])
+        except NotCommitted:
+            return
+        except CommitUnknown as error:
+            raise RecoveryNeeded from error
+        except LedgerCorrupt as error:
+            raise LedgerDamaged from error
+        self._available()
+
+    def _unavailable(self, error: str) -> None:
+        if self._writable.value:
+            self._writable.publish(False)
+            self._emit(LedgerUnavailable(error))
+
+    def _available(self) -> None:
+        if not self._writable.value:
+            self._writable.publish(True)
+            self._emit(LedgerBack())

@@ -1,0 +1,47 @@
+"""Sending a command to the audit writer, and what its silence means to a caller."""
+
+from functools import partial
+
+import anyio
+
+from orchestrator.actors.messages import Commit
+from orchestrator.domain.errors import AuditUnavailable, Overloaded
+from orchestrator.kernel.errors import ActorCrashed, AskTimeout, NotDelivered
+from orchestrator.kernel.ref import Ref
+from orchestrator.storage.commands import Command, Outcome, Transition
+
+AGAIN_AFTER_S = 0.2
+
+
+class Committer:
+    """The writer as the other actors see it."""
+
+    def __init__(self, writer: Ref[Commit], within: float) -> None:
+        """`within` bounds the wait for each commit, in seconds."""
+        self._writer, self._within = writer, within
+
+    async def commit(self, command: Command) -> Outcome:
+        """Applies `command`. Raises Overloaded if the writer has too much to do, AuditUnavailable if it cannot write.
+
+        After a time-out or a crash of the writer the command may still take effect: AuditUnavailable does not deny it.
+        """
+        try:
+            return await self._writer.ask(partial(Commit, command=command), within=self._within)
+        except NotDelivered:
+            raise Overloaded("The ledger has too much to write.", retry_after=1) from None
+        except (ActorCrashed, AskTimeout):
+            detail = "The ledger did not confirm in time. The same request under the same key is safe to repeat."
+            raise AuditUnavailable(detail, retry_after=1) from None
+
+    async def persist(self, transition: Transition, until: float) -> Outcome | None:
+        """Applies `transition` for as long as it takes, up to the monotonic time `until`.
+
+        None when even then it was not, or when the ledger can be written but does not take it.
+        """
+        while True:
+            try:
+                return await self.commit(transition)
+            except (Overloaded, AuditUnavailable) as error:
+                if error.retry_after is None or anyio.current_time() + AGAIN_AFTER_S >= until:
+                    return None
+            await anyio.sleep(AGAIN_AFTER_S)

@@ -1,0 +1,49 @@
+"""The end of service: from then on nothing new begins, and calls in flight have until one common deadline."""
+
+from collections.abc import Awaitable, Callable
+from math import inf
+
+import anyio
+
+GRACE_S = 0.2
+
+
+class Drain:
+    """Begun once, by SIGTERM or by whoever embeds us; shared by all that dispatch."""
+
+    def __init__(self, within: float) -> None:
+        """`within` is how many seconds calls in flight may take once it has begun."""
+        self._within = within
+        self._begun = anyio.Event()
+        self._deadline = inf
+        self._calls: set[anyio.CancelScope] = set()
+
+    @property
+    def begun(self) -> bool:
+        return self._begun.is_set()
+
+    def begin(self) -> None:
+        """Twice is safe; the first time counts."""
+        if not self.begun:
+            self._deadline = anyio.current_time() + self._within
+            for scope in self._calls:
+                scope.deadline = self._deadline
+            self._begun.set()
+
+    async def wait(self) -> None:
+        """Waits until it has begun."""
+        await self._begun.wait()
+
+    async def bounded(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Awaits `call()`, which is cancelled at the deadline, whether the drain begins before it or during it."""
+        with anyio.CancelScope(deadline=self._deadline) as scope:
+            self._calls.add(scope)
+            try:
+                await call()
+            finally:
+                self._calls.discard(scope)
+
+    def hurry(self, scope: anyio.CancelScope) -> None:
+        """For an actor that is to stop: without a drain, something has failed, and calls in `scope` have a moment."""
+        if not self.begun:
+            scope.deadline = anyio.current_time() + GRACE_S

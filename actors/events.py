@@ -1,0 +1,98 @@
+"""What the actors tell of themselves. `telemetry.py` turns these facts into metrics and logs; none holds a payload."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from orchestrator.domain.lifecycle import State
+from orchestrator.domain.task import Priority
+from orchestrator.kernel.events import KernelEvent
+
+
+class TaskAccepted(Struct, frozen=True):
+    """A task is on stable storage."""
+
+    task_id: str
+    task_type: str
+    priority: Priority
+    queued: bool
+    seconds: float
+
+
+class TaskRefused(Struct, frozen=True):
+    """A task was not accepted, for the reason of that error code."""
+
+    code: str
+
+
+class SyncAttempted(Struct, frozen=True):
+    """A synchronous attempt was `completed`, `failed`, went on after its `timeout`, or was `not_run`."""
+
+    outcome: str
+
+
+class TaskDispatched(Struct, frozen=True):
+    """A task was leased and its call begins, `waited` seconds after it became ready."""
+
+    task_id: str
+    task_type: str
+    priority: Priority
+    attempt: int
+    waited: float
+
+
+class AttemptEnded(Struct, frozen=True):
+    """A call ended: `succeeded`, or the reason why not."""
+
+    task_id: str
+    outcome: str
+    seconds: float
+
+
+class TaskEnded(Struct, frozen=True):
+    """A task reached a final state."""
+
+    task_id: str
+    task_type: str
+    state: State
+    reason: str | None
+
+
+class AgentChanged(Struct, frozen=True):
+    """An agent was registered, removed, drained, ejected, or came back."""
+
+    agent_id: str
+    change: str
+
+
+class BatchCommitted(Struct, frozen=True):
+    """The ledger committed a batch of so many commands."""
+
+    commands: int
+    seconds: float
+
+
+class LedgerUnavailable(Struct, frozen=True):
+    """The ledger could not be written; `error` is its name for why."""
+
+    error: str
+
+
+class LedgerBack(Struct, frozen=True):
+    """The ledger can be written again."""
+
+
+Event = (
+    TaskAccepted
+    | TaskRefused
+    | SyncAttempted
+    | TaskDispatched
+    | AttemptEnded
+    | TaskEnded
+    | AgentChanged
+    | BatchCommitted
+    | LedgerUnavailable
+    | LedgerBack
+    | KernelEvent
+)
+Emit = Callable[[Event], None]

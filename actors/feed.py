@@ -1,0 +1,65 @@
+"""Who waits for a task to change. The latest state counts; what is missed is read from the ledger."""
+
+from collections import Counter
+
+import anyio
+
+from orchestrator.storage.commands import TaskRecord
+
+
+class TaskFeed:
+    """Told of each change by the composition root; costs nothing for tasks that nobody waits for."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, anyio.Event] = {}
+        self._waiting: Counter[str] = Counter()
+
+    def publish(self, record: TaskRecord) -> None:
+        """A task changed: wakes all who wait for it."""
+        event = self._events.get(record.task.task_id)
+        if event is not None:
+            event.set()
+            self._events[record.task.task_id] = anyio.Event()
+
+    def wake_all(self) -> None:
+        """Wakes everybody, whatever they wait for: service ends."""
+        for task_id, event in self._events.items():
+            event.set()
+            self._events[task_id] = anyio.Event()
+
+    def watch(self, task_id: str) -> "Watcher":
+        """Changes of `task_id` from now on, inside a `with`."""
+        return Watcher(self, task_id)
+
+    def enter(self, task_id: str) -> None:
+        self._waiting[task_id] += 1
+        self._events.setdefault(task_id, anyio.Event())
+
+    def leave(self, task_id: str) -> None:
+        self._waiting[task_id] -= 1
+        if not self._waiting[task_id]:
+            del self._waiting[task_id]
+            del self._events[task_id]
+
+    def event(self, task_id: str) -> anyio.Event:
+        return self._events[task_id]
+
+
+class Watcher:
+    """Enter it, read the task, then wait for `changed`: nothing in between is missed."""
+
+    def __init__(self, feed: TaskFeed, task_id: str) -> None:
+        self._feed, self._task_id = feed, task_id
+
+    def __enter__(self) -> "Watcher":
+        self._feed.enter(self._task_id)
+        self._event = self._feed.event(self._task_id)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._feed.leave(self._task_id)
+
+    async def changed(self) -> None:
+        """Waits for the next change after the last one seen."""
+        await self._event.wait()
+        self._event = self._feed.event(self._task_id)

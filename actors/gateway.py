@@ -1,0 +1,174 @@
+"""The system as its callers see it, from the web or from a program that embeds it: one method for each thing to ask.
+
+A caller that goes away takes nothing with it: what it asked for is completed all the same.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+import anyio
+
+from orchestrator.actors.drain import Drain
+from orchestrator.actors.feed import TaskFeed, Watcher
+from orchestrator.actors.messages import (
+    CancelTask,
+    Directory,
+    DrainAgent,
+    ExplainTask,
+    Heartbeat,
+    Register,
+    RegistryMessage,
+    RemoveAgent,
+    ReplayTask,
+    Routed,
+    RouterMessage,
+    RouteTask,
+)
+from orchestrator.domain.agent import Agent, AgentView
+from orchestrator.domain.decision import Decision
+from orchestrator.domain.errors import AuditUnavailable, NotFound, Overloaded, ShuttingDown
+from orchestrator.domain.lifecycle import State
+from orchestrator.domain.task import TaskRequest
+from orchestrator.kernel.errors import ActorCrashed, AskTimeout, NotDelivered
+from orchestrator.kernel.ref import Ref
+from orchestrator.kernel.reply import Reply
+from orchestrator.kernel.watch import Watch
+from orchestrator.storage.commands import TaskRecord
+from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerError, LedgerReader
+
+M = TypeVar("M")
+R = TypeVar("R")
+
+LOOK_AGAIN_S = 2.0
+REGISTRY_CALLS = 256
+"""Callers' requests to the registry at once; what dispatches needs the rest of its mailbox."""
+
+
+class Gateway:
+    """All methods raise an OrchestratorError for what a caller should be told, and nothing else."""
+
+    def __init__(
+        self,
+        router: Ref[RouterMessage],
+        registry: Ref[RegistryMessage],
+        reader: LedgerReader,
+        directory: Watch[Directory],
+        writable: Watch[bool],
+        feed: TaskFeed,
+        drain: Drain,
+        *,
+        answer_within_s: float,
+    ) -> None:
+        self._router, self._registry, self._reader = router, registry, reader
+        self._directory, self._writable, self._feed, self._drain = directory, writable, feed, drain
+        self._within = answer_within_s
+        self._registry_calls = anyio.CapacityLimiter(REGISTRY_CALLS)
+
+    async def route(self, request: TaskRequest, scope: str = "") -> Routed:
+        """Accepts a task; on stable storage when it returns. Keys of another `scope` are other keys."""
+        self._check_open()
+        return await self._ask(self._router, partial(RouteTask, request=request, scope=scope))
+
+    async def explain(self, request: TaskRequest) -> Decision:
+        """What would be decided now; nothing is stored or sent."""
+        return await self._ask(self._router, partial(ExplainTask, request=request))
+
+    async def cancel(self, task_id: str) -> TaskRecord:
+        """Ends a task that is not finished."""
+        return await self._ask(self._router, partial(CancelTask, task_id=task_id))
+
+    async def replay(self, task_id: str) -> Routed:
+        """Makes a new task of a dead one."""
+        self._check_open()
+        return await self._ask(self._router, partial(ReplayTask, task_id=task_id))
+
+    async def task(self, task_id: str, wait_s: float = 0.0) -> TaskRecord:
+        """The task, and with `wait_s` its final state if it reaches one within so many seconds."""
+        with self._feed.watch(task_id) as watcher:
+            record = await self._record(task_id)
+            end = anyio.current_time() + wait_s
+            while (left := end - anyio.current_time()) > 0 and not (record.progress.state.final or self._drain.begun):
+                # A change whose news was lost with its teller is found all the same.
+                with anyio.move_on_after(min(left, LOOK_AGAIN_S)):
+                    await watcher.changed()
+                record = await self._record(task_id)
+        return record
+
+    def watch(self, task_id: str) -> Watcher:
+        """The changes of a task from now on: enter it, read the task, wait for the next change."""
+        return self._feed.watch(task_id)
+
+    async def dead(self, *, after: int = 0, limit: int = 100) -> list[TaskRecord]:
+        """Dead letters in the order of their acceptance, after `seq` `after`."""
+        return await _read(self._reader.tasks(State.DEAD, after=after, limit=limit))
+
+    async def audit(self, query: AuditQuery) -> AuditPage:
+        """Audit entries, oldest first."""
+        return await _read(self._reader.audit(query))
+
+    async def register(self, agent: Agent) -> AgentView:
+        """Knows the agent from now on, and as alive."""
+        self._check_open()
+        return await self._ask_registry(partial(Register, agent=agent))
+
+    async def heartbeat(self, agent_id: str, load: float | None = None) -> AgentView:
+        """The agent lives."""
+        return await self._ask_registry(partial(Heartbeat, agent_id=agent_id, load=load))
+
+    async def drain(self, agent_id: str) -> AgentView:
+        """Sends the agent no more work."""
+        return await self._ask_registry(partial(DrainAgent, agent_id=agent_id))
+
+    async def remove(self, agent_id: str) -> AgentView:
+        """Forgets the agent."""
+        return await self._ask_registry(partial(RemoveAgent, agent_id=agent_id))
+
+    def agents(self) -> Directory:
+        """All agents as they are now."""
+        return self._directory.value
+
+    async def agents_changed(self) -> Directory:
+        """Waits until an agent changes in any way, then returns them all."""
+        return await self._directory.changed()
+
+    def unready(self) -> list[str]:
+        """Why no work should be sent here now; empty when it should."""
+        reasons = {"shutting_down": self._drain.begun, "ledger_unavailable": not self._writable.value}
+        return [reason for reason, holds in reasons.items() if holds]
+
+    async def _record(self, task_id: str) -> TaskRecord:
+        record = await _read(self._reader.task(task_id))
+        if record is None:
+            raise NotFound("There is no such task.")
+        return record
+
+    def _check_open(self) -> None:
+        if self._drain.begun:
+            raise ShuttingDown("No new work is taken.", retry_after=5)
+
+    async def _ask_registry(self, make: Callable[[Reply[R]], RegistryMessage]) -> R:
+        try:
+            self._registry_calls.acquire_nowait()
+        except anyio.WouldBlock:
+            raise Overloaded("Too many agents are calling at once.", retry_after=1) from None
+        try:
+            return await self._ask(self._registry, make)
+        finally:
+            self._registry_calls.release()
+
+    async def _ask(self, ref: Ref[M], make: Callable[[Reply[R]], M]) -> R:
+        try:
+            return await ref.ask(make, within=self._within)
+        except NotDelivered:
+            raise Overloaded("Too many requests are waiting.", retry_after=1) from None
+        except (ActorCrashed, AskTimeout):
+            detail = "The request was not confirmed in time. Under the same key it is safe to repeat."
+            raise AuditUnavailable(detail, retry_after=1) from None
+
+
+async def _read(reading: Awaitable[R]) -> R:
+    try:
+        return await reading
+    except LedgerError:
+        raise AuditUnavailable("The ledger cannot be read.", retry_after=1) from None

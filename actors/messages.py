@@ -1,0 +1,175 @@
+"""The whole language of the system: every message that one actor may send to another, and what each answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from msgspec import Struct
+
+from orchestrator.domain.agent import Agent, AgentView
+from orchestrator.domain.decision import Decision
+from orchestrator.domain.task import TaskRequest
+from orchestrator.kernel.reply import Request
+from orchestrator.outbound.ports import Ending
+from orchestrator.storage.commands import Accept, Command, Outcome, TaskRecord
+
+Directory = Mapping[str, AgentView]
+"""Every agent by its id, as the registry publishes it: never changed, only replaced."""
+
+
+# To the router.
+
+
+class Answer(StrEnum):
+    """How an accepted task is answered."""
+
+    QUEUED = "queued"
+    COMPLETED_SYNC = "completed_sync"
+    DUPLICATE = "duplicate"
+
+
+class Routed(Struct, frozen=True):
+    """A task that is on stable storage, and how to answer its sender."""
+
+    answer: Answer
+    record: TaskRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTask(Request[Routed]):
+    """Accept a task. Fails with an OrchestratorError; then nothing was stored but, for a refusal, its audit entry."""
+
+    request: TaskRequest
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainTask(Request[Decision]):
+    """Decide, and store and send nothing."""
+
+    request: TaskRequest
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTask(Request[TaskRecord]):
+    """End a task that is not finished. Fails with NotFound or AlreadyFinished."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayTask(Request[Routed]):
+    """Make a new task of a dead one, decided anew. Twice gives the same new task. Fails with NotFound or NotDead."""
+
+    task_id: str
+
+
+RouterMessage = RouteTask | ExplainTask | CancelTask | ReplayTask
+
+
+# To the audit writer.
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(Request[Outcome]):
+    """Apply a command with its audit entry. Answered when it is on stable storage; fails with AuditUnavailable."""
+
+    command: Command
+
+
+# To the registry.
+
+
+@dataclass(frozen=True, slots=True)
+class Register(Request[AgentView]):
+    """Know this agent from now on. Fails with Overloaded when there are too many."""
+
+    agent: Agent
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat(Request[AgentView]):
+    """The agent lives; `load` is between 0 and 1. Fails with NotFound."""
+
+    agent_id: str
+    load: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrainAgent(Request[AgentView]):
+    """Send the agent no more work until it registers again; heartbeats do not change that. Fails with NotFound."""
+
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAgent(Request[AgentView]):
+    """Forget the agent; its calls in flight go on. Fails with NotFound."""
+
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve(Request[str | None]):
+    """Take a slot of the first agent of `ranking` that has one free; None when none has. `Report` gives it back."""
+
+    owner: str
+    ranking: tuple[str, ...]
+    urgent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Report(Request[None]):
+    """The slot is free again, after a call that ended so (None: it was not made), `latency` seconds after it began."""
+
+    owner: str
+    agent_id: str
+    ending: Ending | None
+    latency: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseAll(Request[None]):
+    """Free the slots that a former incarnation of `owner` left behind."""
+
+    owner: str
+
+
+RegistryMessage = Register | Heartbeat | DrainAgent | RemoveAgent | Reserve | Report | ReleaseAll
+
+
+# To the sync dispatcher.
+
+
+class Ended(Struct, frozen=True):
+    """The attempt ended in time; `record` is the task after it."""
+
+    record: TaskRecord
+
+
+class Running(Struct, frozen=True):
+    """The time is over; the same attempt goes on."""
+
+    record: TaskRecord
+
+
+class NotRun(Struct, frozen=True):
+    """No agent had a free slot: nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSync(Request[Ended | Running | NotRun | Outcome]):
+    """Store the task of `accept` with its first lease, to the first of the ranking with a free slot, and call."""
+
+    accept: Accept
+    decision: Decision
+
+
+# To the janitor.
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Something comes due at `at`, seconds since the epoch."""
+
+    at: float

@@ -1,0 +1,38 @@
+"""What follows from a commit: whoever should know is told. All of it are hints; the ledger is the truth."""
+
+import contextlib
+
+from orchestrator.actors.events import Emit, TaskEnded
+from orchestrator.actors.feed import TaskFeed
+from orchestrator.actors.messages import WakeAt
+from orchestrator.domain.lifecycle import State
+from orchestrator.domain.task import demand_of
+from orchestrator.kernel.environment import Environment
+from orchestrator.kernel.errors import NotDelivered
+from orchestrator.kernel.ref import Ref
+from orchestrator.storage.commands import TaskRecord
+from orchestrator.storage.ports import Queue, Ticket
+
+
+class Observer:
+    """Called by the audit writer after each commit, once for every task that it changed."""
+
+    def __init__(
+        self, environment: Environment, queue: Queue, feed: TaskFeed, janitor: Ref[WakeAt], emit: Emit
+    ) -> None:
+        self._environment, self._queue, self._feed = environment, queue, feed
+        self._janitor, self._emit = janitor, emit
+
+    def committed(self, record: TaskRecord) -> None:
+        """A task is in this state now."""
+        task, progress = record.task, record.progress
+        self._feed.publish(record)
+        if progress.state.final:
+            self._emit(TaskEnded(task.task_id, task.task_type, progress.state, progress.reason))
+        elif progress.due_at is not None:
+            # A janitor with a full mailbox is about to look anyway.
+            with contextlib.suppress(NotDelivered):
+                self._janitor.tell(WakeAt(progress.due_at))
+        elif progress.state is State.QUEUED:
+            lane = demand_of(task, self._environment.now()).lane
+            self._queue.announce(Ticket(task.task_id, task.priority, lane, record.seq, record.updated_at))

@@ -1,0 +1,200 @@
+"""Owns the agents: who they are, how they are, how many calls each has in flight. Publishes it all at each change."""
+
+from collections import Counter
+from math import inf
+
+import anyio
+from anyio.abc import TaskGroup
+from msgspec.structs import replace
+
+from orchestrator.actors.committing import Committer
+from orchestrator.actors.events import AgentChanged, Emit
+from orchestrator.actors.messages import (
+    Directory,
+    DrainAgent,
+    Heartbeat,
+    Register,
+    RegistryMessage,
+    ReleaseAll,
+    RemoveAgent,
+    Report,
+    Reserve,
+)
+from orchestrator.domain.agent import AgentView
+from orchestrator.domain.audit import AuditDraft
+from orchestrator.domain.errors import NotFound, OrchestratorError, Overloaded
+from orchestrator.domain.health import Health
+from orchestrator.kernel.environment import Environment
+from orchestrator.kernel.inbox import Inbox
+from orchestrator.kernel.watch import Watch
+from orchestrator.outbound.ports import Busy, Declined, Ending, Garbled, Refused, Succeeded, TimedOut
+from orchestrator.storage.commands import ForgetAgent, SaveAgent
+from orchestrator.storage.ports import LedgerReader
+
+
+class Registry:
+    """Answers from memory; what must survive the process goes through the ledger first."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        reader: LedgerReader,
+        committer: Committer,
+        directory: Watch[Directory],
+        emit: Emit,
+        max_agents: int,
+    ) -> None:
+        self._environment, self._reader, self._committer = environment, reader, committer
+        self._directory, self._emit, self._max_agents = directory, emit, max_agents
+        self._views: dict[str, AgentView] = {}
+        self._reserved: Counter[tuple[str, str]] = Counter()
+        self._joining: set[str] = set()
+
+    async def run(self, inbox: Inbox[RegistryMessage]) -> None:
+        now = anyio.current_time()
+        # A restart proves nothing of anybody: agents of the ledger are unknown until they are heard of.
+        self._views = {agent.agent_id: AgentView(agent, Health(since=now)) for agent in await self._reader.agents()}
+        self._publish()
+        async with anyio.create_task_group() as group:
+            inbox.ready()
+            async for message in inbox:
+                self._handle(message, group)
+
+    def _handle(self, message: RegistryMessage, group: TaskGroup) -> None:
+        match message:
+            case Reserve():
+                message.reply.send(self._reserve(message))
+            case Report():
+                self._free(message.owner, message.agent_id, 1)
+                self._judge(message.agent_id, message.ending, message.latency)
+                message.reply.send(None)
+            case ReleaseAll():
+                for (owner, agent_id), count in list(self._reserved.items()):
+                    if owner == message.owner:
+                        self._free(owner, agent_id, count)
+                message.reply.send(None)
+            case Heartbeat():
+                self._heartbeat(message)
+            case Register():
+                group.start_soon(self._register, message)
+            case DrainAgent():
+                self._drain(message)
+            case RemoveAgent():
+                group.start_soon(self._remove, message)
+
+    def _reserve(self, message: Reserve) -> str | None:
+        now = anyio.current_time()
+        for agent_id in message.ranking:
+            view = self._views.get(agent_id)
+            # The ranking is a moment old: who was ejected, paused or drained since, or is on trial, is passed over.
+            if view is None or not view.health.availability(now, inf).usable or view.free(urgent=message.urgent) <= 0:
+                continue
+            self._reserved[message.owner, agent_id] += 1
+            self._update(replace(view, in_flight=view.in_flight + 1, health=view.health.called()))
+            return agent_id
+        return None
+
+    def _free(self, owner: str, agent_id: str, count: int) -> None:
+        held = min(count, self._reserved[owner, agent_id])
+        self._reserved[owner, agent_id] -= held
+        if not self._reserved[owner, agent_id]:
+            del self._reserved[owner, agent_id]
+        view = self._views.get(agent_id)
+        if view is not None and held:
+            self._update(replace(view, in_flight=max(0, view.in_flight - held), health=view.health.untried()))
+
+    def _judge(self, agent_id: str, ending: Ending | None, latency: float) -> None:
+        """What the end of a call says of the agent's health. That it declined a task says nothing against it."""
+        view, now = self._views.get(agent_id), anyio.current_time()
+        if view is None or ending is None:
+            return
+        health = view.health
+        match ending:
+            case Busy(seconds):
+                # Without Retry-After it lives, and no more is known: how fast it says no must not make it attractive.
+                health = health.paused(now, seconds or 0.0)
+            case Succeeded() | Declined():
+                health = health.answered(now, latency)
+            case Refused() | TimedOut() | Garbled():
+                health = health.failed(now, refused=isinstance(ending, Refused))
+        if health.ejected_until is not None and health.ejected_until != view.health.ejected_until:
+            self._emit(AgentChanged(agent_id, "ejected"))
+        elif health.ejected_until is None and view.health.ejected_until is not None:
+            self._emit(AgentChanged(agent_id, "back"))
+        self._update(replace(view, health=health))
+
+    def _heartbeat(self, message: Heartbeat) -> None:
+        view = self._views.get(message.agent_id)
+        if view is None:
+            message.reply.fail(_unknown())
+            return
+        if view.health.ejected_until is not None:
+            self._emit(AgentChanged(message.agent_id, "back"))
+        health = view.health.heard(anyio.current_time(), message.load)
+        # An agent that drains goes on beating until it is gone; only a registration says that it is back.
+        view = replace(view, health=replace(health, draining=view.health.draining))
+        self._update(view)
+        message.reply.send(view)
+
+    def _drain(self, message: DrainAgent) -> None:
+        view = self._views.get(message.agent_id)
+        if view is None:
+            message.reply.fail(_unknown())
+            return
+        view = replace(view, health=view.health.drained())
+        self._update(view)
+        self._emit(AgentChanged(message.agent_id, "draining"))
+        message.reply.send(view)
+
+    async def _register(self, message: Register) -> None:
+        agent = message.agent
+        known = self._views.get(agent.agent_id)
+        if known is None and len(self._views.keys() | self._joining) >= self._max_agents:
+            message.reply.fail(Overloaded("No more agents can be registered."))
+            return
+        self._joining.add(agent.agent_id)
+        try:
+            if known is None or known.agent != agent:
+                await self._committer.commit(SaveAgent(agent, self._draft("agent_registered", agent.agent_id)))
+        except OrchestratorError as error:
+            message.reply.fail(error)
+            return
+        finally:
+            self._joining.discard(agent.agent_id)
+        # One that was forgotten with calls in flight comes back with them.
+        calls = sum(count for (_, agent_id), count in self._reserved.items() if agent_id == agent.agent_id)
+        current = self._views.get(agent.agent_id) or AgentView(agent, in_flight=calls)
+        view = replace(current, agent=agent, health=current.health.heard(anyio.current_time(), 0.0))
+        self._update(view)
+        self._emit(AgentChanged(agent.agent_id, "registered"))
+        message.reply.send(view)
+
+    async def _remove(self, message: RemoveAgent) -> None:
+        view = self._views.get(message.agent_id)
+        if view is None:
+            message.reply.fail(_unknown())
+            return
+        command = ForgetAgent(message.agent_id, self._draft("agent_removed", message.agent_id))
+        try:
+            await self._committer.commit(command)
+        except OrchestratorError as error:
+            message.reply.fail(error)
+            return
+        self._views.pop(message.agent_id, None)
+        self._publish()
+        self._emit(AgentChanged(message.agent_id, "removed"))
+        message.reply.send(view)
+
+    def _draft(self, event: str, agent_id: str) -> AuditDraft:
+        return AuditDraft(event=event, created_at=self._environment.now(), agent_id=agent_id)
+
+    def _update(self, view: AgentView) -> None:
+        self._views[view.agent.agent_id] = view
+        self._publish()
+
+    def _publish(self) -> None:
+        self._directory.publish(dict(self._views))
+
+
+def _unknown() -> NotFound:
+    return NotFound("There is no such agent.")

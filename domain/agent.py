@@ -1,0 +1,51 @@
+"""An agent: what it registers, and how the orchestrator sees it at a moment."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from orchestrator.domain.health import Health
+from orchestrator.domain.task import Identifier
+
+AgentId = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]*$(?!\n)")]
+"""Agent ids stand in paths, so they are letters, digits and `. _ : @ -`."""
+
+Capability = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$(?!\n)")]
+
+
+class Agent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an agent says of itself when it registers.
+
+    An agent whose location starts with `edge` is an edge agent, and serves the tasks of its `site` (its location, if it
+    names none). `max_concurrency` bounds the calls in flight; `cost` is relative, 0 for none.
+    """
+
+    agent_id: AgentId
+    endpoint: Annotated[str, Meta(min_length=1, max_length=2048)]
+    capabilities: Annotated[tuple[Capability, ...], Meta(min_length=1, max_length=64)]
+    location: Annotated[str, Meta(max_length=200)] = ""
+    site: Identifier | None = None
+    model_version: Annotated[str, Meta(max_length=200)] | None = None
+    max_concurrency: Annotated[int, Meta(ge=1, le=1024)] = 8
+    cost: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+
+    @property
+    def edge(self) -> bool:
+        return self.location.startswith("edge")
+
+    @property
+    def serves_site(self) -> str:
+        return self.site or self.location
+
+
+class AgentView(Struct, frozen=True):
+    """An agent with its health and its calls in flight, as the registry publishes it."""
+
+    agent: Agent
+    health: Health = Health()
+    in_flight: int = 0
+
+    def free(self, *, urgent: bool) -> int:
+        """Calls it could take now. One of several slots is kept for urgent work."""
+        kept = 0 if urgent or self.agent.max_concurrency == 1 else 1
+        return self.agent.max_concurrency - kept - self.in_flight

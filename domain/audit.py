@@ -1,0 +1,164 @@
+"""The audit trail: entries chained by hash, so that none can be changed, removed, moved or slipped in unseen.
+
+An entry's hash covers every field of it and the hash before it, behind the byte 0x01 (as RFC 6962 §2.1 sets what is
+hashed apart by a first byte). Fields are strings and integers, in one canonical JSON array: any language can verify.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+GENESIS = "0" * 64
+_PREFIX = b"\x01"
+
+
+class AuditDraft(Struct, frozen=True, kw_only=True):
+    """What a decision or transition has to say for itself; the ledger gives it its place in the chain.
+
+    `router_decision` is the Decision as JSON text. `created_at` is in seconds since the epoch.
+    """
+
+    event: str
+    created_at: float
+    task_id: str | None = None
+    case_id: str | None = None
+    router_decision: str | None = None
+    agent_id: str | None = None
+    model_version: str | None = None
+    consent_id: str | None = None
+    status: str | None = None
+    attempt: int | None = None
+    reason: str | None = None
+
+
+class AuditEntry(Struct, frozen=True, kw_only=True):
+    """One link. `seq` counts from 1 without gaps in the chain of its `writer`; `created_at` is RFC 3339 in UTC."""
+
+    writer: str
+    seq: int
+    audit_id: str
+    event: str
+    created_at: str
+    task_id: str | None
+    case_id: str | None
+    router_decision: str | None
+    agent_id: str | None
+    model_version: str | None
+    consent_id: str | None
+    status: str | None
+    attempt: int | None
+    reason: str | None
+    prev_hash: str
+    entry_hash: str
+
+
+class Head(Struct, frozen=True):
+    """The end of a writer's chain: how many entries there are and the last one's hash."""
+
+    writer: str
+    seq: int = 0
+    entry_hash: str = GENESIS
+
+
+class Flaw(Struct, frozen=True):
+    """The first place where a chain does not hold."""
+
+    writer: str
+    seq: int
+    audit_id: str | None
+    what: str
+
+
+def link(head: Head, draft: AuditDraft) -> AuditEntry:
+    """The entry that `draft` becomes after `head`."""
+    seq = head.seq + 1
+    unsealed = AuditEntry(
+        writer=head.writer,
+        seq=seq,
+        audit_id=audit_id(head.writer, seq),
+        event=draft.event,
+        created_at=rfc3339(draft.created_at),
+        task_id=draft.task_id,
+        case_id=draft.case_id,
+        router_decision=draft.router_decision,
+        agent_id=draft.agent_id,
+        model_version=draft.model_version,
+        consent_id=draft.consent_id,
+        status=draft.status,
+        attempt=draft.attempt,
+        reason=draft.reason,
+        prev_hash=head.entry_hash,
+        entry_hash="",
+    )
+    return replace(unsealed, entry_hash=entry_hash(unsealed))
+
+
+def audit_id(writer: str, seq: int) -> str:
+    """The name of the `seq`-th entry of `writer`."""
+    return f"audit-{writer}-{seq}"
+
+
+def entry_hash(entry: AuditEntry) -> str:
+    """SHA-256 (hex) over 0x01 and the canonical JSON array of all fields but the hash, in the order of the class."""
+    fields = [getattr(entry, name) for name in entry.__struct_fields__ if name != "entry_hash"]
+    # Both fallbacks are for entries that were tampered with: whatever stands in them is found, and nothing breaks.
+    canonical = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), default=repr)
+    return sha256(_PREFIX + canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class ChainCheck:
+    """Follows one chain to the end that `head` names. Give it the entries by `seq`, then ask for the end."""
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self._before = Head(head.writer)
+
+    def add(self, entry: AuditEntry) -> Iterator[Flaw]:
+        """What is wrong with `entry` where it stands."""
+        what = _broken_link(self._before, entry)
+        if what is None and entry.seq == self._head.seq + 1:
+            what = f"it stands beyond the chain's head, which says {self._head.seq}"
+        self._before = Head(entry.writer, entry.seq, entry.entry_hash)
+        if what:
+            yield Flaw(entry.writer, entry.seq, entry.audit_id, what)
+
+    def end(self) -> Iterator[Flaw]:
+        """What is wrong with where the chain ends."""
+        before, head = self._before, self._head
+        if before.seq < head.seq:
+            missing = before.seq + 1
+            what = f"the chain ends after entry {before.seq}, its head says {head.seq}"
+            yield Flaw(head.writer, missing, audit_id(head.writer, missing), what)
+        elif before.seq == head.seq and before != head:
+            yield Flaw(head.writer, before.seq, audit_id(head.writer, before.seq), "the last entry is not the head's")
+
+
+def flaws(entries: Iterable[AuditEntry], head: Head) -> Iterator[Flaw]:
+    """Where the chain of `head.writer`, given in the order of `seq`, does not hold. Nothing means that it is whole."""
+    check = ChainCheck(head)
+    for entry in entries:
+        yield from check.add(entry)
+    yield from check.end()
+
+
+def _broken_link(before: Head, entry: AuditEntry) -> str | None:
+    if entry.writer != before.writer:
+        return "it belongs to another writer"
+    if entry.seq != before.seq + 1:
+        return f"it follows entry {before.seq}: what stood between is missing or moved"
+    if entry.audit_id != audit_id(entry.writer, entry.seq):
+        return "its id was changed"
+    if entry.prev_hash != before.entry_hash:
+        return "it does not continue the entry before it"
+    if entry.entry_hash != entry_hash(entry):
+        return "its content was changed"
+    return None
+
+
+def rfc3339(seconds: float) -> str:
+    """An instant (seconds since the epoch) as RFC 3339 in UTC with microseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

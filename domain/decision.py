@@ -1,0 +1,46 @@
+"""A decision of the policy: a value that explains itself. It holds agent ids and reasons, nothing of a payload."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Exclusion(StrEnum):
+    """Why an agent is left out, in the order in which it is asked."""
+
+    CAPABILITY = "capability"
+    CONSENT = "consent"
+    STALE = "stale"
+    EJECTED = "ejected"
+    PAUSED = "paused"
+    DRAINING = "draining"
+    SITE = "site"
+    CAPACITY = "capacity"
+
+
+class Candidate(Struct, frozen=True, omit_defaults=True):
+    """One agent, kept with its score (lower is better) or left out with the reason.
+
+    `unknown`: not heard of since the start. `avoided`: it failed this task before.
+    """
+
+    agent_id: str
+    excluded: Exclusion | None = None
+    edge: bool = False
+    unknown: bool = False
+    avoided: bool = False
+    score: float | None = None
+
+
+class Decision(Struct, frozen=True):
+    """Every candidate, and the ones kept in the order of preference: the first is the choice."""
+
+    candidates: tuple[Candidate, ...]
+    ranking: tuple[str, ...]
+    refused: bool = False
+    """The task carries raw media and has no consent: no agent may ever see it."""
+
+    @property
+    def agent_id(self) -> str | None:
+        """The agent chosen, if there is one."""
+        return self.ranking[0] if self.ranking else None

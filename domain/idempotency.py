@@ -1,0 +1,13 @@
+"""When two requests are the same request."""
+
+from hashlib import sha256
+
+import msgspec
+from msgspec.structs import replace
+
+from orchestrator.domain.task import TaskRequest
+
+
+def fingerprint(request: TaskRequest) -> str:
+    """A hash of all that a request says but its key. Order, spaces and defaults spelt out make no difference."""
+    return sha256(msgspec.json.encode(replace(request, idempotency_key=None), order="sorted")).hexdigest()

@@ -1,0 +1,41 @@
+"""Whether a payload carries raw media (images, video, sound), for which consent is needed."""
+
+import re
+from collections.abc import Set
+from typing import Any, cast
+
+_NOT_PLAIN = re.compile(r"[\W_]")
+_DATA_URI = re.compile(r"data:\s*(?:(?:image|video|audio)/|application/dicom)", re.IGNORECASE)
+
+
+def carries_raw_media(value: Any, keys: Set[str]) -> bool:
+    """Whether `value`, a JSON value, has one of `keys` (plain) at any depth, or a media `data:` URI in any string.
+
+    Keys count whatever their value is. So does anything that is no JSON, such as bytes that a program embeds: doubt is
+    decided for the patient.
+    """
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, str):
+            if _DATA_URI.search(item):
+                return True
+        elif isinstance(item, dict):
+            members = cast("dict[Any, Any]", item)
+            if any(_is_marked(str(key), keys) for key in members):
+                return True
+            waiting.extend(members.values())
+        elif isinstance(item, list | tuple):
+            waiting.extend(cast("list[Any]", item))
+        elif not isinstance(item, int | float | None):
+            return True
+    return False
+
+
+def _is_marked(key: str, keys: Set[str]) -> bool:
+    return plain(key) in keys or _DATA_URI.search(key) is not None
+
+
+def plain(key: str) -> str:
+    """The key's letters and digits in lower case: `imageRef`, `IMAGE_REF` and `image-ref` are one spelling."""
+    return _NOT_PLAIN.sub("", key.lower())

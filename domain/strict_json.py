@@ -1,0 +1,95 @@
+"""Strict JSON: what two parsers could read in two ways is refused, so that consent cannot be smuggled past one of them.
+
+RFC 8259 with the restrictions of I-JSON (RFC 7493): UTF-8 without a byte order mark, no duplicate keys, no NaN or
+infinities, no lone surrogates, integers within ±2^53; and no NUL, bounded depth and number of keys.
+"""
+
+import json
+from collections.abc import Iterable
+from math import isinf
+from typing import Any, NoReturn, cast
+
+from orchestrator.domain.errors import InvalidJSON
+
+MAX_DEPTH = 32
+MAX_KEYS = 1_000
+MAX_INTEGER = 2**53
+_MAX_DIGITS = len(f"-{MAX_INTEGER}")
+
+
+def decode(body: bytes) -> Any:
+    """The JSON value in `body`. Raises InvalidJSON, whose detail never quotes the body."""
+    try:
+        text = body.decode("utf-8")
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_int=_integer, parse_float=_real, parse_constant=_constant
+        )
+    except UnicodeDecodeError:
+        raise InvalidJSON("The body is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise InvalidJSON(f"The body is not JSON: it breaks at character {error.pos}.") from None
+    except RecursionError:
+        raise _too_deep() from None
+    _check(value)
+    return value
+
+
+def _too_deep() -> InvalidJSON:
+    return InvalidJSON(f"The body is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        raise InvalidJSON("The body has an object with a duplicate key.")
+    return mapping
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MAX_DIGITS or abs(int(text)) > MAX_INTEGER:
+        raise InvalidJSON("The body holds an integer beyond 2^53.")
+    return int(text)
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if isinf(value):
+        raise InvalidJSON("The body holds a number beyond the range of a double.")
+    return value
+
+
+def _constant(_name: str) -> NoReturn:
+    raise InvalidJSON("The body holds NaN or an infinity.")
+
+
+def _check(root: Any) -> None:
+    """Depth, keys and strings: level by level, without recursion. What stands on level 32 is inside 32 containers."""
+    level: list[Any] = [root]
+    keys = depth = 0
+    while level:
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, str):
+                _check_strings((value,))
+            elif isinstance(value, (dict, list)):
+                if depth >= MAX_DEPTH:
+                    raise _too_deep()
+                if isinstance(value, dict):
+                    mapping = cast("dict[str, Any]", value)
+                    keys += len(mapping)
+                    _check_strings(mapping)
+                    below.extend(mapping.values())
+                else:
+                    below.extend(cast("list[Any]", value))
+        if keys > MAX_KEYS:
+            raise InvalidJSON(f"The body has more than {MAX_KEYS} keys.")
+        level = below
+        depth += 1
+
+
+def _check_strings(strings: Iterable[str]) -> None:
+    for text in strings:
+        if "\0" in text:
+            raise InvalidJSON("The body holds a NUL character.")
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise InvalidJSON("The body holds a lone surrogate.")

@@ -1,0 +1,266 @@
+"""The orchestrator inside a program: start it in your own event loop, or hand it to your own ASGI server."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from socket import socket
+from types import TracebackType
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from orchestrator.actors.attempts import lost
+from orchestrator.actors.drain import Drain
+from orchestrator.actors.gateway import Gateway
+from orchestrator.actors.messages import Routed
+from orchestrator.domain.health import Availability
+from orchestrator.domain.task import TaskRequest
+from orchestrator.kernel.actor import Actor
+from orchestrator.kernel.child import ChildStatus
+from orchestrator.kernel.environment import Environment
+from orchestrator.kernel.errors import root_cause
+from orchestrator.kernel.supervisor import Supervisor
+from orchestrator.outbound.ports import AgentClient
+from orchestrator.settings import Settings, load
+from orchestrator.storage.commands import Moved
+from orchestrator.storage.opening import UnsupportedURL, open_ledger
+from orchestrator.storage.ports import Ledger
+from orchestrator.storage.queue import EmbeddedQueue
+from orchestrator.supervisor import Decorate, MakeWeb, System, supervise
+from orchestrator.telemetry import Sample, Telemetry
+
+LOOP_TICK_S = 0.5
+PAGE = 500
+
+
+class Orchestrator:
+    """`async with Orchestrator(settings) as orchestrator: outcome = await orchestrator.route(request)`.
+
+    Entering opens and migrates the ledger, takes back what a former process left behind, and starts the actors; leaving
+    drains and stops them. Raises what opening raises, and RestartsExhausted or another Fatal when the actors give up.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        environment: Environment | None = None,
+        client: AgentClient | None = None,
+        ledger: Ledger | None = None,
+        make_web: MakeWeb | None = None,
+        decorate: Decorate | None = None,
+    ) -> None:
+        """Without `settings`: the packaged ones. A `client` or `ledger` given replaces the real one, and is closed.
+
+        `decorate` may put something around each actor.
+        """
+        self.settings = load() if settings is None else settings
+        self.environment = environment or Environment.real()
+        self._client, self._ledger, self._make_web, self._decorate = client, ledger, make_web, decorate
+        self.telemetry = Telemetry(self.settings.streams())
+        self._system: System | None = None
+        self._supervisor: Supervisor | None = None
+        self._group: TaskGroup | None = None
+
+    @property
+    def gateway(self) -> Gateway:
+        """Everything there is to ask."""
+        return self._running().gateway
+
+    async def route(self, request: TaskRequest) -> Routed:
+        """Accepts a task; on stable storage when it returns. Raises an OrchestratorError."""
+        return await self.gateway.route(request)
+
+    def status(self) -> list[ChildStatus]:
+        """The actors, in start order."""
+        return self._supervisor.status() if self._supervisor is not None else []
+
+    def drain(self) -> None:
+        """Ends service: nothing new begins, calls in flight have until the drain's deadline. Twice is safe."""
+        system = self._running()
+        system.drain.begin()
+        system.feed.wake_all()
+        system.queue.wake()
+
+    async def __aenter__(self) -> "Orchestrator":
+        system = self._system = await self._assemble()
+        self._supervisor = supervise(system, self._make_web, self._decorate)
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        try:
+            await self._group.start(self._run, system, self._supervisor)
+        except BaseException:
+            if await self._leave(*sys.exc_info()):
+                raise RuntimeError("the start was broken off") from None
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if kind is None and self._supervisor is not None:
+            self.drain()
+            self._supervisor.stop()
+        return await self._leave(kind, error, traceback)
+
+    async def _leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        """Waits for the actors to end. What ended them is raised as it is, not as a group of one."""
+        group, self._group = self._group, None
+        if group is None:
+            return False
+        try:
+            return bool(await group.__aexit__(kind, error, traceback))
+        except ExceptionGroup as failures:
+            cause = root_cause(failures)
+            if cause is error:
+                return False
+            raise cause from None
+        finally:
+            self._system = None
+
+    async def _run(
+        self, system: System, supervisor: Supervisor, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        try:
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(self._measure_loop)
+                await supervisor.run(task_status=task_status)
+                beside.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await system.client.close()
+                await system.ledger.close()
+
+    async def _assemble(self) -> System:
+        settings, environment = self.settings, self.environment
+        if settings.storage.redis_url:
+            raise UnsupportedURL("storage.redis_url: this version has the embedded queue only")
+        storage = settings.storage
+        ledger = self._ledger or await open_ledger(
+            storage.database_url, max_bytes=storage.max_bytes, writer=storage.writer, now=environment.now
+        )
+        try:
+            await _take_back(ledger, environment.now())
+            client = self._client or await _http_client(settings)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await ledger.close()
+            raise
+        system = System(
+            settings=settings,
+            environment=environment,
+            ledger=ledger,
+            queue=EmbeddedQueue(
+                ledger, environment.now, window=settings.queue.stream_maxlen, aging_s=settings.queue.aging_s
+            ),
+            client=client,
+            telemetry=self.telemetry,
+            boot=environment.token(8),
+            policy=settings.decision_policy(),
+            drain=Drain(settings.dispatch.drain_s),
+        )
+        self.telemetry.sample(self._sample)
+        return system
+
+    def _sample(self) -> Sample:
+        system = self._running()
+        names, now = self.settings.streams(), system.environment.now()
+        ttl, tick = self.settings.agents.ttl_s, anyio.current_time()
+        states = [view.health.availability(tick, ttl).value for view in system.directory.value.values()]
+        return Sample(
+            queue_size={names[priority]: depths.ready for priority, depths in system.ledger.depths().items()},
+            queue_oldest_age={names[p]: max(0.0, now - since) for p, since in system.queue.oldest().items()},
+            mailbox_depth={child.name: child.depth for child in self.status()},
+            agents={state: states.count(state) for state in Availability},
+        )
+
+    async def _measure_loop(self) -> None:
+        while True:
+            due = anyio.current_time() + LOOP_TICK_S
+            await anyio.sleep_until(due)
+            self.telemetry.loop_lag(max(0.0, anyio.current_time() - due))
+
+    def _running(self) -> System:
+        if self._system is None:
+            raise RuntimeError("the orchestrator is not running")
+        return self._system
+
+
+async def _take_back(ledger: Ledger, now: float) -> None:
+    """Leases of a process that is gone: every one that a ledger of our own holds.
+
+    A ledger that is shared holds those of other replicas; there a lease is over when its time is.
+    """
+    while ledger.exclusive and (leased := await ledger.leased("", PAGE)):
+        outcomes = await ledger.commit([lost(record, now) for record in leased])
+        if not all(isinstance(outcome, Moved) for outcome in outcomes):
+            # Nobody else writes, so this cannot be a race. What stays leased lapses by itself.
+            return
+
+
+async def _http_client(settings: Settings) -> AgentClient:
+    from orchestrator.outbound.agents import HttpAgentClient
+
+    agents = settings.agents
+    return await HttpAgentClient.opened(
+        max_answer_bytes=agents.max_answer_bytes, connect_timeout_s=agents.connect_timeout_s
+    )
+
+
+def serve_on(listener: socket, settings: Settings) -> MakeWeb:
+    """The web actor on a socket that listens already."""
+
+    def make_web(gateway: Gateway, telemetry: Telemetry) -> Actor[object]:
+        from orchestrator.web.app import build_app
+        from orchestrator.web.server import WebServer
+
+        return WebServer(build_app(gateway, telemetry, settings), listener)
+
+    return make_web
+
+
+class Application:
+    """The orchestrator as an ASGI application; the server's lifespan starts and stops the actors."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One connection, or the lifespan (ASGI 3.0, lifespan protocol 2.0)."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif self._app is None:
+            raise RuntimeError("this application needs a server that runs the ASGI lifespan")
+        else:
+            await self._app(scope, receive, send)
+
+    async def _lifespan(self, receive: Any, send: Any) -> None:
+        await receive()
+        try:
+            async with Orchestrator(self._settings) as orchestrator:
+                from orchestrator.web.app import build_app
+
+                self._app = build_app(orchestrator.gateway, orchestrator.telemetry, self._settings)
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except Exception as error:  # noqa: BLE001 - the server is told, and ends by itself
+            # It prints what it is told, so that is the kind of error only.
+            kind = "startup" if self._app is None else "shutdown"
+            await send({"type": f"lifespan.{kind}.failed", "message": type(error).__name__})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+
+def load_settings(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings from the packaged defaults, a file and the environment; raises SettingsError."""
+    return load(file, os.environ if environ is None else environ)
+
+
+def create_app(settings: Settings | None = None) -> Application:
+    """An ASGI application for any server. Without `settings`: the packaged ones and the environment's."""
+    return Application(load_settings() if settings is None else settings)

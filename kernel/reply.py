@@ -1,0 +1,67 @@
+"""The one-shot slot that a request's answer goes into, and the base of messages that have one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+import anyio
+
+R = TypeVar("R")
+
+
+class Reply(Generic[R]):
+    """One answer, a value or an error. The first one wins, later ones are ignored.
+
+    Answering never waits and never fails, whether or not somebody still waits for it.
+    """
+
+    __slots__ = ("_answered", "_error", "_listeners", "_value")
+
+    def __init__(self) -> None:
+        self._answered = anyio.Event()
+        self._value: R | None = None
+        self._error: Exception | None = None
+        self._listeners: list[Callable[[Reply[R]], None]] = []
+
+    def send(self, value: R) -> bool:
+        """Answer with a value. False if there was an answer already."""
+        return self._settle(value, None)
+
+    def fail(self, error: Exception) -> bool:
+        """Answer with an error, which `wait` will raise. False if there was an answer already."""
+        return self._settle(None, error)
+
+    async def wait(self) -> R:
+        """The answer, when it comes. Raises what `fail` was given. Cancelling leaves the slot as it is."""
+        await self._answered.wait()
+        if self._error is not None:
+            raise self._error
+        return cast(R, self._value)
+
+    def when_answered(self, listener: Callable[["Reply[R]"], None]) -> None:
+        """Have `listener` called once, synchronously, with the answer; an answer that is already there calls none."""
+        self._listeners.append(listener)
+
+    def _settle(self, value: R | None, error: Exception | None) -> bool:
+        if self._answered.is_set():
+            return False
+        self._value, self._error = value, error
+        self._answered.set()
+        for listener in self._listeners:
+            listener(self)
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Reply {'answered' if self._answered.is_set() else 'open'}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[R]):
+    """A message that expects an answer of type R. Subclass it: `class RouteTask(Request[Outcome]): task: Task`."""
+
+    reply: Reply[R]
+
+
+def reply_of(message: object) -> Reply[Any] | None:
+    """The reply slot of a request; None for any other message."""
+    return cast("Request[Any]", message).reply if isinstance(message, Request) else None

@@ -1,0 +1,1 @@
+"""What goes out of the process: calls to agents, behind a port."""

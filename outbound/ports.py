@@ -1,0 +1,67 @@
+"""Calling an agent, as a port: what is sent, and every way in which it can end."""
+
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+
+class Call(Struct, frozen=True):
+    """One attempt at one agent. `deadline_at` is in seconds since the epoch; `traceparent` as in W3C Trace Context."""
+
+    endpoint: str
+    task_id: str
+    case_id: str
+    task_type: str
+    payload: dict[str, Any]
+    meta: dict[str, Any]
+    attempt: int
+    deadline_at: float
+    traceparent: str
+
+
+class Succeeded(Struct, frozen=True):
+    """The agent did it."""
+
+    output: Any
+    model_version: str | None = None
+
+
+class Declined(Struct, frozen=True):
+    """The agent answered that it failed. Its words are not kept."""
+
+    retryable: bool
+
+
+class Refused(Struct, frozen=True):
+    """No connection came about: the agent has not seen the task."""
+
+
+class TimedOut(Struct, frozen=True):
+    """No answer came in time; the agent may still be at it."""
+
+
+class Garbled(Struct, frozen=True):
+    """What came was no answer by the contract; `reason` is a word of ours, such as `status_500` or `not_json`."""
+
+    reason: str
+
+
+class Busy(Struct, frozen=True):
+    """The agent answered 429 or 503, and when to come back in seconds if it said so."""
+
+    retry_after_s: float | None
+
+
+Ending = Succeeded | Declined | Refused | TimedOut | Garbled | Busy
+
+
+class AgentClient(Protocol):
+    """Makes calls. One for a process."""
+
+    async def call(self, call: Call, within: float) -> Ending:
+        """Makes one call, of at most `within` seconds, and never a second one. Cancelling breaks the connection."""
+        ...
+
+    async def close(self) -> None:
+        """Closes the connections. Twice is safe."""
+        ...

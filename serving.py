@@ -1,0 +1,85 @@
+"""A process that serves: its signals, its end, and the exit code that tells what ended it."""
+
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from socket import socket
+from typing import Any
+
+import anyio
+
+from orchestrator.actors.audit_writer import LedgerDamaged, RecoveryNeeded
+from orchestrator.embedding import Orchestrator, serve_on
+from orchestrator.kernel.errors import KernelError, root_cause
+from orchestrator.settings import Settings
+from orchestrator.storage.opening import UnsupportedURL
+from orchestrator.storage.ports import LedgerCorrupt, LedgerError, LedgerLocked, SchemaTooNew
+
+HARD_STOP_MARGIN_S = 30.0
+
+EXIT_SETTINGS = 2
+EXIT_CORRUPT = 65
+EXIT_UNAVAILABLE = 69
+EXIT_GAVE_UP = 70
+EXIT_RECOVER = 74
+EXIT_LOCKED = 75
+
+EXIT_CODES: dict[type[BaseException], int] = {
+    UnsupportedURL: EXIT_SETTINGS,
+    LedgerCorrupt: EXIT_CORRUPT,
+    LedgerDamaged: EXIT_CORRUPT,
+    SchemaTooNew: EXIT_CORRUPT,
+    RecoveryNeeded: EXIT_RECOVER,
+    LedgerLocked: EXIT_LOCKED,
+    LedgerError: EXIT_UNAVAILABLE,
+    KernelError: EXIT_GAVE_UP,
+    OSError: EXIT_UNAVAILABLE,
+}
+"""What ended the process, by sysexits(3); the first that fits counts."""
+
+EXPLAINED = (UnsupportedURL, LedgerError, KernelError, FileNotFoundError)
+"""Errors whose words are ours, or name a file: they may be printed."""
+
+Beside = Callable[[Orchestrator], Coroutine[Any, Any, None]]
+
+
+def exit_code(error: Exception) -> int:
+    """The exit code for what ended the process."""
+    cause = root_cause(error)
+    return next((code for kind, code in EXIT_CODES.items() if isinstance(cause, kind)), EXIT_GAVE_UP)
+
+
+def run(settings: Settings, listener: socket, beside: Beside | None = None) -> None:
+    """Serves on `listener` until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+
+    `beside` runs in the same loop once everything is up. Raises what ended the system otherwise.
+    """
+    uvloop = importlib.util.find_spec("uvloop") is not None
+    anyio.run(_serve, settings, listener, beside, backend_options={"use_uvloop": uvloop})
+
+
+async def _serve(settings: Settings, listener: socket, beside: Beside | None) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with anyio.create_task_group() as group:
+            web = serve_on(listener, settings)
+            async with Orchestrator(settings, make_web=web) as orchestrator, anyio.create_task_group() as served:
+                if beside is not None:
+                    served.start_soon(beside, orchestrator)
+                await anext(signals)
+                group.start_soon(_end_at_once, signals, settings.dispatch.drain_s + HARD_STOP_MARGIN_S)
+                orchestrator.drain()
+                # The server has its own copy of the socket. With its end, who connects is refused, and does not hang.
+                listener.close()
+                served.cancel_scope.cancel()
+            group.cancel_scope.cancel()
+
+
+async def _end_at_once(signals: AsyncIterator[signal.Signals], within: float) -> None:
+    """The last resort: on a second signal, or when the drain did not end. The ledger stands a kill at any moment."""
+    number = signal.SIGALRM
+    with anyio.move_on_after(within):
+        number = await anext(signals)
+    sys.stderr.flush()
+    os._exit(128 + number)

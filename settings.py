@@ -1,0 +1,218 @@
+"""Typed settings. Types and ranges are here; every default, with its meaning and unit, stands in `settings.toml`.
+
+Three layers, later ones win: the packaged `settings.toml`, a file of the operator's, the environment.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from orchestrator.domain.policy import Policy, TaskType, Weights
+from orchestrator.domain.raw_media import plain
+from orchestrator.domain.task import Priority
+from orchestrator.settings_sources import (
+    Effective,
+    SettingsError,
+    assembled,
+    checked,
+    from_environment,
+    masked,
+    packaged,
+    read,
+)
+
+__all__ = ["Effective", "Settings", "SettingsError", "load", "load_with_sources"]
+
+Positive = Annotated[float, Meta(gt=0, le=31_536_000)]
+NotNegative = Annotated[float, Meta(ge=0, le=31_536_000)]
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$(?!\n)")]
+Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
+
+ALIASES = {
+    "DATABASE_URL": "storage.database_url",
+    "REDIS_URL": "storage.redis_url",
+    "ORCHESTRATOR_AGENT_TTL": "agents.ttl_s",
+    "ORCHESTRATOR_SYNC_TIMEOUT": "sync.timeout_s",
+    "ORCHESTRATOR_STREAM_MAXLEN": "queue.stream_maxlen",
+    "ORCHESTRATOR_TASK_MAX_RETRIES": "retry.max_retries",
+    "ORCHESTRATOR_RETRY_BASE": "retry.base_s",
+    "LOG_LEVEL": "log.level",
+}
+"""Short names of environment variables."""
+NOT_SETTINGS = frozenset({"ORCHESTRATOR_URL"})
+"""Where clients and agents find the orchestrator: theirs, not ours."""
+
+_SECRETS = frozenset({"storage.database_url", "storage.redis_url"})
+
+
+class _Section(Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Storage(_Section, frozen=True):
+    """Shows no password of its own accord, wherever it may be printed."""
+
+    database_url: Annotated[str, Meta(min_length=1)]
+    redis_url: str
+    max_bytes: Annotated[int, Meta(ge=0, le=2**46)]
+    writer: Annotated[str, Meta(max_length=100)]
+    idempotency_expiry_s: NotNegative
+
+    def __repr__(self) -> str:
+        fields = msgspec.structs.asdict(self).items()
+        shown = [f"{name}={_shown(f'storage.{name}', value)!r}" for name, value in fields]
+        return f"Storage({', '.join(shown)})"
+
+
+class Web(_Section, frozen=True):
+    host: Annotated[str, Meta(min_length=1, max_length=255)]
+    port: Annotated[int, Meta(ge=0, le=65_535)]
+    max_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)]
+    body_timeout_s: Positive
+    answer_timeout_s: Positive
+    max_wait_s: Annotated[float, Meta(ge=0, le=300)]
+
+
+class Agents(_Section, frozen=True):
+    ttl_s: Positive
+    max_agents: Count
+    max_answer_bytes: Annotated[int, Meta(ge=1_024, le=256 * 2**20)]
+    connect_timeout_s: Positive
+
+
+class Sync(_Section, frozen=True):
+    timeout_s: Annotated[float, Meta(gt=0, le=60)]
+    max_concurrent: Annotated[int, Meta(ge=0, le=10_000)]
+
+
+class Queue(_Section, frozen=True):
+    stream_urgent: Name
+    stream_high: Name
+    stream_normal: Name
+    stream_low: Name
+    stream_dlq: Name
+    stream_maxlen: Count
+    max_open: Count
+    aging_s: Positive
+
+
+class Dispatch(_Section, frozen=True):
+    consumers: Annotated[int, Meta(ge=1, le=64)]
+    slots: Annotated[int, Meta(ge=2, le=1_024)]
+    drain_s: Annotated[float, Meta(ge=0, le=3_600)]
+
+
+class Retry(_Section, frozen=True):
+    max_retries: Annotated[int, Meta(ge=0, le=100)]
+    base_s: Positive
+    cap_s: Positive
+
+
+class TaskTypeSettings(_Section, frozen=True):
+    capabilities: Annotated[tuple[Name, ...], Meta(min_length=1)]
+    timeout_s: Positive
+    sync: bool
+    max_retries: Annotated[int, Meta(ge=-1, le=100)]
+
+
+class Tasks(_Section, frozen=True):
+    deadline_s: Annotated[float, Meta(gt=0, le=30 * 86_400)]
+    types: Annotated[dict[Name, TaskTypeSettings], Meta(min_length=1)]
+
+
+class PolicySettings(_Section, frozen=True):
+    raw_media_keys: tuple[str, ...]
+    raw_media_capabilities: tuple[Name, ...]
+    weight_capability: Weight
+    weight_latency: Weight
+    weight_load: Weight
+    weight_cost: Weight
+
+
+class Level(StrEnum):
+    """How much is logged; written in any case."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Level | None":
+        return cls.__members__.get(str(value).upper())
+
+
+class Log(_Section, frozen=True):
+    level: Level
+    format: Literal["json", "console"]
+
+
+class Settings(_Section, frozen=True):
+    """All settings, checked. Make one with `load`."""
+
+    storage: Storage
+    web: Web
+    agents: Agents
+    sync: Sync
+    queue: Queue
+    dispatch: Dispatch
+    retry: Retry
+    tasks: Tasks
+    policy: PolicySettings
+    log: Log
+
+    def decision_policy(self) -> Policy:
+        """The part that decisions depend on."""
+        policy = self.policy
+        return Policy(
+            task_types={name: self._task_type(kind) for name, kind in self.tasks.types.items()},
+            raw_media_capabilities=frozenset(policy.raw_media_capabilities),
+            agent_ttl_s=self.agents.ttl_s,
+            weights=Weights(
+                capability=policy.weight_capability,
+                latency=policy.weight_latency,
+                load=policy.weight_load,
+                cost=policy.weight_cost,
+            ),
+        )
+
+    def raw_media_keys(self) -> frozenset[str]:
+        """The keys that mark raw media, in plain spelling."""
+        return frozenset(plain(key) for key in self.policy.raw_media_keys) - {""}
+
+    def streams(self) -> dict[Priority, str]:
+        """The name of each class's stream."""
+        names = self.queue
+        in_order = (names.stream_urgent, names.stream_high, names.stream_normal, names.stream_low)
+        return dict(zip(Priority, in_order, strict=True))
+
+    def _task_type(self, kind: TaskTypeSettings) -> TaskType:
+        retries = self.retry.max_retries if kind.max_retries < 0 else kind.max_retries
+        return TaskType(kind.capabilities, kind.timeout_s, kind.sync, retries)
+
+
+def load(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings from the packaged defaults, `file` and `environ`. Raises SettingsError."""
+    return load_with_sources(file, environ)[0]
+
+
+def load_with_sources(
+    file: Path | None = None, environ: Mapping[str, str] | None = None
+) -> tuple[Settings, list[Effective]]:
+    """The settings, and for each where it came from. Raises SettingsError."""
+    found = {name: checked(Settings, name, value, "default") for name, value in packaged().items()}
+    if file is not None:
+        found |= {name: checked(Settings, name, value, str(file)) for name, value in read(file).items()}
+    for name, text, variable in from_environment(environ or {}, found, ALIASES, NOT_SETTINGS):
+        found[name] = checked(Settings, name, text, variable, as_text=True)
+    settings = msgspec.convert(assembled(Settings, found), Settings)
+    return settings, [Effective(name, _shown(name, it.value), it.source) for name, it in sorted(found.items())]
+
+
+def _shown(name: str, value: Any) -> Any:
+    return masked(value) if name in _SECRETS and value else value

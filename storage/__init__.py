@@ -1,0 +1,1 @@
+"""Where things are kept: the ledger and the queue, as ports, and their implementations."""

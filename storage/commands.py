@@ -1,0 +1,142 @@
+"""The language of the ledger: the few commands that change it, and what each can come to.
+
+A command is decided before it is sent; the ledger applies it by compare-and-set, with its audit entry, or not at all.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from orchestrator.domain.agent import Agent
+from orchestrator.domain.audit import AuditDraft
+from orchestrator.domain.lifecycle import Progress
+from orchestrator.domain.task import Priority, Task
+
+
+class Key(Struct, frozen=True):
+    """An idempotency key within its scope, and the fingerprint of the request that it stands for."""
+
+    scope: str
+    key: str
+    fingerprint: str
+    expires_at: float | None = None
+
+
+class Result(Struct, frozen=True):
+    """What an agent gave back, as decoded JSON, in its `attempt`."""
+
+    attempt: int
+    agent_id: str
+    output: Any
+    model_version: str | None
+    finished_at: float
+
+
+class TaskRecord(Struct, frozen=True):
+    """A task as the ledger holds it. `seq` is its place in the order of acceptance."""
+
+    seq: int
+    task: Task
+    progress: Progress
+    updated_at: float
+    result: Result | None = None
+
+
+class Accept(Struct, frozen=True):
+    """Stores a new task. `lane` is where it waits; `limit` bounds the open tasks of its class (0 is no bound).
+
+    Comes to Accepted, Duplicate, Reused or Full.
+    """
+
+    task: Task
+    progress: Progress
+    lane: str
+    audit: AuditDraft
+    key: Key | None = None
+    limit: int = 0
+
+
+class Transition(Struct, frozen=True):
+    """Moves the task of `record` from the state and attempt it was read in (waiting or ready) to `progress`.
+
+    Comes to Moved, or Stale when the task is elsewhere by now, or was finished already. A `result` is stored with it.
+    """
+
+    record: TaskRecord
+    progress: Progress
+    audit: AuditDraft
+    result: Result | None = None
+
+
+class Note(Struct, frozen=True):
+    """Only an audit entry: a decision that leaves no task behind. Comes to Noted."""
+
+    audit: AuditDraft
+
+
+class SaveAgent(Struct, frozen=True):
+    """Stores or replaces an agent. Comes to Noted."""
+
+    agent: Agent
+    audit: AuditDraft
+
+
+class ForgetAgent(Struct, frozen=True):
+    """Removes an agent. Comes to Noted."""
+
+    agent_id: str
+    audit: AuditDraft
+
+
+class ExpireKeys(Struct, frozen=True):
+    """Removes the idempotency keys whose published expiry is over at `now`. Comes to Noted."""
+
+    now: float
+
+
+Command = Accept | Transition | Note | SaveAgent | ForgetAgent | ExpireKeys
+
+
+class Accepted(Struct, frozen=True):
+    """The task is stored as `record`."""
+
+    record: TaskRecord
+
+
+class Duplicate(Struct, frozen=True):
+    """The key stands for the same request already; `record` is its task."""
+
+    record: TaskRecord
+
+
+class Reused(Struct, frozen=True):
+    """The key stands for another request."""
+
+
+class Full(Struct, frozen=True):
+    """The class holds as many open tasks as it may."""
+
+    priority: Priority
+
+
+class Moved(Struct, frozen=True):
+    """The transition took place; `record` is the task after it."""
+
+    record: TaskRecord
+
+
+class Stale(Struct, frozen=True):
+    """The task was not where the command expected it (or does not exist); nothing changed."""
+
+
+class Noted(Struct, frozen=True):
+    """Stored."""
+
+
+class Failed(Struct, frozen=True):
+    """This command alone could not be applied; `error` is the class of the database's error."""
+
+    error: str
+
+
+Outcome = Accepted | Duplicate | Reused | Full | Moved | Stale | Noted | Failed

@@ -1,0 +1,237 @@
+"""The ledger in memory: for tests and simulations, on asyncio and on trio. It forgets everything with its process."""
+
+from bisect import insort
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from orchestrator.domain.agent import Agent
+from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, link
+from orchestrator.domain.lifecycle import Progress, State
+from orchestrator.domain.task import Priority
+from orchestrator.storage.commands import (
+    Accept,
+    Accepted,
+    Command,
+    Duplicate,
+    ExpireKeys,
+    Failed,
+    ForgetAgent,
+    Full,
+    Key,
+    Moved,
+    Note,
+    Noted,
+    Outcome,
+    Reused,
+    SaveAgent,
+    Stale,
+    TaskRecord,
+    Transition,
+)
+from orchestrator.storage.ports import AuditPage, AuditQuery, Depths, Ticket
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class MemoryLedger:
+    """Keeps the same promises as the others, but for stable storage."""
+
+    exclusive = True
+
+    def __init__(self, writer: str = "main") -> None:
+        self._tasks: dict[str, TaskRecord] = {}
+        self._lanes: dict[str, str] = {}
+        self._keys: dict[tuple[str, str], tuple[Key, str]] = {}
+        self._agents: dict[str, Agent] = {}
+        self._audit: list[AuditEntry] = []
+        self._head = Head(writer)
+        self._ready: dict[tuple[Priority, str], list[int]] = {}
+        self._by_seq: dict[int, str] = {}
+        self._open: Counter[Priority] = Counter()
+
+    async def commit(self, commands: Sequence[Command]) -> list[Outcome]:
+        return [self._outcome(command) for command in commands]
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    async def task(self, task_id: str) -> TaskRecord | None:
+        return self._tasks.get(task_id)
+
+    async def tasks(self, state: State, *, after: int = 0, limit: int = 100) -> list[TaskRecord]:
+        found = [r for r in self._tasks.values() if r.progress.state is state and r.seq > after]
+        return [replace(record, result=None) for record in found[:limit]]
+
+    async def agents(self) -> list[Agent]:
+        return [self._agents[agent_id] for agent_id in sorted(self._agents)]
+
+    async def audit(self, query: AuditQuery) -> AuditPage:
+        found = [
+            entry
+            for entry in self._audit[query.after :]
+            if (query.task_id is None or entry.task_id == query.task_id)
+            and (query.case_id is None or entry.case_id == query.case_id)
+            and entry.created_at >= (query.since or "")
+        ][: query.limit]
+        return AuditPage(found, found[-1].seq if found and len(found) == query.limit else None)
+
+    async def audit_chain(self, writer: str) -> AsyncIterator[AuditEntry]:
+        for entry in self._audit:
+            if entry.writer == writer:
+                yield entry
+
+    async def audit_heads(self) -> list[Head]:
+        return [self._head] if self._head.seq else []
+
+    async def lanes(self) -> list[tuple[Priority, str]]:
+        return sorted(lane for lane, waiting in self._ready.items() if waiting)
+
+    async def ready(self, priority: Priority, lane: str, *, after: int, limit: int) -> list[Ticket]:
+        waiting = [seq for seq in self._ready.get((priority, lane), []) if seq > after]
+        records = [self._tasks[self._by_seq[seq]] for seq in waiting[:limit]]
+        return [Ticket(r.task.task_id, priority, lane, r.seq, r.updated_at) for r in records]
+
+    async def due(self, now: float, limit: int) -> list[TaskRecord]:
+        found = [r for r in self._tasks.values() if r.progress.due_at is not None and r.progress.due_at <= now]
+        return sorted(found, key=lambda r: r.progress.due_at or 0.0)[:limit]
+
+    async def next_due(self) -> float | None:
+        return min((r.progress.due_at for r in self._tasks.values() if r.progress.due_at is not None), default=None)
+
+    async def lapsed(self, now: float, limit: int) -> list[TaskRecord]:
+        found = [r for r in self._leased() if r.progress.lease_until is not None and r.progress.lease_until <= now]
+        return found[:limit]
+
+    async def leased(self, owner: str, limit: int) -> list[TaskRecord]:
+        return [r for r in self._leased() if (r.progress.owner or "").startswith(owner)][:limit]
+
+    async def overdue(self, now: float, limit: int) -> list[TaskRecord]:
+        waiting = (State.QUEUED, State.RETRY_WAIT)
+        found = [r for r in self._tasks.values() if r.progress.state in waiting and r.task.deadline_at <= now]
+        return sorted(found, key=lambda r: r.task.deadline_at)[:limit]
+
+    def depths(self) -> Mapping[Priority, Depths]:
+        ready: Counter[Priority] = Counter()
+        for (priority, _), waiting in self._ready.items():
+            ready[priority] += len(waiting)
+        return {priority: Depths(ready[priority], self._open[priority]) for priority in Priority}
+
+    def _leased(self) -> Iterator[TaskRecord]:
+        leased = [r for r in self._tasks.values() if r.progress.state is State.LEASED]
+        return iter(sorted(leased, key=lambda r: r.progress.lease_until or 0.0))
+
+    def _outcome(self, command: Command) -> Outcome:
+        """What a database could not store, this one does not take either; then nothing of the command has happened."""
+        try:
+            _check_storable(command)
+            return self._apply(command)
+        except (OSError, OverflowError, RecursionError, TypeError, ValueError) as error:
+            return Failed(type(error).__name__)
+
+    def _apply(self, command: Command) -> Outcome:
+        match command:
+            case Accept():
+                return self._accept(command)
+            case Transition():
+                return self._move(command)
+            case ExpireKeys():
+                self._expire(command.now)
+                return Noted()
+            case SaveAgent():
+                self._log(command.audit)
+                self._agents[command.agent.agent_id] = command.agent
+            case ForgetAgent():
+                self._log(command.audit)
+                self._agents.pop(command.agent_id, None)
+            case Note():
+                self._log(command.audit)
+        return Noted()
+
+    def _accept(self, command: Accept) -> Outcome:
+        task, key = command.task, command.key
+        if key is not None:
+            known = self._keys.get((key.scope, key.key))
+            if known is not None and not _is_over(known[0], command.audit.created_at):
+                return Duplicate(self._tasks[known[1]]) if known[0].fingerprint == key.fingerprint else Reused()
+        if command.limit and self._open[task.priority] >= command.limit:
+            return Full(task.priority)
+        if task.task_id in self._tasks:
+            return Failed("IntegrityError")
+        # A copy, and by way of JSON: what the caller does with its own afterwards changes nothing here.
+        stored = replace(task, payload=_decode(_encode(task.payload)), meta=_decode(_encode(task.meta)))
+        record = TaskRecord(len(self._tasks) + 1, stored, command.progress, command.audit.created_at)
+        self._log(command.audit)
+        if key is not None:
+            self._keys[key.scope, key.key] = (key, task.task_id)
+        self._lanes[task.task_id], self._by_seq[record.seq] = command.lane, task.task_id
+        self._store(record, None)
+        return Accepted(record)
+
+    def _move(self, command: Transition) -> Outcome:
+        expected, task_id = command.record.progress, command.record.task.task_id
+        current = self._tasks.get(task_id)
+        if current is None or expected.state.final or _place(current.progress) != _place(expected):
+            return Stale()
+        record = TaskRecord(
+            current.seq, current.task, command.progress, command.audit.created_at, command.result or current.result
+        )
+        self._log(command.audit)
+        self._store(record, current.progress)
+        return Moved(record)
+
+    def _store(self, record: TaskRecord, before: Progress | None) -> None:
+        task = record.task
+        self._tasks[task.task_id] = record
+        lane = self._ready.setdefault((task.priority, self._lanes[task.task_id]), [])
+        if _is_ready(before):
+            lane.remove(record.seq)
+        if _is_ready(record.progress):
+            insort(lane, record.seq)
+        was_open = before is not None and not before.state.final
+        self._open[task.priority] += (not record.progress.state.final) - was_open
+
+    def _expire(self, now: float) -> None:
+        for k in [k for k, (key, _) in self._keys.items() if _is_over(key, now)]:
+            del self._keys[k]
+
+    def _log(self, draft: AuditDraft) -> None:
+        entry = link(self._head, draft)
+        self._audit.append(entry)
+        self._head = Head(entry.writer, entry.seq, entry.entry_hash)
+
+
+def _is_ready(progress: Progress | None) -> bool:
+    return progress is not None and progress.state is State.QUEUED and progress.due_at is None
+
+
+def _is_over(key: Key, now: float) -> bool:
+    return key.expires_at is not None and key.expires_at <= now
+
+
+def _place(progress: Progress) -> tuple[State, int, float | None]:
+    """What a transition compares: where the task is in its life."""
+    return progress.state, progress.attempt, progress.due_at
+
+
+def _check_storable(command: Command) -> None:
+    """Raises what a database's codec would raise over the command's values, or for integers beyond 64 bits."""
+    match command:
+        case Accept(progress=progress):
+            _encode(command)
+            numbers = [progress.attempt, progress.failures, progress.lost, command.audit.attempt or 0]
+        case Transition(progress=progress, result=result, audit=audit):
+            _encode((progress, result, audit))
+            numbers = [progress.attempt, progress.failures, progress.lost, audit.attempt or 0]
+            numbers += [result.attempt] if result else []
+        case Note(audit=audit) | SaveAgent(audit=audit) | ForgetAgent(audit=audit):
+            _encode(command)
+            numbers = [audit.attempt or 0]
+        case ExpireKeys():
+            numbers = []
+    for number in numbers:
+        number.to_bytes(8, signed=True)

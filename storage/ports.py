@@ -1,0 +1,184 @@
+"""What the rest of the system may ask of storage. Every ledger passes `tests/storage/conformance.py` unchanged."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from orchestrator.domain.agent import Agent
+from orchestrator.domain.audit import AuditEntry, Head
+from orchestrator.domain.lifecycle import State
+from orchestrator.domain.task import Priority
+from orchestrator.storage.commands import Command, Outcome, TaskRecord
+
+
+class LedgerError(Exception):
+    """Base of what a ledger raises."""
+
+
+class NotCommitted(LedgerError):
+    """The batch is certainly not stored: the disk is full, the database is busy or away. Trying again is safe."""
+
+
+class CommitUnknown(LedgerError):
+    """Whether the batch is stored cannot be told: the process must stop and recover from what the disk holds."""
+
+
+class LedgerLocked(LedgerError):
+    """Another process owns this ledger."""
+
+
+class LedgerCorrupt(LedgerError):
+    """The file is not a ledger, or is damaged."""
+
+
+class Unreadable(LedgerError):
+    """The ledger cannot be opened or read now."""
+
+
+class SchemaTooNew(LedgerError):
+    """The ledger was written by a newer version of this program."""
+
+
+class Ticket(Struct, frozen=True):
+    """A hint that a task waits: never the only copy of anything."""
+
+    task_id: str
+    priority: Priority
+    lane: str
+    seq: int
+    queued_at: float
+
+
+class AuditQuery(Struct, frozen=True):
+    """Which audit entries: of a task, of a case, from `since` (in the form of `created_at`), after a cursor."""
+
+    task_id: str | None = None
+    case_id: str | None = None
+    since: str | None = None
+    after: int = 0
+    limit: int = 100
+
+
+class AuditPage(Struct, frozen=True):
+    """Entries in the order of their writing; `next` is the cursor of the page after this one, if there may be one."""
+
+    entries: list[AuditEntry]
+    next: int | None = None
+
+
+class Depths(Struct, frozen=True):
+    """Tasks of a class that are ready to run, and all of it that are not finished."""
+
+    ready: int = 0
+    open: int = 0
+
+
+class LedgerReader(Protocol):
+    """Reads what is committed. Never waits for a writer."""
+
+    async def task(self, task_id: str) -> TaskRecord | None:
+        """The task with its progress, and its result when there is one."""
+        ...
+
+    async def tasks(self, state: State, *, after: int = 0, limit: int = 100) -> list[TaskRecord]:
+        """Tasks in a state, in the order of acceptance, after `seq` `after`; without results."""
+        ...
+
+    async def agents(self) -> list[Agent]:
+        """All agents stored."""
+        ...
+
+    async def audit(self, query: AuditQuery) -> AuditPage:
+        """Entries that fit."""
+        ...
+
+    def audit_chain(self, writer: str) -> AsyncIterator[AuditEntry]:
+        """The whole chain of a writer in the order of `seq`, streamed."""
+        ...
+
+    async def audit_heads(self) -> list[Head]:
+        """The end of each writer's chain."""
+        ...
+
+    async def lanes(self) -> list[tuple[Priority, str]]:
+        """The lanes in which tasks are ready."""
+        ...
+
+    async def ready(self, priority: Priority, lane: str, *, after: int, limit: int) -> list[Ticket]:
+        """Tasks ready in a lane, in the order of acceptance, after `seq` `after`."""
+        ...
+
+    async def due(self, now: float, limit: int) -> list[TaskRecord]:
+        """Waiting tasks whose time has come at `now`, the longest due first."""
+        ...
+
+    async def next_due(self) -> float | None:
+        """When the next waiting task comes due, seconds since the epoch."""
+        ...
+
+    async def lapsed(self, now: float, limit: int) -> list[TaskRecord]:
+        """Leased tasks whose lease is over at `now`, the longest over first."""
+        ...
+
+    async def leased(self, owner: str, limit: int) -> list[TaskRecord]:
+        """Leased tasks whose owner's name starts with `owner`, in the order in which their leases end."""
+        ...
+
+    async def overdue(self, now: float, limit: int) -> list[TaskRecord]:
+        """Tasks that wait, unleased, beyond their deadline at `now`, the longest overdue first."""
+        ...
+
+
+class Ledger(LedgerReader, Protocol):
+    """The truth: tasks, results, keys, agents and the audit trail, each process's changes made by one writer."""
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether no other process works on it: then every lease found at a start is one of a process that is gone."""
+        ...
+
+    async def commit(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Applies the commands in one transaction; outcomes come in the same order.
+
+        One bad command fails alone, as Failed. No commands at all is a probe: it writes, and says whether it could.
+        Raises NotCommitted or CommitUnknown for the whole batch. Cancellation waits for the batch to end. Not for
+        concurrent callers.
+        """
+        ...
+
+    def depths(self) -> Mapping[Priority, Depths]:
+        """How much waits in each class. Kept up to date, costs nothing to ask."""
+        ...
+
+    async def close(self) -> None:
+        """Checkpoints and lets go. Twice is safe."""
+        ...
+
+
+class Queue(Protocol):
+    """Which task is next. Entries are hints; the ledger's compare-and-set decides who gets the task."""
+
+    def announce(self, ticket: Ticket) -> None:
+        """A task is ready. Never waits, never fails; may be dropped, since the ledger knows it too."""
+        ...
+
+    async def take(self, routable: Callable[[Ticket], bool]) -> Ticket:
+        """Waits for the next task by class and age of which `routable` (asked once for each lane) is true."""
+        ...
+
+    def wake(self) -> None:
+        """What is routable may have changed: whoever waits in `take` looks again."""
+        ...
+
+    def done(self, ticket: Ticket) -> None:
+        """The task that was taken is leased or gone."""
+        ...
+
+    def give_back(self, ticket: Ticket) -> None:
+        """The task that was taken could not be leased now; it waits again, in its place."""
+        ...
+
+    def oldest(self) -> Mapping[Priority, float]:
+        """Since when (seconds since the epoch) the longest waiting task that is known of each class has been ready."""
+        ...

@@ -1,0 +1,129 @@
+"""One batch of commands inside a transaction that holds the lock of the book.
+
+First all in bulk, a statement for each table. Where that does not come out as expected (a stale compare-and-set, a key
+that exists, a bad value) it is undone to a savepoint and each half is tried by itself, in order, down to the single
+command that is the cause: one bad command fails alone, and costs a few round trips and not one for each of its batch.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator.storage import rows
+from orchestrator.storage.commands import Accept, Command, Duplicate, Failed, Full, Outcome, Reused, Stale, TaskRecord
+from orchestrator.storage.postgres import sql
+from orchestrator.storage.postgres.connecting import FAILURES, Connection, is_of_the_command
+from orchestrator.storage.work import Book, Unexpected, Work, is_full
+
+_OF_VALUES = (OSError, OverflowError, RecursionError, TypeError, ValueError)
+"""What a codec raises over values that cannot be stored. Only where nothing is sent: a broken line is an OSError."""
+
+
+class _Refused(Exception):
+    """The values of some command cannot be stored; its message is the class of the error."""
+
+
+class Batch:
+    """Applies commands; `book` is as it will be when the transaction is committed."""
+
+    def __init__(self, connection: Connection, book: Book, offset: float) -> None:
+        """`offset` is how far the database's clock is ahead of ours."""
+        self._connection, self._offset = connection, offset
+        self.book = book
+
+    async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
+        """An outcome for each. Raises one of FAILURES when the database fails; then the transaction is to be ended."""
+        try:
+            return await self._bulk(commands)
+        except (_Refused, Unexpected) as error:
+            if len(commands) == 1:
+                return [await self._single(commands[0], error)]
+        middle = len(commands) // 2
+        return [*await self.apply(commands[:middle]), *await self.apply(commands[middle:])]
+
+    async def _single(self, command: Command, error: Exception) -> Outcome:
+        """What comes of a command that did not simply succeed."""
+        if isinstance(error, _Refused):
+            return Failed(str(error))
+        try:
+            refusal = await self._refusal(command)
+            return (await self._bulk([command]))[0] if refusal is None else refusal
+        except _Refused as failure:
+            return Failed(str(failure))
+        except Unexpected:
+            return Stale()
+
+    async def _refusal(self, command: Command) -> Outcome | None:
+        """What stands against accepting a task: its key, or a full class. A key that is over is removed."""
+        if not isinstance(command, Accept):
+            return None
+        key = command.key
+        if key is not None:
+            await self._connection.execute(sql.EXPIRE_KEY, self._offset, key.scope, key.key, command.audit.created_at)
+            found = await self._connection.fetchrow(sql.FIND_KEY, key.scope, key.key)
+            if found is not None:
+                fingerprint, task_id = found
+                return Duplicate(await self._read_task(task_id)) if fingerprint == key.fingerprint else Reused()
+        return Full(command.task.priority) if is_full(self.book, command) else None
+
+    async def _read_task(self, task_id: str) -> TaskRecord:
+        row = await self._connection.fetchrow(sql.READ_TASK, self._offset, task_id)
+        result = await self._connection.fetchrow(sql.READ_RESULT, task_id)
+        return rows.task_record(row, rows.result(result) if result else None)
+
+    async def _bulk(self, commands: Sequence[Command]) -> list[Outcome]:
+        """All of them or none; raises Unexpected or _Refused where one would not simply succeed."""
+        work = Work(self.book)
+        try:
+            outcomes = [work.add(command) for command in commands]
+            statements = _statements(work, self._offset)
+        except _OF_VALUES as error:
+            raise _Refused(type(error).__name__) from error
+        await self._connection.execute(sql.SAVEPOINT)
+        try:
+            for statement, arguments, matches in statements:
+                tag = await self._connection.execute(statement, *arguments)
+                if matches is not None and int(tag.rpartition(" ")[2]) != matches:
+                    raise Unexpected
+        except Unexpected:
+            await self._undo()
+            raise
+        except FAILURES as error:
+            if not is_of_the_command(error):
+                raise
+            await self._undo()
+            raise _Refused(type(error).__name__) from error
+        await self._connection.execute(sql.RELEASE)
+        self.book = work.book()
+        return outcomes
+
+    async def _undo(self) -> None:
+        await self._connection.execute(sql.ROLLBACK_TO)
+        await self._connection.execute(sql.RELEASE)
+
+
+def _statements(work: Work, offset: float) -> list[tuple[str, Sequence[Any], int | None]]:
+    """Each statement with its arguments, and how many rows it must change."""
+    found: list[tuple[str, Sequence[Any], int | None]] = []
+    if work.expiries:
+        found.append((sql.EXPIRE_KEYS, (offset, max(work.expiries)), None))
+    for statement, gathered, before in (
+        (sql.ADD_KEYS, work.keys, (offset,)),
+        (sql.ADD_TASKS, work.tasks, (offset,)),
+        (sql.MOVE_TASKS, work.moves, (offset,)),
+        (sql.ADD_RESULTS, work.results, ()),
+        # One statement touches a row but once: of several agents of one name it is given the last.
+        (sql.SAVE_AGENTS, list({agent_id: (agent_id, agent) for agent_id, agent in work.agents}.values()), ()),
+    ):
+        if gathered:
+            found.append((statement, (*before, *_columns(gathered)), len(gathered)))
+    if work.gone:
+        found.append((sql.FORGET_AGENTS, (list(work.gone),), None))
+    if work.audit:
+        entries = [rows.audit_row(entry) for entry in work.audit]
+        found.append((sql.ADD_AUDIT, _columns(entries), len(entries)))
+    return found
+
+
+def _columns(gathered: Sequence[rows.Row]) -> list[list[Any]]:
+    """Rows turned into columns, as `unnest` takes them."""
+    return [list(column) for column in zip(*gathered, strict=True)]

@@ -1,0 +1,117 @@
+"""Reads from the shared ledger, through a few connections of their own."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from orchestrator.domain.agent import Agent
+from orchestrator.domain.audit import GENESIS, AuditEntry, Head
+from orchestrator.domain.lifecycle import State
+from orchestrator.domain.task import Priority
+from orchestrator.storage import rows
+from orchestrator.storage.commands import TaskRecord
+from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Ticket, Unreadable
+from orchestrator.storage.postgres import sql
+from orchestrator.storage.postgres.clock import Clock
+from orchestrator.storage.postgres.connecting import FAILURES, connect, is_damage, name
+from orchestrator.storage.postgres.pool import Pool, farewell
+
+READERS = 4
+_CHUNK = 1_000
+
+
+class PostgresReader:
+    """The reading half of the ledger. Every read raises Unreadable within seconds while the database is away."""
+
+    def __init__(self, dsn: str, clock: Clock) -> None:
+        self._dsn, self._clock = dsn, clock
+        self._pool = Pool(dsn, READERS)
+
+    async def hold(self) -> None:
+        """Measures the clock; from here on reads see the ledger as it is now. Raises Unreadable or InvalidAddress."""
+        try:
+            connection = await connect(self._dsn)
+            try:
+                await self._clock.measure(connection)
+            finally:
+                await farewell(connection)
+            await self._pool.hold()
+        except FAILURES as error:
+            raise Unreadable(f"the database cannot be reached: {name(error)}") from error
+
+    async def close(self) -> None:
+        """Closes the connections. Twice is safe."""
+        await self._pool.close()
+
+    async def task(self, task_id: str) -> TaskRecord | None:
+        found = await self._all(sql.READ_TASK, self._clock.offset, task_id)
+        if not found:
+            return None
+        record = rows.task_record(found[0])
+        if record.progress.state is not State.SUCCEEDED:
+            return record
+        result = await self._all(sql.READ_RESULT, task_id)
+        return rows.task_record(found[0], rows.result(result[0])) if result else record
+
+    async def tasks(self, state: State, *, after: int = 0, limit: int = 100) -> list[TaskRecord]:
+        if state is State.DEAD:
+            return await self._records(sql.READ_DEAD, after, limit)
+        return await self._records(sql.READ_STATE, state.value, after, limit)
+
+    async def agents(self) -> list[Agent]:
+        return [rows.agent(row[0]) for row in await self._all(sql.READ_AGENTS)]
+
+    async def audit(self, query: AuditQuery) -> AuditPage:
+        statement, narrowing = sql.READ_AUDIT, ()
+        if query.task_id is not None and query.case_id is not None:
+            statement, narrowing = sql.READ_AUDIT_OF_TASK_IN_CASE, (query.task_id, query.case_id)
+        elif query.task_id is not None:
+            statement, narrowing = sql.READ_AUDIT_OF_TASK, (query.task_id,)
+        elif query.case_id is not None:
+            statement, narrowing = sql.READ_AUDIT_OF_CASE, (query.case_id,)
+        found = await self._all(statement, query.after, query.since or "", query.limit, *narrowing)
+        full = bool(found) and len(found) == query.limit
+        return AuditPage([rows.audit_entry(row[1:]) for row in found], found[-1][0] if full else None)
+
+    async def audit_chain(self, writer: str) -> AsyncIterator[AuditEntry]:
+        after = -1
+        while found := await self._all(sql.READ_CHAIN, writer, after, _CHUNK):
+            for row in found:
+                yield rows.audit_entry(row)
+            after = found[-1][1]
+
+    async def audit_heads(self) -> list[Head]:
+        # A chain whose head was taken away is still a chain, and must not escape those who check.
+        found = await self._all(sql.READ_CHAINS)
+        return [Head(writer, seq, entry_hash or GENESIS) for writer, seq, entry_hash in found]
+
+    async def lanes(self) -> list[tuple[Priority, str]]:
+        return [(Priority(priority), lane) for priority, lane in await self._all(sql.READ_LANES)]
+
+    async def ready(self, priority: Priority, lane: str, *, after: int, limit: int) -> list[Ticket]:
+        return [rows.ticket(row) for row in await self._all(sql.READ_READY, priority.value, lane, after, limit)]
+
+    async def due(self, now: float, limit: int) -> list[TaskRecord]:
+        return await self._records(sql.READ_DUE, now, limit)
+
+    async def next_due(self) -> float | None:
+        return (await self._all(sql.NEXT_DUE, self._clock.offset))[0][0]
+
+    async def lapsed(self, now: float, limit: int) -> list[TaskRecord]:
+        return await self._records(sql.READ_LAPSED, now, limit)
+
+    async def leased(self, owner: str, limit: int) -> list[TaskRecord]:
+        return await self._records(sql.READ_LEASED, owner, limit)
+
+    async def overdue(self, now: float, limit: int) -> list[TaskRecord]:
+        return await self._records(sql.READ_OVERDUE, now, limit)
+
+    async def _records(self, statement: str, *arguments: Any) -> list[TaskRecord]:
+        return [rows.task_record(row) for row in await self._all(statement, self._clock.offset, *arguments)]
+
+    async def _all(self, statement: str, *arguments: Any) -> list[rows.Row]:
+        try:
+            return await self._pool.fetch(statement, *arguments)
+        except FAILURES as error:
+            if is_damage(error):
+                raise LedgerCorrupt("the database is damaged") from error
+            raise Unreadable(f"the database cannot be read: {name(error)}") from error

@@ -1,0 +1,164 @@
+"""Every statement of the shared ledger. Constants only: values travel as parameters.
+
+Where times by the database's clock are written or compared, `$1` is how far it is ahead of ours; where they are read it
+is taken off again.
+"""
+
+from orchestrator.storage.rows import AUDIT_COLUMNS, RESULT_COLUMNS, TASK_COLUMNS
+
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+COMMIT = "COMMIT"
+ROLLBACK = "ROLLBACK"
+SAVEPOINT = "SAVEPOINT command"
+ROLLBACK_TO = "ROLLBACK TO SAVEPOINT command"
+RELEASE = "RELEASE SAVEPOINT command"
+STAY = "SET idle_in_transaction_session_timeout = 0"
+HOLD = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+# Durability is promised by us, whatever the server's default; a stricter one stays.
+WAIT_FOR_DISK = (
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+)
+CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
+ENCODING = "SELECT current_setting('server_encoding')"
+
+TRY_NAME = "SELECT pg_try_advisory_lock(hashtextextended($1, 7305))"
+LET_GO = "SELECT pg_advisory_unlock_all()"
+BACKEND = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+BACKEND_LIVES = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2)"
+END_BACKEND = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
+
+ADD_SESSION = "INSERT INTO sessions (writer) VALUES ($1) RETURNING session"
+FORGET_SESSION = "DELETE FROM sessions WHERE session = $1"
+FORGET_OLD_SESSIONS = "DELETE FROM sessions WHERE touched_at < now() - interval '7 days'"
+READ_SESSION = "SELECT batch FROM sessions WHERE session = $1"
+# A probe is this and no more: it writes.
+COUNT_UP = "UPDATE sessions SET batch = batch + 1, touched_at = now() WHERE session = $1 RETURNING batch"
+
+_COUNTS = "ready_urgent, ready_high, ready_normal, ready_low, open_urgent, open_high, open_normal, open_low"
+READ_BOOK = "SELECT last_seq, " + _COUNTS + " FROM book"
+# All that is read under the lock stands in the row that is locked: a statement that waits for a lock sees the row as it
+# was left, and the rest of the database as it was before.
+LOCK_BOOK = READ_BOOK + " FOR UPDATE"
+SAVE_BOOK = "UPDATE book SET (last_seq, " + _COUNTS + ") = ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+COUNT_READY = "SELECT priority, count(*) FROM tasks WHERE state = 'queued' AND due_at IS NULL GROUP BY priority"
+COUNT_OPEN = "SELECT priority, count(*) FROM tasks WHERE state IN ('queued', 'leased', 'retry_wait') GROUP BY priority"
+
+ADD_KEYS = (
+    "INSERT INTO idempotency_keys (scope, key, fingerprint, task_id, expires_at)"
+    " SELECT scope, key, fingerprint, task_id, expires_at + $1::float8"
+    " FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::float8[])"
+    " AS new (scope, key, fingerprint, task_id, expires_at) ON CONFLICT DO NOTHING"
+)
+FIND_KEY = "SELECT fingerprint, task_id FROM idempotency_keys WHERE scope = $1 AND key = $2"
+EXPIRE_KEY = "DELETE FROM idempotency_keys WHERE scope = $2 AND key = $3 AND expires_at <= $4::float8 + $1::float8"
+EXPIRE_KEYS = "DELETE FROM idempotency_keys WHERE expires_at <= $2::float8 + $1::float8"
+
+ADD_TASKS = (
+    "INSERT INTO tasks (" + TASK_COLUMNS + ")"
+    " SELECT seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key,"
+    " replay_of, created_at, deadline_at + $1::float8, state, attempt, failures, lost, due_at + $1::float8, agent_id,"
+    " owner, lease_until + $1::float8, tried, reason, updated_at"
+    " FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::bytea[],"
+    " $10::bytea[], $11::integer[], $12::text[], $13::text[], $14::float8[], $15::float8[], $16::text[], $17::bigint[],"
+    " $18::bigint[], $19::bigint[], $20::float8[], $21::text[], $22::text[], $23::float8[], $24::bytea[], $25::text[],"
+    " $26::float8[]) AS new (" + TASK_COLUMNS + ")"
+)
+MOVE_TASKS = (
+    "UPDATE tasks SET state = new.state, attempt = new.attempt, failures = new.failures, lost = new.lost,"
+    " due_at = new.due_at + $1::float8, agent_id = new.agent_id, owner = new.owner,"
+    " lease_until = new.lease_until + $1::float8, tried = new.tried, reason = new.reason, updated_at = new.updated_at"
+    " FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::float8[], $7::text[], $8::text[],"
+    " $9::float8[], $10::bytea[], $11::text[], $12::float8[], $13::text[], $14::text[], $15::bigint[], $16::float8[])"
+    " AS new (state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason, updated_at,"
+    " task_id, was_state, was_attempt, was_due_at)"
+    " WHERE tasks.task_id = new.task_id AND tasks.state = new.was_state AND tasks.attempt = new.was_attempt"
+    # Coming due leaves state and attempt as they are: this tells the task before from the task after. Only whether
+    # there is a time: in one attempt a task is given no two, and each replica sees it by a clock of its own.
+    " AND (tasks.due_at IS NULL) = (new.was_due_at IS NULL)"
+)
+_TASK = (
+    "SELECT seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key,"
+    " replay_of, created_at, deadline_at - $1::float8, state, attempt, failures, lost, due_at - $1::float8, agent_id,"
+    " owner, lease_until - $1::float8, tried, reason, updated_at FROM tasks"
+)
+READ_TASK = _TASK + " WHERE task_id = $2"
+
+ADD_RESULTS = (
+    "INSERT INTO results (task_id, " + RESULT_COLUMNS + ")"
+    " SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::float8[])"
+)
+READ_RESULT = "SELECT " + RESULT_COLUMNS + " FROM results WHERE task_id = $1"
+
+SAVE_AGENTS = (
+    "INSERT INTO agents (agent_id, agent) SELECT * FROM unnest($1::text[], $2::bytea[])"
+    " ON CONFLICT (agent_id) DO UPDATE SET agent = excluded.agent"
+)
+FORGET_AGENTS = "DELETE FROM agents WHERE agent_id = ANY ($1::text[])"
+READ_AGENTS = "SELECT agent FROM agents ORDER BY agent_id"
+
+ADD_AUDIT = (
+    "INSERT INTO audit_entries (" + AUDIT_COLUMNS + ", position)"
+    " SELECT " + AUDIT_COLUMNS + ", (SELECT coalesce(max(position), 0) FROM audit_entries) + number"
+    " FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],"
+    " $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[], $15::text[],"
+    " $16::text[]) WITH ORDINALITY AS new (" + AUDIT_COLUMNS + ", number)"
+)
+SAVE_HEAD = (
+    "INSERT INTO audit_heads (writer, seq, entry_hash) VALUES ($1, $2, $3)"
+    " ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq, entry_hash = excluded.entry_hash"
+)
+READ_HEAD = "SELECT seq, entry_hash FROM audit_heads WHERE writer = $1"
+# From writer to writer by the index of the chains: their entries are not read.
+READ_CHAINS = (
+    "WITH RECURSIVE found AS ((SELECT writer FROM audit_entries ORDER BY writer LIMIT 1) UNION ALL"
+    " SELECT (SELECT writer FROM audit_entries WHERE writer > found.writer ORDER BY writer LIMIT 1) FROM found"
+    " WHERE found.writer IS NOT NULL)"
+    " SELECT writer, coalesce(seq, 0), entry_hash FROM"
+    " (SELECT writer FROM audit_heads UNION SELECT writer FROM found WHERE writer IS NOT NULL) AS writers"
+    " LEFT JOIN audit_heads USING (writer) ORDER BY writer"
+)
+LAST_LINK = "SELECT seq, entry_hash FROM audit_entries WHERE writer = $1 ORDER BY seq DESC LIMIT 1"
+READ_CHAIN = "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE writer = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+_AUDIT = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position > $1 AND created_at >= $2"
+_AUDIT_PAGE = " ORDER BY position LIMIT $3"
+READ_AUDIT = _AUDIT + _AUDIT_PAGE
+READ_AUDIT_OF_TASK = _AUDIT + " AND task_id = $4" + _AUDIT_PAGE
+READ_AUDIT_OF_CASE = _AUDIT + " AND case_id = $4" + _AUDIT_PAGE
+READ_AUDIT_OF_TASK_IN_CASE = _AUDIT + " AND task_id = $4 AND case_id = $5" + _AUDIT_PAGE
+
+READ_STATE = _TASK + " WHERE state = $2 AND seq > $3 ORDER BY seq LIMIT $4"
+READ_DEAD = _TASK + " WHERE state = 'dead' AND seq > $2 ORDER BY seq LIMIT $3"
+_LANE = "SELECT priority, lane FROM tasks WHERE state = 'queued' AND due_at IS NULL"
+_FIRST = " ORDER BY priority, lane LIMIT 1"
+# From lane to lane by the index: a million tasks in three lanes cost three steps.
+READ_LANES = (
+    "WITH RECURSIVE lanes AS ((" + _LANE + _FIRST + ") UNION ALL SELECT next.priority, next.lane FROM lanes AS last"
+    " CROSS JOIN LATERAL (" + _LANE + " AND (priority, lane) > (last.priority, last.lane)" + _FIRST + ") AS next)"
+    " SELECT priority, lane FROM lanes"
+)
+READ_READY = (
+    "SELECT task_id, priority, lane, seq, updated_at FROM tasks"
+    " WHERE state = 'queued' AND due_at IS NULL AND priority = $1 AND lane = $2 AND seq > $3 ORDER BY seq LIMIT $4"
+)
+READ_DUE = _TASK + " WHERE due_at <= $2::float8 + $1::float8 ORDER BY due_at, seq LIMIT $3"
+NEXT_DUE = "SELECT min(due_at) - $1::float8 FROM tasks WHERE due_at IS NOT NULL"
+READ_LAPSED = (
+    _TASK + " WHERE state = 'leased' AND lease_until <= $2::float8 + $1::float8 ORDER BY lease_until, seq LIMIT $3"
+)
+READ_LEASED = _TASK + " WHERE state = 'leased' AND starts_with(owner, $2) ORDER BY lease_until, seq LIMIT $3"
+READ_OVERDUE = (
+    _TASK + " WHERE state IN ('queued', 'leased', 'retry_wait') AND state <> 'leased'"
+    " AND deadline_at <= $2::float8 + $1::float8 ORDER BY deadline_at, seq LIMIT $3"
+)
+
+MIGRATE_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(7305, 1)"
+FIND_VERSION = (
+    # Not to_regclass: it may still know from before it waited for the lock that there is none.
+    "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_version')"
+)
+READ_VERSION = "SELECT max(version) FROM schema_version"
+CREATE_VERSION = "CREATE TABLE IF NOT EXISTS schema_version (version integer NOT NULL)"
+CLEAR_VERSION = "DELETE FROM schema_version"
+WRITE_VERSION = "INSERT INTO schema_version (version) VALUES ($1)"

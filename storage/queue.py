@@ -1,0 +1,238 @@
+"""The embedded queue: the ledger's ready rows, held as tickets in bounded memory, in the order in which to run them.
+
+Tasks wait in lines, one for each class and lane: tasks of a line find the same agents, so a line that no agent serves
+holds up no other. A line holds a window of tickets and is refilled from the ledger; a million tasks cost no more memory
+than the windows. Between classes a smooth weighted round-robin chooses, in which waiting adds weight.
+"""
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from math import inf
+
+import anyio
+
+from orchestrator.domain.task import Priority
+from orchestrator.storage.ports import LedgerReader, Ticket, Unreadable
+
+WEIGHTS: Mapping[Priority, float] = {Priority.URGENT: 8, Priority.HIGH: 4, Priority.NORMAL: 2, Priority.LOW: 1}
+AGING_LIMIT = 0.5
+"""What share of its weight a class may gain by waiting: it stays below the class above it, so that after a day without
+agents urgent work is still served first."""
+
+
+class _Line:
+    """A window on the tasks of one class and lane, in the order of acceptance."""
+
+    def __init__(self, *, complete: bool) -> None:
+        self.window: deque[Ticket] = deque()
+        self.complete = complete
+        """Whether the ledger holds nothing of this line beyond the window."""
+
+    @property
+    def last(self) -> int:
+        return self.window[-1].seq if self.window else 0
+
+    def insert(self, ticket: Ticket, size: int) -> Ticket | None:
+        """Puts the ticket in its place; returns the one that falls out of a full window."""
+        if not self.complete and ticket.seq > self.last:
+            return ticket
+        if not self.window or ticket.seq > self.last:
+            self.window.append(ticket)
+        else:
+            insort(self.window, ticket, key=lambda waiting: waiting.seq)
+        if len(self.window) <= size:
+            return None
+        self.complete = False
+        return self.window.pop()
+
+
+class EmbeddedQueue:
+    """One for a process. Its methods but `take` never wait; all belong to one event loop."""
+
+    def __init__(
+        self,
+        ledger: LedgerReader,
+        now: Callable[[], float],
+        *,
+        window: int = 512,
+        lines: int = 1024,
+        aging_s: float = 60.0,
+        sweep_s: float = 5.0,
+        patience_s: float = 1.0,
+    ) -> None:
+        """`now` is in seconds since the epoch. While its head waits `aging_s`, a class gains half its weight.
+
+        Every `sweep_s` the ledger is looked through for tasks whose announcement was lost; every `patience_s` a waiting
+        taker looks again, since time alone may bring an agent back.
+        """
+        self._ledger, self._now = ledger, now
+        self._size, self._max_lines = window, lines
+        self._aging, self._sweep_every, self._patience = aging_s, sweep_s, patience_s
+        self._lines: dict[tuple[Priority, str], _Line] = {}
+        self._known: set[str] = set()
+        """Tasks in a window or taken."""
+        self._taken: set[str] = set()
+        self._ended: set[str] = set()
+        """Tasks that were taken and done with while the ledger was being read: what it answers may still name them."""
+        self._all_lanes = False
+        """Whether every lane of the ledger has had its line, so that a new line starts with nothing behind it."""
+        self._credit = dict.fromkeys(Priority, 0.0)
+        self._swept_at: float | None = None
+        self._lane_cursor: tuple[Priority, str] | None = None
+        self._reading = anyio.Lock()
+        self._changed = anyio.Event()
+
+    def __repr__(self) -> str:
+        waiting = sum(len(line.window) for line in self._lines.values())
+        return f"<EmbeddedQueue {waiting} tickets in {len(self._lines)} lines>"
+
+    def announce(self, ticket: Ticket) -> None:
+        if ticket.task_id in self._known:
+            return
+        self._ended.discard(ticket.task_id)
+        line = self._line(ticket.priority, ticket.lane)
+        if line is not None:
+            self._insert(line, ticket)
+            self.wake()
+
+    def wake(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def done(self, ticket: Ticket) -> None:
+        if ticket.task_id in self._taken:
+            self._taken.discard(ticket.task_id)
+            self._known.discard(ticket.task_id)
+            if self._reading.locked():
+                self._ended.add(ticket.task_id)
+
+    def give_back(self, ticket: Ticket) -> None:
+        self.done(ticket)
+        self.announce(ticket)
+
+    def oldest(self) -> Mapping[Priority, float]:
+        oldest: dict[Priority, float] = {}
+        for (priority, _), line in self._lines.items():
+            if line.window:
+                oldest[priority] = min(oldest.get(priority, inf), line.window[0].queued_at)
+        return oldest
+
+    async def take(self, routable: Callable[[Ticket], bool]) -> Ticket:
+        while True:
+            changed = self._changed
+            # What cannot be read now is read later; what is known already goes on.
+            with suppress(Unreadable):
+                await self._read_ahead()
+            ticket = self._next(routable)
+            if ticket is not None:
+                return ticket
+            with anyio.move_on_after(self._patience):
+                await changed.wait()
+
+    def _line(self, priority: Priority, lane: str) -> _Line | None:
+        """The line of that name; None when there are too many: the sweep will come round to it."""
+        line = self._lines.get((priority, lane))
+        if line is not None:
+            return line
+        if len(self._lines) >= self._max_lines:
+            self._all_lanes = False
+            return None
+        line = self._lines[priority, lane] = _Line(complete=self._all_lanes)
+        return line
+
+    def _insert(self, line: _Line, ticket: Ticket) -> None:
+        self._known.add(ticket.task_id)
+        dropped = line.insert(ticket, self._size)
+        if dropped is not None:
+            self._known.discard(dropped.task_id)
+
+    def _next(self, routable: Callable[[Ticket], bool]) -> Ticket | None:
+        """Takes the head of the line whose turn it is, among those that can go somewhere."""
+        heads: dict[Priority, tuple[Ticket, _Line]] = {}
+        for (priority, _), line in self._lines.items():
+            if line.window and (priority not in heads or line.window[0].seq < heads[priority][0].seq):
+                head = line.window[0]
+                if routable(head):
+                    heads[priority] = (head, line)
+        if not heads:
+            return None
+        ticket, line = heads[self._turn({priority: head for priority, (head, _) in heads.items()})]
+        line.window.popleft()
+        self._taken.add(ticket.task_id)
+        return ticket
+
+    def _turn(self, heads: Mapping[Priority, Ticket]) -> Priority:
+        """Smooth weighted round-robin, as in nginx: each gains its weight, the richest pays for all."""
+        now = self._now()
+        total = 0.0
+        for priority, head in heads.items():
+            age = min(1.0, max(0.0, now - head.queued_at) / self._aging)
+            weight = WEIGHTS[priority] * (1.0 + AGING_LIMIT * age)
+            self._credit[priority] += weight
+            total += weight
+        turn = max(heads, key=lambda priority: self._credit[priority])
+        self._credit[turn] -= total
+        return turn
+
+    async def _read_ahead(self) -> None:
+        """Fills lines that ran dry, and from time to time looks through the ledger for what was never announced."""
+        async with self._reading:
+            now = anyio.current_time()
+            if self._swept_at is None or now - self._swept_at >= self._sweep_every:
+                await self._sweep()
+                self._swept_at = now
+            for (priority, lane), line in list(self._lines.items()):
+                if not line.window and not line.complete:
+                    await self._refill(priority, lane, line)
+                if not line.window and line.complete:
+                    self._lines.pop((priority, lane), None)
+
+    async def _sweep(self) -> None:
+        lanes = await self._ledger.lanes()
+        all_lanes = len(lanes) <= self._max_lines
+        if not all_lanes:
+            self._all_lanes = False
+            lanes = self._rotate(sorted(lanes))
+        for priority, lane in lanes:
+            line = self._line(priority, lane)
+            if line is None:
+                all_lanes = False
+            else:
+                await self._refill(priority, lane, line)
+        self._all_lanes = all_lanes
+
+    def _rotate(self, lanes: list[tuple[Priority, str]]) -> list[tuple[Priority, str]]:
+        """More lanes than lines: half of the lines are given, in turn, to the lanes that follow."""
+        start = bisect_left(lanes, self._lane_cursor) % len(lanes) if self._lane_cursor else 0
+        chosen = (lanes[start:] + lanes[:start])[: max(1, self._max_lines // 2)]
+        self._lane_cursor = lanes[(start + len(chosen)) % len(lanes)]
+        for name in [name for name in self._lines if name not in set(chosen)][self._max_lines // 2 :]:
+            self._forget(self._lines.pop(name).window)
+        return chosen
+
+    async def _refill(self, priority: Priority, lane: str, line: _Line) -> None:
+        """Reads the front of the line anew, and keeps what was announced meanwhile."""
+        limit = self._size + len(self._taken)
+        self._ended.clear()
+        # Until the answer is here, what is announced is kept; when the window cannot hold it, it is complete no more.
+        line.complete = True
+        try:
+            found = await self._ledger.ready(priority, lane, after=0, limit=limit)
+        except BaseException:
+            line.complete = False
+            raise
+        more = len(found) == limit
+        last = found[-1].seq if more else inf
+        merged = {ticket.task_id: ticket for ticket in line.window if ticket.seq <= last}
+        # What is known but not in this window is being dispatched right now, or waits in another line.
+        merged.update((t.task_id, t) for t in found if t.task_id not in self._known and t.task_id not in self._ended)
+        ordered = sorted(merged.values(), key=lambda ticket: ticket.seq)
+        self._forget(line.window)
+        line.window = deque(ordered[: self._size])
+        line.complete = line.complete and not more and len(ordered) <= self._size
+        self._known.update(ticket.task_id for ticket in line.window)
+
+    def _forget(self, tickets: Iterable[Ticket]) -> None:
+        self._known.difference_update(ticket.task_id for ticket in tickets)

@@ -1,0 +1,137 @@
+"""Rows of the ledger's tables, and the values they hold."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from orchestrator.domain.agent import Agent
+from orchestrator.domain.audit import AuditEntry
+from orchestrator.domain.lifecycle import Progress, State
+from orchestrator.domain.task import Consent, Priority, Task
+from orchestrator.storage.commands import Result, TaskRecord
+from orchestrator.storage.ports import Ticket
+
+Row = Sequence[Any]
+
+TASK_COLUMNS = (
+    "seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key, replay_of,"
+    " created_at, deadline_at, state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason,"
+    " updated_at"
+)
+RESULT_COLUMNS = "attempt, agent_id, output, model_version, finished_at"
+AUDIT_COLUMNS = ", ".join(AuditEntry.__struct_fields__)
+
+_encode = msgspec.json.Encoder().encode
+_object = msgspec.json.Decoder(dict[str, Any]).decode
+_tried = msgspec.json.Decoder(tuple[str, ...]).decode
+_any = msgspec.json.Decoder().decode
+
+
+def task_row(record: TaskRecord, lane: str) -> Row:
+    """A row of TASK_COLUMNS."""
+    task, progress = record.task, record.progress
+    return (
+        record.seq,
+        task.task_id,
+        task.case_id,
+        task.task_type,
+        task.priority.value,
+        lane,
+        _encode(task.payload),
+        _encode(task.meta),
+        _encode(task.consent),
+        int(task.raw_media),
+        task.idempotency_key,
+        task.replay_of,
+        task.created_at,
+        task.deadline_at,
+        *progress_row(progress),
+        record.updated_at,
+    )
+
+
+def progress_row(progress: Progress) -> Row:
+    """The columns of a task that change, from `state` to `reason`."""
+    return (
+        progress.state.value,
+        progress.attempt,
+        progress.failures,
+        progress.lost,
+        progress.due_at,
+        progress.agent_id,
+        progress.owner,
+        progress.lease_until,
+        _encode(progress.tried),
+        progress.reason,
+    )
+
+
+def task_record(row: Row, result: Result | None = None) -> TaskRecord:
+    """What a row of TASK_COLUMNS says."""
+    task = Task(
+        task_id=row[1],
+        case_id=row[2],
+        task_type=row[3],
+        priority=Priority(row[4]),
+        payload=_object(row[6]),
+        meta=_object(row[7]),
+        consent=consent(row[8]),
+        raw_media=bool(row[9]),
+        idempotency_key=row[10],
+        replay_of=row[11],
+        created_at=row[12],
+        deadline_at=row[13],
+    )
+    state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason = row[14:24]
+    progress = Progress(
+        State(state), attempt, failures, lost, due_at, agent_id, owner, lease_until, _tried(tried), reason
+    )
+    return TaskRecord(row[0], task, progress, row[24], result)
+
+
+def consent(text: bytes) -> Consent:
+    """What the JSON of a consent says. Not checked anew: a rule of today must not make unreadable what is stored."""
+    fields = _object(text)
+    if "expires_at" in fields:
+        fields["expires_at"] = datetime.fromisoformat(fields["expires_at"])
+    return Consent(**fields)
+
+
+def result_row(task_id: str, result: Result) -> Row:
+    """`task_id` and a row of RESULT_COLUMNS."""
+    output = _encode(result.output)
+    return (task_id, result.attempt, result.agent_id, output, result.model_version, result.finished_at)
+
+
+def result(row: Row) -> Result:
+    """What a row of RESULT_COLUMNS says."""
+    return Result(row[0], row[1], _any(row[2]), row[3], row[4])
+
+
+def audit_row(entry: AuditEntry) -> Row:
+    """A row of AUDIT_COLUMNS."""
+    return msgspec.structs.astuple(entry)
+
+
+def audit_entry(row: Row) -> AuditEntry:
+    """What a row of AUDIT_COLUMNS says."""
+    return AuditEntry(**dict(zip(AuditEntry.__struct_fields__, row, strict=True)))
+
+
+def agent_row(agent: Agent) -> Row:
+    """Agent id and the agent as JSON."""
+    return (agent.agent_id, _encode(agent))
+
+
+def agent(text: bytes) -> Agent:
+    """What the JSON of an agent says; not checked anew either."""
+    fields = _object(text)
+    fields["capabilities"] = tuple(fields["capabilities"])
+    return Agent(**fields)
+
+
+def ticket(row: Row) -> Ticket:
+    """What `task_id, priority, lane, seq, updated_at` say."""
+    return Ticket(row[0], Priority(row[1]), row[2], row[3], row[4])

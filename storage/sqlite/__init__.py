@@ -1,0 +1,1 @@
+"""The embedded ledger: one SQLite file, one writer, readers beside it."""

@@ -1,0 +1,170 @@
+"""One batch of commands, from BEGIN to COMMIT, as one synchronous function over a connection.
+
+It runs in the ledger's thread, or inline in a simulation. First all commands in bulk; where that does not come out as
+expected (a stale compare-and-set, a key that exists, a bad value) it is rolled back and done again one by one, each
+under a savepoint, so that one bad command fails alone.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Sequence
+
+from orchestrator.storage import rows
+from orchestrator.storage.commands import Accept, Command, Duplicate, Failed, Full, Outcome, Reused, Stale, TaskRecord
+from orchestrator.storage.ports import CommitUnknown, LedgerCorrupt, NotCommitted
+from orchestrator.storage.sqlite import sql
+from orchestrator.storage.work import Book, Unexpected, Work, is_full
+
+_BROKEN = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+_OF_THE_COMMAND = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a single command can bring about by the values in it: too large, too deep, of no type that can be stored."""
+
+
+def commit(connection: sqlite3.Connection, book: Book, commands: Sequence[Command]) -> tuple[Book, list[Outcome]]:
+    """Applies `commands` in one transaction, and returns the new book and an outcome for each.
+
+    Raises NotCommitted, CommitUnknown or LedgerCorrupt; `book` then still holds, unless the commit is unknown.
+    """
+    try:
+        done = _transact(connection, book, commands)
+    except sqlite3.Error as error:
+        _roll_back(connection)
+        raise _verdict(error) from error
+    except BaseException:
+        _roll_back(connection)
+        raise
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        if _is_unknown(connection, error):
+            raise CommitUnknown(_name(error)) from error
+        _roll_back(connection)
+        raise _verdict(error) from error
+    return done
+
+
+def _transact(connection: sqlite3.Connection, book: Book, commands: Sequence[Command]) -> tuple[Book, list[Outcome]]:
+    connection.execute("BEGIN IMMEDIATE")
+    if not commands:
+        for statement in sql.PROBE:
+            connection.execute(statement)
+        return book, []
+    try:
+        return _bulk(connection, book, commands)
+    except (Unexpected, *_OF_THE_COMMAND):
+        connection.execute("ROLLBACK")
+    connection.execute("BEGIN IMMEDIATE")
+    return _one_by_one(connection, book, commands)
+
+
+def _one_by_one(connection: sqlite3.Connection, book: Book, commands: Sequence[Command]) -> tuple[Book, list[Outcome]]:
+    outcomes: list[Outcome] = []
+    for command in commands:
+        connection.execute("SAVEPOINT command")
+        try:
+            book, outcome = _single(connection, book, command)
+        except _OF_THE_COMMAND as error:
+            connection.execute("ROLLBACK TO command")
+            outcome = Failed(type(error).__name__)
+        connection.execute("RELEASE command")
+        outcomes.append(outcome)
+    return book, outcomes
+
+
+def _single(connection: sqlite3.Connection, book: Book, command: Command) -> tuple[Book, Outcome]:
+    refusal = _refusal(connection, book, command)
+    if refusal is not None:
+        return book, refusal
+    try:
+        book, outcomes = _bulk(connection, book, [command])
+    except Unexpected:
+        return book, Stale()
+    return book, outcomes[0]
+
+
+def _refusal(connection: sqlite3.Connection, book: Book, command: Command) -> Outcome | None:
+    """What stands against accepting a task: its key, or a full class."""
+    if not isinstance(command, Accept):
+        return None
+    if command.key is not None:
+        connection.execute(sql.EXPIRE_KEY, (command.key.scope, command.key.key, command.audit.created_at))
+        found = connection.execute(sql.FIND_KEY, (command.key.scope, command.key.key)).fetchone()
+        if found is not None:
+            fingerprint, task_id = found
+            return Duplicate(read_task(connection, task_id)) if fingerprint == command.key.fingerprint else Reused()
+    return Full(command.task.priority) if is_full(book, command) else None
+
+
+def read_task(connection: sqlite3.Connection, task_id: str) -> TaskRecord:
+    """The task as it is inside this transaction, with its result."""
+    row = connection.execute(sql.READ_TASK, (task_id,)).fetchone()
+    result = connection.execute(sql.READ_RESULT, (task_id,)).fetchone()
+    return rows.task_record(row, rows.result(result) if result else None)
+
+
+def _bulk(connection: sqlite3.Connection, book: Book, commands: Sequence[Command]) -> tuple[Book, list[Outcome]]:
+    """All commands, a few statements; raises Unexpected where one of them would not simply succeed."""
+    work = Work(book)
+    outcomes = [work.add(command) for command in commands]
+    for statement, parameters, must_match in _statements(work):
+        cursor = connection.executemany(statement, parameters)
+        if must_match and cursor.rowcount != len(parameters):
+            raise Unexpected
+    if work.head != book.head:
+        connection.execute(sql.SAVE_HEAD, (work.head.writer, work.head.seq, work.head.entry_hash))
+    return work.book(), outcomes
+
+
+def _statements(work: Work) -> list[tuple[str, list[rows.Row], bool]]:
+    """Each statement with its rows, and whether every row must change one."""
+    gathered: list[tuple[str, list[rows.Row], bool]] = [
+        (sql.EXPIRE_KEYS, [(now,) for now in work.expiries], False),
+        (sql.ADD_KEY, work.keys, True),
+        (sql.ADD_TASK, work.tasks, True),
+        (sql.MOVE_TASK, work.moves, True),
+        (sql.ADD_RESULT, work.results, True),
+        (sql.SAVE_AGENT, work.agents, True),
+        (sql.FORGET_AGENT, [(agent_id,) for agent_id in work.gone], False),
+        (sql.ADD_AUDIT, [rows.audit_row(entry) for entry in work.audit], True),
+    ]
+    return [(statement, parameters, must) for statement, parameters, must in gathered if parameters]
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """A rollback that fails changes nothing of the verdict: without COMMIT nothing is stored."""
+    if connection.in_transaction:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+
+
+def _is_unknown(connection: sqlite3.Connection, error: sqlite3.Error) -> bool:
+    """Whether a COMMIT that failed may be on the disk all the same.
+
+    An I/O error may have come after the write. A transaction that SQLite ended by itself may have ended either way, but
+    for a full disk: then the frame that would have committed it is cut short in the WAL, and recovery passes over it.
+    """
+    name = _name(error)
+    if name.startswith("SQLITE_IOERR"):
+        return True
+    return not connection.in_transaction and name != "SQLITE_FULL"
+
+
+def _verdict(error: sqlite3.Error) -> Exception:
+    """Before COMMIT was sent nothing can have been stored, whatever went wrong."""
+    if _name(error).startswith(_BROKEN):
+        return LedgerCorrupt("the database file is damaged")
+    return NotCommitted(_name(error))
+
+
+def _name(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", "") or type(error).__name__

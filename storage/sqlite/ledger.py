@@ -1,0 +1,207 @@
+"""The embedded ledger: one file, owned by one process, written by one connection in one thread.
+
+WAL with `synchronous = FULL`: what is committed has reached the disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import IO
+
+import anyio
+import anyio.to_thread
+from anyio import CapacityLimiter
+
+from orchestrator.domain.audit import GENESIS, Head
+from orchestrator.domain.task import Priority
+from orchestrator.storage.commands import Command, Outcome
+from orchestrator.storage.ports import CommitUnknown, Depths, LedgerCorrupt, LedgerError, LedgerLocked, Unreadable
+from orchestrator.storage.sqlite import batch, sql
+from orchestrator.storage.sqlite.reader import SqliteReader
+from orchestrator.storage.sqlite.schema import migrate, version
+
+WRITER = "main"
+_PRAGMAS = (
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = OFF",
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA journal_size_limit = 67108864",
+)
+
+
+class SqliteLedger(SqliteReader):
+    """Use `await SqliteLedger.opened(path)`. The whole object belongs to one event loop."""
+
+    exclusive = True
+
+    def __init__(self, path: str, connection: sqlite3.Connection, lock: IO[bytes], book: batch.Book) -> None:
+        super().__init__(path)
+        self._connection: sqlite3.Connection | None = connection
+        self._lock = lock
+        self._book = book
+        self._unknown = False
+        # One slot: whatever thread serves, there is one batch at a time on the connection. Native cancellation
+        # (asyncio's own, at Ctrl-C) gives the slot back while the thread still runs: then the turn is what holds.
+        self._thread = CapacityLimiter(1)
+        self._turn = threading.Lock()
+
+    @classmethod
+    async def opened(cls, path: str, *, max_bytes: int = 0) -> "SqliteLedger":
+        """Opens, migrates and owns the file at `path`, which `max_bytes` bounds (0: the disk does).
+
+        Raises LedgerLocked, LedgerCorrupt, SchemaTooNew, Unreadable, or OSError where the folder cannot be used.
+        """
+        ledger = await anyio.to_thread.run_sync(_open, cls, path, max_bytes)
+        try:
+            await ledger.open()
+        except BaseException:
+            await ledger.close()
+            raise
+        return ledger
+
+    async def commit(self, commands: Sequence[Command]) -> list[Outcome]:
+        return await anyio.to_thread.run_sync(self._commit, commands, limiter=self._thread)
+
+    def depths(self) -> Mapping[Priority, Depths]:
+        book = self._book
+        return {priority: Depths(book.ready[priority], book.open[priority]) for priority in Priority}
+
+    async def close(self) -> None:
+        """Readers first, so that the last connection to close is the one that may checkpoint."""
+        with anyio.CancelScope(shield=True):
+            await super().close()
+            await anyio.to_thread.run_sync(self._close, limiter=self._thread)
+
+    def _commit(self, commands: Sequence[Command]) -> list[Outcome]:
+        with self._turn:
+            if self._connection is None:
+                raise RuntimeError("the ledger is closed")
+            if self._unknown:
+                raise CommitUnknown("an earlier commit is unknown")
+            try:
+                self._book, outcomes = batch.commit(self._connection, self._book, commands)
+            except CommitUnknown:
+                self._unknown = True
+                raise
+            return outcomes
+
+    def _close(self) -> None:
+        with self._turn:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                # The lock last: who owns the file next must find it let go of.
+                with closing(self._lock), closing(connection):
+                    pass
+
+
+def _open(cls: type[SqliteLedger], path: str, max_bytes: int) -> SqliteLedger:
+    # By its real name, so that a link to the file is no way around its lock.
+    path = os.path.realpath(path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    lock = _own(path)
+    try:
+        os.close(_private(path, os.O_RDWR | os.O_CREAT))
+        _check_length(path)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+        try:
+            return cls(path, connection, lock, _prepared(connection, max_bytes))
+        except BaseException:
+            connection.close()
+            raise
+    except BaseException:
+        lock.close()
+        raise
+
+
+def _own(path: str) -> IO[bytes]:
+    """Locks a file beside the database while this process lives; the kernel lets go of it even after kill -9."""
+    lock = open(f"{path}.lock", "ab", opener=_private)  # noqa: SIM115 - kept open: closing it lets go
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise LedgerLocked("another process uses this ledger") from None
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _check_length(path: str) -> None:
+    """Raises LedgerCorrupt for a file that was cut within a page, which SQLite would fill up with zeros.
+
+    Where there is a log, a page may be incomplete in the file that is whole in the log.
+    """
+    size = os.path.getsize(path)
+    if not size or os.path.exists(f"{path}-wal"):
+        return
+    with open(path, "rb") as file:
+        header = file.read(18)
+    # Bytes 16 and 17 are the size of a page (https://www.sqlite.org/fileformat.html#page_size), 1 stands for 65536.
+    page = int.from_bytes(header[16:18])
+    if size < 512 or size % (65536 if page == 1 else page or size + 1):
+        raise LedgerCorrupt("the file is not a ledger, or was cut off")
+
+
+def _prepared(connection: sqlite3.Connection, max_bytes: int) -> batch.Book:
+    """Sets the connection up, brings the schema up to date and reads the book."""
+    try:
+        version(connection)  # First of all, so that nothing is changed in a file that is something else's.
+        _configure(connection, max_bytes)
+        migrate(connection)
+        return _book(connection)
+    except (sqlite3.Error, ValueError) as error:
+        raise _verdict(error) from error
+
+
+def _verdict(error: Exception) -> LedgerError:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_BUSY"):
+        return LedgerLocked("another program holds the database")
+    if isinstance(error, sqlite3.OperationalError) and name != "SQLITE_ERROR":
+        return Unreadable(f"the database cannot be opened: {name}")
+    return LedgerCorrupt("the file is not a ledger, or is damaged")
+
+
+def _configure(connection: sqlite3.Connection, max_bytes: int) -> None:
+    """Raises Unreadable where the file system cannot give what our promises rest on."""
+    (journal,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if journal != "wal":
+        raise Unreadable("the file system does not support a write-ahead log")
+    for pragma in _PRAGMAS:
+        connection.execute(pragma).fetchall()
+    if max_bytes:
+        (page,) = connection.execute("PRAGMA page_size").fetchone()
+        # A pragma takes no parameter; the number is our own.
+        bound = "PRAGMA max_page_count = " + str(max(1, max_bytes // page))
+        connection.execute(bound)
+
+
+def _book(connection: sqlite3.Connection) -> batch.Book:
+    """Raises LedgerCorrupt where the audit trail does not end as its head says: nothing could be chained to it."""
+    heads = {row[0]: Head(*row) for row in connection.execute(sql.READ_HEADS)}
+    head = heads.get(WRITER, Head(WRITER))
+    last = connection.execute(sql.LAST_LINK, (WRITER,)).fetchone()
+    if (head.seq, head.entry_hash) != (last or (0, GENESIS)):
+        raise LedgerCorrupt("the audit trail does not end as its head says")
+    (last_seq,) = connection.execute(sql.LAST_SEQ).fetchone()
+    return batch.Book(
+        head=head,
+        last_seq=last_seq,
+        ready=_counts(connection, sql.COUNT_READY),
+        open=_counts(connection, sql.COUNT_OPEN),
+    )
+
+
+def _counts(connection: sqlite3.Connection, statement: str) -> Counter[Priority]:
+    return Counter({Priority(priority): count for priority, count in connection.execute(statement)})

@@ -1,0 +1,133 @@
+"""Reads from the embedded ledger, through one aiosqlite connection that can only read and never checkpoints."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import aiosqlite
+
+from orchestrator.domain.agent import Agent
+from orchestrator.domain.audit import GENESIS, AuditEntry, Head
+from orchestrator.domain.lifecycle import State
+from orchestrator.domain.task import Priority
+from orchestrator.storage import rows
+from orchestrator.storage.commands import TaskRecord
+from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Ticket, Unreadable
+from orchestrator.storage.sqlite import sql
+
+_CHUNK = 1_000
+
+
+class SqliteReader:
+    """The reading half of the ledger. Needs asyncio, because aiosqlite does."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._open: aiosqlite.Connection | None = None
+
+    async def open(self) -> None:
+        """Opens the connection; raises LedgerCorrupt or Unreadable when the file cannot be read."""
+        self._open = connection = await aiosqlite.connect(self._path, isolation_level=None)
+        # Bytes that are no UTF-8 are damage that the audit must be able to name, not stumble over.
+        connection.text_factory = _text
+        try:
+            for pragma in ("PRAGMA query_only = ON", "PRAGMA wal_autocheckpoint = 0", "PRAGMA busy_timeout = 2000"):
+                await self._all(pragma)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def hold(self) -> None:
+        """From here on reads see the ledger as it is now, whatever is written meanwhile."""
+        await self._all("BEGIN")
+
+    async def close(self) -> None:
+        """Closes the connection, whose thread would otherwise keep the process alive. Twice is safe."""
+        connection, self._open = self._open, None
+        if connection is not None:
+            await connection.close()
+
+    async def task(self, task_id: str) -> TaskRecord | None:
+        found = await self._all(sql.READ_TASK, (task_id,))
+        if not found:
+            return None
+        record = rows.task_record(found[0])
+        if record.progress.state is not State.SUCCEEDED:
+            return record
+        result = await self._all(sql.READ_RESULT, (task_id,))
+        return rows.task_record(found[0], rows.result(result[0])) if result else record
+
+    async def tasks(self, state: State, *, after: int = 0, limit: int = 100) -> list[TaskRecord]:
+        if state is State.DEAD:
+            return await self._records(sql.READ_DEAD, (after, limit))
+        return await self._records(sql.READ_STATE, (state.value, after, limit))
+
+    async def agents(self) -> list[Agent]:
+        return [rows.agent(row[0]) for row in await self._all(sql.READ_AGENTS)]
+
+    async def audit(self, query: AuditQuery) -> AuditPage:
+        statement, narrowing = sql.READ_AUDIT, ()
+        if query.task_id is not None and query.case_id is not None:
+            statement, narrowing = sql.READ_AUDIT_OF_TASK_IN_CASE, (query.task_id, query.case_id)
+        elif query.task_id is not None:
+            statement, narrowing = sql.READ_AUDIT_OF_TASK, (query.task_id,)
+        elif query.case_id is not None:
+            statement, narrowing = sql.READ_AUDIT_OF_CASE, (query.case_id,)
+        found = await self._all(statement, (query.after, query.since or "", *narrowing, query.limit))
+        full = bool(found) and len(found) == query.limit
+        return AuditPage([rows.audit_entry(row[1:]) for row in found], found[-1][0] if full else None)
+
+    async def audit_chain(self, writer: str) -> AsyncIterator[AuditEntry]:
+        # As bytes, since the name of a writer may be damaged as well.
+        name, after = writer.encode("utf-8", "surrogateescape"), -1
+        while found := await self._all(sql.READ_CHAIN, (name, after, _CHUNK)):
+            for row in found:
+                yield rows.audit_entry(row)
+            after = found[-1][1]
+
+    async def audit_heads(self) -> list[Head]:
+        # A chain whose head was taken away is still a chain, and must not escape those who check.
+        found = await self._all(sql.READ_CHAINS)
+        return [Head(writer, seq, entry_hash or GENESIS) for writer, seq, entry_hash in found]
+
+    async def lanes(self) -> list[tuple[Priority, str]]:
+        lanes: list[tuple[Priority, str]] = []
+        last = ("", "")
+        while found := await self._all(sql.NEXT_LANE, last):
+            last = (found[0][0], found[0][1])
+            lanes.append((Priority(last[0]), last[1]))
+        return lanes
+
+    async def ready(self, priority: Priority, lane: str, *, after: int, limit: int) -> list[Ticket]:
+        return [rows.ticket(row) for row in await self._all(sql.READ_READY, (priority.value, lane, after, limit))]
+
+    async def due(self, now: float, limit: int) -> list[TaskRecord]:
+        return await self._records(sql.READ_DUE, (now, limit))
+
+    async def next_due(self) -> float | None:
+        return (await self._all(sql.NEXT_DUE))[0][0]
+
+    async def lapsed(self, now: float, limit: int) -> list[TaskRecord]:
+        return await self._records(sql.READ_LAPSED, (now, limit))
+
+    async def leased(self, owner: str, limit: int) -> list[TaskRecord]:
+        return await self._records(sql.READ_LEASED, (len(owner), owner, limit))
+
+    async def overdue(self, now: float, limit: int) -> list[TaskRecord]:
+        return await self._records(sql.READ_OVERDUE, (now, limit))
+
+    async def _records(self, statement: str, parameters: Sequence[Any]) -> list[TaskRecord]:
+        return [rows.task_record(row) for row in await self._all(statement, parameters)]
+
+    async def _all(self, statement: str, parameters: Sequence[Any] = ()) -> list[rows.Row]:
+        if self._open is None:
+            raise RuntimeError("the ledger is closed")
+        try:
+            return list(await self._open.execute_fetchall(statement, parameters))
+        except sqlite3.DatabaseError as error:
+            broken = getattr(error, "sqlite_errorname", "") in ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+            raise (LedgerCorrupt if broken else Unreadable)("the database cannot be read") from error
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

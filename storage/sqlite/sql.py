@@ -1,0 +1,92 @@
+"""Every statement of the embedded ledger. Constants only: values travel as parameters."""
+
+from orchestrator.storage.rows import AUDIT_COLUMNS, RESULT_COLUMNS, TASK_COLUMNS
+
+# Not only whether it can be written, but whether there is room for a task. The room is given back at once.
+PROBE = (
+    "UPDATE schema_version SET probes = probes + 1",
+    "INSERT INTO room (asked) VALUES (zeroblob(65536))",
+    "DELETE FROM room",
+)
+
+ADD_KEY = (
+    "INSERT INTO idempotency_keys (scope, key, fingerprint, task_id, expires_at) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT DO NOTHING"
+)
+FIND_KEY = "SELECT fingerprint, task_id FROM idempotency_keys WHERE scope = ? AND key = ?"
+EXPIRE_KEY = "DELETE FROM idempotency_keys WHERE scope = ? AND key = ? AND expires_at <= ?"
+EXPIRE_KEYS = "DELETE FROM idempotency_keys WHERE expires_at IS NOT NULL AND expires_at <= ?"
+
+ADD_TASK = (
+    "INSERT INTO tasks (" + TASK_COLUMNS + ")"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+MOVE_TASK = (
+    "UPDATE tasks SET state = ?, attempt = ?, failures = ?, lost = ?, due_at = ?, agent_id = ?, owner = ?,"
+    " lease_until = ?, tried = ?, reason = ?, updated_at = ? WHERE task_id = ? AND state = ? AND attempt = ?"
+    # Coming due leaves state and attempt as they are: this tells the task before from the task after.
+    " AND due_at IS ?"
+)
+READ_TASK = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE task_id = ?"
+
+ADD_RESULT = "INSERT INTO results (task_id, " + RESULT_COLUMNS + ") VALUES (?, ?, ?, ?, ?, ?)"
+READ_RESULT = "SELECT " + RESULT_COLUMNS + " FROM results WHERE task_id = ?"
+
+SAVE_AGENT = (
+    "INSERT INTO agents (agent_id, agent) VALUES (?, ?) ON CONFLICT (agent_id) DO UPDATE SET agent = excluded.agent"
+)
+FORGET_AGENT = "DELETE FROM agents WHERE agent_id = ?"
+READ_AGENTS = "SELECT agent FROM agents ORDER BY agent_id"
+
+ADD_AUDIT = "INSERT INTO audit_entries (" + AUDIT_COLUMNS + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+SAVE_HEAD = (
+    "INSERT INTO audit_heads (writer, seq, entry_hash) VALUES (?, ?, ?)"
+    " ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq, entry_hash = excluded.entry_hash"
+)
+READ_CHAINS = (
+    "SELECT writer, coalesce(seq, 0), entry_hash FROM"
+    " (SELECT writer FROM audit_heads UNION SELECT DISTINCT writer FROM audit_entries)"
+    " LEFT JOIN audit_heads USING (writer) ORDER BY writer"
+)
+READ_HEADS = "SELECT writer, seq, entry_hash FROM audit_heads ORDER BY writer"
+_READ_AUDIT = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position > ? AND created_at >= ?"
+_AUDIT_PAGE = " ORDER BY position LIMIT ?"
+READ_AUDIT = _READ_AUDIT + _AUDIT_PAGE
+READ_AUDIT_OF_TASK = _READ_AUDIT + " AND task_id = ?" + _AUDIT_PAGE
+READ_AUDIT_OF_CASE = _READ_AUDIT + " AND case_id = ?" + _AUDIT_PAGE
+READ_AUDIT_OF_TASK_IN_CASE = _READ_AUDIT + " AND task_id = ? AND case_id = ?" + _AUDIT_PAGE
+READ_CHAIN = (
+    "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE writer = CAST(? AS TEXT) AND seq > ? ORDER BY seq LIMIT ?"
+)
+
+LAST_LINK = "SELECT seq, entry_hash FROM audit_entries WHERE writer = ? ORDER BY seq DESC LIMIT 1"
+LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM tasks"
+COUNT_READY = "SELECT priority, count(*) FROM tasks WHERE state = 'queued' AND due_at IS NULL GROUP BY priority"
+COUNT_OPEN = "SELECT priority, count(*) FROM tasks WHERE state IN ('queued', 'leased', 'retry_wait') GROUP BY priority"
+
+READ_STATE = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE state = ? AND seq > ? ORDER BY seq LIMIT ?"
+READ_DEAD = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE state = 'dead' AND seq > ? ORDER BY seq LIMIT ?"
+NEXT_LANE = (
+    "SELECT priority, lane FROM tasks WHERE state = 'queued' AND due_at IS NULL AND (priority, lane) > (?, ?)"
+    " ORDER BY priority, lane LIMIT 1"
+)
+READ_READY = (
+    "SELECT task_id, priority, lane, seq, updated_at FROM tasks"
+    " WHERE state = 'queued' AND due_at IS NULL AND priority = ? AND lane = ? AND seq > ? ORDER BY seq LIMIT ?"
+)
+READ_DUE = (
+    "SELECT " + TASK_COLUMNS + " FROM tasks WHERE due_at IS NOT NULL AND due_at <= ? ORDER BY due_at, seq LIMIT ?"
+)
+NEXT_DUE = "SELECT min(due_at) FROM tasks WHERE due_at IS NOT NULL"
+READ_LAPSED = (
+    "SELECT " + TASK_COLUMNS + " FROM tasks WHERE state = 'leased' AND lease_until <= ?"
+    " ORDER BY lease_until, seq LIMIT ?"
+)
+READ_LEASED = (
+    "SELECT " + TASK_COLUMNS + " FROM tasks WHERE state = 'leased' AND substr(owner, 1, ?) = ?"
+    " ORDER BY lease_until, seq LIMIT ?"
+)
+READ_OVERDUE = (
+    "SELECT " + TASK_COLUMNS + " FROM tasks WHERE state IN ('queued', 'leased', 'retry_wait') AND deadline_at <= ?"
+    " AND state <> 'leased' ORDER BY deadline_at, seq LIMIT ?"
+)

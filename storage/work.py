@@ -1,0 +1,132 @@
+"""What a batch of commands writes, worked out before a database is asked: rows, outcomes, and the counts after it."""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, link
+from orchestrator.domain.lifecycle import Progress, State
+from orchestrator.domain.task import Priority
+from orchestrator.storage import rows
+from orchestrator.storage.commands import (
+    Accept,
+    Accepted,
+    Command,
+    ExpireKeys,
+    ForgetAgent,
+    Moved,
+    Note,
+    Noted,
+    Outcome,
+    SaveAgent,
+    TaskRecord,
+    Transition,
+)
+
+
+@dataclass(frozen=True)
+class Book:
+    """What a writer knows of the ledger while it writes a batch; replaced only when the batch is committed."""
+
+    head: Head
+    last_seq: int = 0
+    ready: Counter[Priority] = field(default_factory=Counter[Priority])
+    open: Counter[Priority] = field(default_factory=Counter[Priority])
+
+
+class Unexpected(Exception):
+    """The bulk did not come out as it would if every command were to succeed."""
+
+
+def is_full(book: Book, command: Accept) -> bool:
+    """Whether the class of the command's task holds as many open tasks as it may."""
+    return bool(command.limit) and book.open[command.task.priority] >= command.limit
+
+
+class Work:
+    """The rows that a batch writes, gathered by table, and the book as it will be."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self.head, self.last_seq = book.head, book.last_seq
+        self.ready, self.open = book.ready.copy(), book.open.copy()
+        self.keys: list[rows.Row] = []
+        self.tasks: list[rows.Row] = []
+        self.moves: list[rows.Row] = []
+        self.results: list[rows.Row] = []
+        self.agents: list[rows.Row] = []
+        self.gone: dict[str, None] = {}
+        self.expiries: list[float] = []
+        self.audit: list[AuditEntry] = []
+
+    def book(self) -> Book:
+        """The book after the batch."""
+        return replace(self._book, head=self.head, last_seq=self.last_seq, ready=self.ready, open=self.open)
+
+    def add(self, command: Command) -> Outcome:
+        """What the command comes to if all goes well.
+
+        Raises Unexpected where it cannot, and what a codec raises over values that cannot be stored.
+        """
+        match command:
+            case Accept():
+                return self._accept(command)
+            case Transition():
+                return self._move(command)
+            case Note():
+                self._log(command.audit)
+            case SaveAgent(agent):
+                self.agents.append(rows.agent_row(agent))
+                # The bulk saves first: who is saved after having been forgotten stays.
+                self.gone.pop(agent.agent_id, None)
+                self._log(command.audit)
+            case ForgetAgent(agent_id):
+                self.gone[agent_id] = None
+                self._log(command.audit)
+            case ExpireKeys():
+                if self.keys:
+                    raise Unexpected  # The bulk expires first; a key that stands before must be there to expire.
+                self.expiries.append(command.now)
+        return Noted()
+
+    def _accept(self, command: Accept) -> Accepted:
+        task, key = command.task, command.key
+        if command.limit and self.open[task.priority] >= command.limit:
+            raise Unexpected
+        if key is not None:
+            self.keys.append((key.scope, key.key, key.fingerprint, task.task_id, key.expires_at))
+        self.last_seq += 1
+        record = TaskRecord(self.last_seq, task, command.progress, command.audit.created_at)
+        self.tasks.append(rows.task_row(record, command.lane))
+        self._count(task.priority, None, command.progress)
+        self._log(command.audit)
+        return Accepted(record)
+
+    def _move(self, command: Transition) -> Moved:
+        record, updated_at = command.record, command.audit.created_at
+        before = record.progress
+        if before.state.final:
+            raise Unexpected
+        where = (record.task.task_id, before.state.value, before.attempt, before.due_at)
+        self.moves.append((*rows.progress_row(command.progress), updated_at, *where))
+        if command.result is not None:
+            self.results.append(rows.result_row(record.task.task_id, command.result))
+        self._count(record.task.priority, before, command.progress)
+        self._log(command.audit)
+        return Moved(TaskRecord(record.seq, record.task, command.progress, updated_at, command.result))
+
+    def _log(self, draft: AuditDraft) -> None:
+        entry = link(self.head, draft)
+        self.audit.append(entry)
+        self.head = Head(entry.writer, entry.seq, entry.entry_hash)
+
+    def _count(self, priority: Priority, before: Progress | None, after: Progress) -> None:
+        self.ready[priority] += _is_ready(after) - _is_ready(before)
+        self.open[priority] += _is_open(after) - _is_open(before)
+
+
+def _is_ready(progress: Progress | None) -> bool:
+    return progress is not None and progress.state is State.QUEUED and progress.due_at is None
+
+
+def _is_open(progress: Progress | None) -> bool:
+    return progress is not None and not progress.state.final

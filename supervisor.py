@@ -1,0 +1,176 @@
+"""The whole system on one page: what it is made of, and the tree of actors in the order in which they start.
+
+They stop in reverse. When one fails, it and those after it are started again, since they hold handles to it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.actors.attempts import Attempts, RetryRules
+from orchestrator.actors.audit_writer import AuditWriter
+from orchestrator.actors.committing import Committer
+from orchestrator.actors.drain import Drain
+from orchestrator.actors.feed import TaskFeed
+from orchestrator.actors.gateway import Gateway
+from orchestrator.actors.janitor import Janitor
+from orchestrator.actors.messages import Commit, Directory, RegistryMessage, RouterMessage, RunSync, WakeAt
+from orchestrator.actors.observing import Observer
+from orchestrator.actors.registry import Registry
+from orchestrator.actors.router import Acceptance, Router
+from orchestrator.actors.stream_consumer import StreamConsumer
+from orchestrator.actors.sync_dispatcher import SyncDispatcher
+from orchestrator.domain.policy import Policy
+from orchestrator.kernel.actor import Actor
+from orchestrator.kernel.child import Child
+from orchestrator.kernel.environment import Environment
+from orchestrator.kernel.mailbox import Mailbox
+from orchestrator.kernel.restart import Backoff, Intensity
+from orchestrator.kernel.supervisor import Strategy, Supervisor
+from orchestrator.kernel.watch import Watch
+from orchestrator.outbound.ports import AgentClient
+from orchestrator.settings import Settings
+from orchestrator.storage.ports import Ledger, Queue
+from orchestrator.telemetry import Telemetry
+
+INTENSITY = Intensity(restarts=3, period=30.0)
+BACKOFF = Backoff(base=0.05, cap=1.0)
+MARGIN_S = 8.0
+"""What a dispatching actor may take beyond its deadlines: after a drain's to give back what it could not finish."""
+
+MakeWeb = Callable[[Gateway, Telemetry], Actor[object]]
+Decorate = Callable[[Child[object]], Child[object]]
+"""What embedders and tests may put around an actor."""
+
+
+@dataclass(frozen=True)
+class Mailboxes:
+    """They belong to the tree, not to the actors, so what waits in one survives its actor."""
+
+    audit_writer: Mailbox[Commit] = field(default_factory=lambda: Mailbox("audit_writer", 4096))
+    registry: Mailbox[RegistryMessage] = field(default_factory=lambda: Mailbox("registry", 4096))
+    router: Mailbox[RouterMessage] = field(default_factory=lambda: Mailbox("router", 1024))
+    sync_dispatcher: Mailbox[RunSync] = field(default_factory=lambda: Mailbox("sync_dispatcher", 256))
+    janitor: Mailbox[WakeAt] = field(default_factory=lambda: Mailbox("janitor", 64))
+
+
+@dataclass(frozen=True)
+class System:
+    """Everything that the actors share. The adapters come from outside; the rest is made here."""
+
+    settings: Settings
+    environment: Environment
+    ledger: Ledger
+    queue: Queue
+    client: AgentClient
+    telemetry: Telemetry
+    boot: str
+    policy: Policy
+    drain: Drain
+    mail: Mailboxes = field(default_factory=Mailboxes)
+    directory: Watch[Directory] = field(default_factory=lambda: Watch[Directory]({}))
+    writable: Watch[bool] = field(default_factory=lambda: Watch(True))
+    feed: TaskFeed = field(default_factory=TaskFeed)
+
+    @property
+    def committer(self) -> Committer:
+        return Committer(self.mail.audit_writer.ref, self.settings.web.answer_timeout_s)
+
+    @property
+    def gateway(self) -> Gateway:
+        # Whoever waits for a synchronous answer waits for a commit before it and one after it as well.
+        within = 2 * self.settings.web.answer_timeout_s + self.settings.sync.timeout_s
+        mail = self.mail
+        return Gateway(
+            mail.router.ref, mail.registry.ref, self.ledger, self.directory, self.writable, self.feed, self.drain,
+            answer_within_s=within,
+        )  # fmt: skip
+
+    def attempts(self, actor: str) -> Attempts:
+        """What a dispatching actor of that name needs to make calls."""
+        rules = RetryRules(self.settings.retry.base_s, self.settings.retry.cap_s)
+        return Attempts(
+            f"{self.boot}/{actor}", self.environment, self.policy, rules, self.directory, self.mail.registry.ref,
+            self.committer, self.client, self.telemetry.emit,
+        )  # fmt: skip
+
+
+def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[object]]:
+    """The actors in start order."""
+    s, mail, settings, emit = system, system.mail, system.settings, system.telemetry.emit
+    observer = Observer(s.environment, s.queue, s.feed, mail.janitor.ref, emit)
+    stop_within = settings.dispatch.drain_s + MARGIN_S
+
+    def audit_writer() -> AuditWriter:
+        return AuditWriter(s.ledger, observer.committed, s.writable, emit)
+
+    def registry() -> Registry:
+        return Registry(s.environment, s.ledger, s.committer, s.directory, emit, settings.agents.max_agents)
+
+    def router() -> Router:
+        acceptance = acceptance_of(settings)
+        sync = mail.sync_dispatcher.ref
+        return Router(s.environment, s.policy, acceptance, s.ledger, s.directory, s.committer, sync, emit)
+
+    def sync_dispatcher() -> SyncDispatcher:
+        return SyncDispatcher(
+            s.attempts("sync_dispatcher"), s.ledger, s.committer, s.drain, emit,
+            timeout_s=settings.sync.timeout_s, max_concurrent=settings.sync.max_concurrent,
+        )  # fmt: skip
+
+    def stream_consumer(name: str) -> Callable[[], StreamConsumer]:
+        return lambda: StreamConsumer(
+            s.attempts(name), s.environment, s.policy, s.directory, s.ledger, s.queue, s.committer, s.drain,
+            slots=settings.dispatch.slots,
+        )  # fmt: skip
+
+    def janitor() -> Janitor:
+        return Janitor(s.environment, s.ledger, s.committer)
+
+    def dispatching(name: str, mailbox: Mailbox[Any], start: Callable[[], Actor[Any]]) -> Child[object]:
+        # Before it is ready it takes back its leases, and a slow disk may need the time of two commits for that.
+        start_within = MARGIN_S + 2 * settings.web.answer_timeout_s
+        return Child(name, mailbox, start, stop_within=stop_within, start_within=start_within)
+
+    consumers = [f"stream_consumer_{number + 1}" for number in range(settings.dispatch.consumers)]
+    children: list[Child[object]] = [
+        Child("audit_writer", mail.audit_writer, audit_writer, stall_after=30.0),
+        Child("registry", mail.registry, registry),
+        Child("router", mail.router, router),
+        dispatching("sync_dispatcher", mail.sync_dispatcher, sync_dispatcher),
+        *(dispatching(name, _unused(name), stream_consumer(name)) for name in consumers),
+        Child("janitor", mail.janitor, janitor),
+    ]
+    if make_web is not None:
+        web = make_web
+        children.append(Child("web", _unused("web"), lambda: web(s.gateway, s.telemetry), stop_within=10.0))
+    return children
+
+
+def _unused(name: str) -> Mailbox[object]:
+    """The mailbox of an actor that nobody writes to: its work comes from elsewhere."""
+    return Mailbox(name, 1)
+
+
+def supervise(system: System, make_web: MakeWeb | None = None, decorate: Decorate | None = None) -> Supervisor:
+    """The supervisor of the whole tree, each child of it as `decorate` gives it back."""
+    children = tree(system, make_web)
+    return Supervisor(
+        children if decorate is None else [decorate(child) for child in children],
+        strategy=Strategy.REST_FOR_ONE,
+        intensity=INTENSITY,
+        backoff=BACKOFF,
+        environment=system.environment,
+        observe=system.telemetry.emit,
+    )
+
+
+def acceptance_of(settings: Settings) -> Acceptance:
+    """The settings of acceptance."""
+    return Acceptance(
+        raw_media_keys=settings.raw_media_keys(),
+        deadline_s=settings.tasks.deadline_s,
+        key_expiry_s=settings.storage.idempotency_expiry_s,
+        max_open=settings.queue.max_open,
+        sync_within_s=2 * settings.web.answer_timeout_s + settings.sync.timeout_s,
+    )

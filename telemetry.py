@@ -1,0 +1,203 @@
+"""What the system tells of itself: each event once in a table, as metrics and as a line of the log.
+
+Labels come from closed sets and log fields from an allow-list: no case id, no payload, no agent's words can get in.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import structlog
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from orchestrator.actors import events as e
+from orchestrator.domain.task import Priority
+from orchestrator.kernel import events as k
+
+LOG_FIELDS = frozenset(
+    [
+        *("event", "level", "timestamp", "logger", "task_id", "task_type", "priority", "attempt", "outcome", "reason"),
+        *("state", "code", "agent_id", "change", "actor", "error", "delay"),
+    ]
+)
+FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+SLOW = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Sample(Struct, frozen=True):
+    """What is true at the moment of a scrape. Ages are in seconds."""
+
+    queue_size: Mapping[str, int]
+    queue_oldest_age: Mapping[str, float]
+    mailbox_depth: Mapping[str, int]
+    agents: Mapping[str, int]
+
+
+class Telemetry:
+    """Takes events, keeps metrics, writes logs. One for each orchestrator, so that several can live in a process."""
+
+    def __init__(self, queue_names: Mapping[Priority, str]) -> None:
+        disable_created_metrics()
+        self.registry = CollectorRegistry(auto_describe=False)
+        self._queues = queue_names
+        self._log: Any = structlog.get_logger("orchestrator")
+        self._define()
+
+    def _define(self) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"orchestrator_{name}", text, labels, registry=self.registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"orchestrator_{name}", text, registry=self.registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"orchestrator_{name}", text, registry=self.registry, buckets=buckets)
+
+        self._tasks = counter("tasks_total", "Tasks accepted", "task_type", "priority")
+        self._queued = counter("tasks_queued_total", "Tasks queued at acceptance", "queue")
+        self._failed = counter("tasks_failed_total", "Attempts that failed, and requests refused", "reason")
+        self._ended = counter("tasks_ended_total", "Tasks that reached a final state", "task_type", "state")
+        self._sync = counter("sync_attempts_total", "Synchronous attempts", "outcome")
+        self._restarts = counter("actor_restarts_total", "Restarts of actors", "actor")
+        self._ejections = counter("agent_ejections_total", "Agents ejected")
+        self._decision = histogram("decision_seconds", "From a request to its durable acceptance", FAST)
+        self._dispatch = histogram("dispatch_seconds", "From acceptance to the first or a later call", SLOW)
+        self._attempt = histogram("attempt_seconds", "Duration of calls to agents", SLOW)
+        self._commit = histogram("audit_commit_seconds", "Duration of a ledger batch", FAST)
+        self._lag = gauge("audit_lag_seconds", "Duration of the last ledger batch")
+        self._writable = gauge("ledger_writable", "1 while the ledger can be written")
+        self._loop = gauge("event_loop_lag_seconds", "How late the last tick came")
+        self._writable.set(1)
+
+    def sample(self, take: Callable[[], Sample]) -> None:
+        """Have `take` called at each scrape."""
+        self.registry.register(_Gauges(take))
+
+    def loop_lag(self, seconds: float) -> None:
+        """How late the event loop served a timer."""
+        self._loop.set(seconds)
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def emit(self, event: e.Event) -> None:
+        """Counts and logs `event`. Never raises for any event of the language."""
+        match event:
+            case e.TaskAccepted():
+                self._tasks.labels(event.task_type, event.priority.value).inc()
+                self._decision.observe(event.seconds)
+                if event.queued:
+                    self._queued.labels(self._queues[event.priority]).inc()
+                self._log.debug("task_accepted", task_id=event.task_id, task_type=event.task_type)
+            case e.TaskRefused():
+                self._failed.labels(event.code).inc()
+                self._log.info("task_refused", code=event.code)
+            case e.SyncAttempted():
+                self._sync.labels(event.outcome).inc()
+            case e.TaskDispatched():
+                self._dispatch.observe(event.waited)
+                self._log.debug("task_dispatched", task_id=event.task_id, attempt=event.attempt)
+            case e.AttemptEnded():
+                self._attempt.observe(event.seconds)
+                if event.outcome != "succeeded":
+                    self._failed.labels(reason_label(event.outcome)).inc()
+                    self._log.info("attempt_failed", task_id=event.task_id, reason=event.outcome)
+            case e.TaskEnded():
+                self._ended.labels(event.task_type, event.state.value).inc()
+                self._log.info("task_ended", task_id=event.task_id, state=event.state.value, reason=event.reason)
+            case _:
+                self._emit_system(event)
+
+    def _emit_system(self, event: e.Event) -> None:
+        match event:
+            case e.AgentChanged():
+                if event.change == "ejected":
+                    self._ejections.inc()
+                self._log.info("agent_changed", agent_id=event.agent_id, change=event.change)
+            case e.BatchCommitted():
+                self._commit.observe(event.seconds)
+                self._lag.set(event.seconds)
+            case e.LedgerUnavailable():
+                self._writable.set(0)
+                self._log.error("ledger_unavailable", error=event.error)
+            case e.LedgerBack():
+                self._writable.set(1)
+                self._log.info("ledger_back")
+            case k.ActorRestarting():
+                self._restarts.labels(event.actor).inc()
+                self._log.warning("actor_restarting", actor=event.actor, delay=round(event.delay, 3))
+            case k.ActorFailed():
+                self._log.error("actor_failed", actor=event.actor, error=event.error)
+            case k.SupervisorGaveUp():
+                self._log.critical("supervisor_gave_up", actor=event.actor, error=event.error)
+            case k.ActorStarted():
+                self._log.debug("actor_started", actor=event.actor)
+            case k.ActorStopped():
+                self._log.debug("actor_stopped", actor=event.actor, outcome=event.outcome)
+            case _:
+                pass
+
+
+def reason_label(reason: str) -> str:
+    """A reason as a label of few values: statuses by their class, failures of the transport as one."""
+    if reason.startswith("status_"):
+        return f"{reason[:8]}xx"
+    return "transport" if reason.startswith("transport_") else reason
+
+
+class _Gauges(Collector):
+    def __init__(self, take: Callable[[], Sample]) -> None:
+        self._take = take
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        sample = self._take()
+        yield from _family("queue_size", "Tasks ready to run", "queue", sample.queue_size)
+        yield from _family("queue_oldest_age_seconds", "Age of the oldest task ready", "queue", sample.queue_oldest_age)
+        yield from _family("mailbox_depth", "Messages waiting", "actor", sample.mailbox_depth)
+        yield from _family("agents", "Agents by availability", "state", sample.agents)
+
+
+def _family(name: str, text: str, label: str, values: Mapping[str, float]) -> Iterator[GaugeMetricFamily]:
+    family = GaugeMetricFamily(f"orchestrator_{name}", text, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    yield family
+
+
+def configure_logging(level: str, form: str) -> None:
+    """Sends all logs of the process to standard error: ours through the allow-list, those of libraries as templates."""
+    renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _allow_listed,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [_Foreign()]
+    root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+
+
+def _allow_listed(_logger: Any, _method: str, fields: Any) -> Any:
+    return {name: value for name, value in fields.items() if name in LOG_FIELDS}
+
+
+class _Foreign(logging.Handler):
+    """Logs of libraries: their template without what they would put into it, an exception by the name of its class."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        # Only with arguments apart is the text known to be a template, and not a sentence with values in it already.
+        text = record.msg if isinstance(record.msg, str) and record.args else "library_message"
+        log: Any = structlog.get_logger("orchestrator")
+        log.warning(text, logger=record.name, **({"error": error} if error else {}))

@@ -1,0 +1,16 @@
+"""No failure here can hold up the end of a run."""
+
+import aiosqlite
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def threads_end_with_the_process(monkeypatch):
+    """A test that fails before it closes its ledger must not keep the whole run from ending."""
+
+    def connect(*args, real=aiosqlite.connect, **options):
+        connection = real(*args, **options)
+        connection._thread.daemon = True
+        return connection
+
+    monkeypatch.setattr(aiosqlite, "connect", connect)

@@ -1,0 +1,110 @@
+"""The disk is full, really, or as full as the settings allow. Nothing acknowledged is lost, nothing crashes."""
+
+import subprocess
+from typing import Any
+
+import anyio
+import pytest
+from aiohttp import web
+
+from orchestrator.testing import ScriptedAgent
+
+pytestmark = pytest.mark.anyio
+
+PAYLOAD = {"filling": "x" * 20_000}
+
+
+async def fill(server: Any, kind: str) -> list[str]:
+    """Sends tasks until one is refused for want of space; the ids of those that were acknowledged."""
+    acknowledged: list[str] = []
+    while len(acknowledged) < 5_000:
+        task = {"case_id": "c", "task_type": kind, "payload": PAYLOAD}
+        status, headers, body = await server.ask("POST", "/route_task", json=task)
+        if status != 202:
+            assert (status, body["code"]) == (503, "E_AUDIT_UNAVAILABLE"), body
+            assert int(headers["Retry-After"]) > 0
+            return acknowledged
+        acknowledged.append(body["task_id"])
+    raise AssertionError("it is never full")
+
+
+async def is_unready(server: Any) -> bool:
+    status, _, body = await server.ask("GET", "/ready")
+    return (status, body.get("reasons")) == (503, ["ledger_unavailable"])
+
+
+async def all_succeed(server: Any, task_ids: list[str]) -> None:
+    for task_id in task_ids:
+        _, _, task = await server.ask("GET", f"/task/{task_id}?wait=30")
+        assert task["status"] == "succeeded", task
+
+
+async def test_the_ledger_reaches_the_size_that_it_may_have(served):
+    """New tasks are refused with 503, those acknowledged stay, and are done once it may be larger."""
+    server = served(ORCHESTRATOR_STORAGE_MAX_BYTES=str(2**20))
+    await server.start()
+    acknowledged = await fill(server, "indexing")
+    assert len(acknowledged) > 10
+    assert await is_unready(server)
+    assert await server.status("GET", "/health") == 200
+    for task_id in acknowledged:
+        assert (await server.ask("GET", f"/task/{task_id}"))[2]["status"] == "queued"
+    assert (await server.stop())[0] == 0
+    assert (await server.run("audit", "verify"))[0] == 0
+
+    server.environ["ORCHESTRATOR_STORAGE_MAX_BYTES"] = str(2**24)
+    await server.start()
+    async with ScriptedAgent("agent-1", capabilities=["indexing"]) as agent:
+        assert (await server.ask("POST", "/register_agent", json=agent.registration))[0] == 200
+        await all_succeed(server, acknowledged)
+    assert (await server.stop())[0] == 0
+    assert (await server.run("audit", "verify"))[0] == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 24 MiB, where one may be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["/bin/mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("no file system may be mounted here")
+    yield folder
+    subprocess.run(["/bin/umount", "--lazy", str(folder)], check=True)
+
+
+async def test_the_disk_is_full_for_a_while(served, small_disk):
+    """Acceptance says 503, a call's result is kept; with space again, it is written and all is done, in one process."""
+    release = anyio.Event()
+
+    async def held(_request: Any) -> Any:
+        await release.wait()
+        return web.json_response({"success": True, "output": {"large": "y" * 100_000}})
+
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(20 * 2**20))
+    server = served(small_disk)
+    async with ScriptedAgent("agent-1", held) as slow, ScriptedAgent("agent-2", capabilities=["indexing"]) as quick:
+        await server.start()
+        assert (await server.ask("POST", "/register_agent", json=slow.registration))[0] == 200
+        _, _, body = await server.ask("POST", "/route_task", json={"case_id": "c", "task_type": "embed", "payload": {}})
+        await slow.until_called()
+        acknowledged = [*await fill(server, "indexing"), body["task_id"]]
+        assert await is_unready(server)
+        release.set()
+        for _ in range(5):
+            status, _, refusal = await server.ask(
+                "POST", "/route_task", json={"case_id": "c", "task_type": "indexing", "payload": PAYLOAD}
+            )
+            assert (status, refusal["code"]) == (503, "E_AUDIT_UNAVAILABLE")
+        assert server.process.returncode is None
+        ballast.unlink()
+        await server.until_ready(True)
+        assert (await server.ask("POST", "/register_agent", json=quick.registration))[0] == 200
+        await all_succeed(server, acknowledged)
+        assert len(slow.calls) == 1
+    code, said = await server.stop()
+    assert (code, "actor_failed" in said) == (0, False), said
+    assert (await server.run("audit", "verify"))[0] == 0

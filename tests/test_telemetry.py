@@ -1,0 +1,135 @@
+"""What leaves the process as metrics and logs, and what never does."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import get_args
+
+import pytest
+import structlog
+
+from orchestrator.actors import events as e
+from orchestrator.domain.lifecycle import State
+from orchestrator.domain.task import Priority
+from orchestrator.kernel import events as k
+from orchestrator.telemetry import LOG_FIELDS, Sample, Telemetry, configure_logging, reason_label
+
+TASK = "task-0123456789abcdef0123456789abcdef"
+STREAMS = {priority: f"tasks:{priority.value}" for priority in Priority}
+EVENTS: list[e.Event] = [
+    e.TaskAccepted(TASK, "embed", Priority.URGENT, True, 0.01),
+    e.TaskRefused("E_CONSENT_REQUIRED"),
+    e.SyncAttempted("completed"),
+    e.TaskDispatched(TASK, "embed", Priority.LOW, 1, 0.5),
+    e.AttemptEnded(TASK, "status_502", 0.2),
+    e.TaskEnded(TASK, "embed", State.DEAD, "timeout"),
+    e.AgentChanged("agent-1", "ejected"),
+    e.BatchCommitted(3, 0.001),
+    e.LedgerUnavailable("SQLITE_FULL"),
+    e.LedgerBack(),
+    k.ActorStarted("router"),
+    k.ActorFailed("router", "ValueError"),
+    k.ActorRestarting("router", 0.1),
+    k.ActorStopped("router", "clean"),
+    k.SupervisorGaveUp("router", "RestartsExhausted"),
+]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Logging belongs to the process; each test gives it back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def test_every_event_of_the_language_is_known() -> None:
+    """No event is forgotten in the table of this test, and none makes telemetry fail."""
+    telemetry = Telemetry(STREAMS)
+    assert {type(event) for event in EVENTS} == set(get_args(e.Event))
+    for event in EVENTS:
+        telemetry.emit(event)
+
+
+def test_the_metrics_of_the_contract_exist_and_no_label_holds_an_id() -> None:
+    """The names that dashboards rely on; ids of tasks and agents stay out of every label."""
+    telemetry = Telemetry(STREAMS)
+    telemetry.sample(lambda: Sample({"tasks:urgent": 2}, {"tasks:urgent": 1.5}, {"router": 0}, {"ready": 1}))
+    for event in EVENTS:
+        telemetry.emit(event)
+    text = telemetry.render().decode()
+    for line in (
+        'orchestrator_tasks_total{priority="urgent",task_type="embed"} 1.0',
+        'orchestrator_tasks_queued_total{queue="tasks:urgent"} 1.0',
+        'orchestrator_tasks_failed_total{reason="status_5xx"} 1.0',
+        'orchestrator_tasks_failed_total{reason="E_CONSENT_REQUIRED"} 1.0',
+        'orchestrator_queue_size{queue="tasks:urgent"} 2.0',
+        'orchestrator_queue_oldest_age_seconds{queue="tasks:urgent"} 1.5',
+        'orchestrator_sync_attempts_total{outcome="completed"} 1.0',
+        'orchestrator_actor_restarts_total{actor="router"} 1.0',
+        'orchestrator_mailbox_depth{actor="router"} 0.0',
+        'orchestrator_agents{state="ready"} 1.0',
+        "orchestrator_agent_ejections_total 1.0",
+    ):
+        assert line in text
+    assert TASK not in text
+    assert "agent-1" not in text
+    assert "_created" not in text
+
+
+@pytest.mark.parametrize(
+    ("reason", "label"),
+    [("timeout", "timeout"), ("status_418", "status_4xx"), ("transport_ClientOSError", "transport")],
+)
+def test_reasons_are_labels_of_few_values(reason: str, label: str) -> None:
+    """What an agent answers cannot make ever more series."""
+    assert reason_label(reason) == label
+
+
+def test_two_orchestrators_in_one_process_count_apart() -> None:
+    """Each has a registry of its own."""
+    one, other = Telemetry(STREAMS), Telemetry(STREAMS)
+    one.emit(EVENTS[0])
+    assert "orchestrator_tasks_total{" not in other.render().decode()
+
+
+def test_log_lines_hold_listed_fields_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each event is a line of JSON; a field that is not on the list does not come out."""
+    configure_logging("DEBUG", "json")
+    telemetry = Telemetry(STREAMS)
+    for event in EVENTS:
+        telemetry.emit(event)
+    structlog.get_logger("orchestrator").error("leak", payload="canary", task_id=TASK)
+    printed = capsys.readouterr().err
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert len(lines) > 10
+    assert all(set(line) <= LOG_FIELDS for line in lines)
+    assert "canary" not in printed
+
+
+def test_lines_of_libraries_come_without_their_values(capsys: pytest.CaptureFixture[str]) -> None:
+    """A library's message is its template; an exception is the name of its class, without traceback or text."""
+    configure_logging("INFO", "json")
+    log = logging.getLogger("some.library")
+    log.warning("could not serve %s", "canary-argument")
+    log.warning("could not serve canary-interpolated")
+    try:
+        raise ValueError("canary-exception")
+    except ValueError:
+        log.exception("failed for %s", "canary-argument")
+    printed = capsys.readouterr().err
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert [line["event"] for line in lines] == ["could not serve %s", "library_message", "failed for %s"]
+    assert lines[2]["error"] == "ValueError"
+    assert "canary" not in printed
+
+
+def test_the_level_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Below the level nothing is printed."""
+    configure_logging("ERROR", "json")
+    for event in EVENTS:
+        Telemetry(STREAMS).emit(event)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {line["level"] for line in lines} == {"error", "critical"}

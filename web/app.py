@@ -1,0 +1,53 @@
+"""The Quart application: its routes, and a problem document for everything that goes wrong."""
+
+from typing import Any
+
+from quart import Quart, Response
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from orchestrator.actors.gateway import Gateway
+from orchestrator.domain.errors import OrchestratorError
+from orchestrator.settings import Settings
+from orchestrator.telemetry import Telemetry
+from orchestrator.web import agents, audit, operations, tasks
+from orchestrator.web.context import Context
+from orchestrator.web.faults import log_fault
+from orchestrator.web.problems import http_problem, problem
+
+
+def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings) -> Quart:
+    """An ASGI application over a running system; it starts and stops nothing."""
+    app = Quart("orchestrator", static_folder=None, template_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.web.max_body_bytes
+    app.config["BODY_TIMEOUT"] = settings.web.body_timeout_s
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    app.url_map.strict_slashes = False
+    # Otherwise `/task//x` would be a redirect.
+    app.url_map.merge_slashes = False
+    context = Context(gateway, telemetry, settings)
+    for routes in (tasks.routes, agents.routes, audit.routes, operations.routes):
+        app.register_blueprint(routes(context))
+    app.register_error_handler(OrchestratorError, _orchestrator_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _fault)
+    app.after_request(_harden)
+    return app
+
+
+async def _orchestrator_error(error: Any) -> Response:
+    return problem(error)
+
+
+async def _http_error(error: Any) -> Response:
+    return http_problem(error)
+
+
+async def _fault(error: Any) -> Response:
+    log_fault(error)
+    return http_problem(InternalServerError())
+
+
+async def _harden(response: Any) -> Any:
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-store"
+    return response

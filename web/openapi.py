@@ -1,0 +1,102 @@
+"""The description of the API (OpenAPI 3.1), made from the types that the routes convert to."""
+
+import re
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from orchestrator import __version__
+from orchestrator.domain import errors
+from orchestrator.domain.agent import Agent
+from orchestrator.domain.task import TaskRequest
+from orchestrator.web.problems import CONTENT_TYPE, STATUS
+from orchestrator.web.wire import FORM, JSON, Beat
+
+_REF = "#/components/schemas/{name}"
+
+Operation = tuple[str, str, str, type | None, tuple[int, ...], tuple[str, ...]]
+"""Method, path, summary, body, statuses of success, names of query parameters."""
+
+OPERATIONS: tuple[Operation, ...] = (
+    ("post", "/route_task", "Accept a task", TaskRequest, (200, 202), ("dry_run",)),
+    ("get", "/task/{task_id}", "A task's status, attempts and result", None, (200,), ("wait",)),
+    ("delete", "/task/{task_id}", "Cancel a task", None, (200,), ()),
+    ("get", "/dlq", "Dead letters", None, (200,), ("after", "limit")),
+    ("post", "/dlq/{task_id}/replay", "Make a new task of a dead one", None, (200, 202), ()),
+    ("post", "/register_agent", "Register an agent", Agent, (200,), ()),
+    ("get", "/agents", "All agents, with their health", None, (200,), ()),
+    ("post", "/agents/{agent_id}/heartbeat", "An agent lives", Beat, (200,), ()),
+    ("post", "/agents/{agent_id}/drain", "Send an agent no more work", None, (200,), ()),
+    ("delete", "/agents/{agent_id}", "Forget an agent", None, (200,), ()),
+    ("get", "/audit", "Audit entries", None, (200,), ("task_id", "case_id", "since", "after", "limit")),
+    ("get", "/health", "Whether the process lives", None, (200,), ()),
+    ("get", "/ready", "Whether to send work here", None, (200, 503), ()),
+    ("get", "/metrics", "Metrics in Prometheus' text format", None, (200,), ()),
+    ("get", "/openapi.json", "This document", None, (200,), ()),
+)
+
+
+@cache
+def description() -> dict[str, Any]:
+    """The OpenAPI document."""
+    _, schemas = msgspec.json.schema_components([TaskRequest, Agent, Beat], ref_template=_REF)
+    listed = schemas["Agent"]["properties"]["capabilities"]
+    schemas["Agent"]["properties"]["capabilities"] = {"oneOf": [listed, {"type": "string", "minLength": 1}]}
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        method, path = operation[:2]
+        paths.setdefault(path, {})[method] = _operation(*operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Routing Orchestrator", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": {**schemas, "Problem": _problem()}},
+    }
+
+
+def _operation(
+    method: str, path: str, summary: str, body: type | None, statuses: tuple[int, ...], query: tuple[str, ...]
+) -> dict[str, Any]:
+    in_path = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    found: dict[str, Any] = {
+        "operationId": "_".join([method, *re.findall(r"\w+", path)]),
+        "summary": summary,
+        "parameters": [_parameter(name, "path") for name in in_path] + [_parameter(name, "query") for name in query],
+        "responses": {
+            **{str(status): {"description": summary} for status in statuses},
+            "default": {
+                "description": "A problem (RFC 9457)",
+                "content": {CONTENT_TYPE: {"schema": {"$ref": _REF.format(name="Problem")}}},
+            },
+        },
+    }
+    if body is not None:
+        found["requestBody"] = _request_body(body)
+    return found
+
+
+def _request_body(body: type) -> dict[str, Any]:
+    # An agent registers by a form, or by the query, just as well: then its capabilities are separated by commas.
+    kinds = (JSON, FORM) if body is Agent else (JSON,)
+    schema = {"schema": {"$ref": _REF.format(name=body.__name__)}}
+    return {"content": dict.fromkeys(kinds, schema), "required": body is TaskRequest}
+
+
+def _parameter(name: str, where: str) -> dict[str, Any]:
+    return {"name": name, "in": where, "required": where == "path", "schema": {"type": "string"}}
+
+
+def _problem() -> dict[str, Any]:
+    codes = sorted({error.code for error in STATUS} | {errors.OrchestratorError.code})
+    return {
+        "type": "object",
+        "required": ["code", "title", "status", "detail"],
+        "properties": {
+            "type": {"type": "string"},
+            "code": {"type": "string", "examples": codes},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+        },
+    }

@@ -1,0 +1,31 @@
+"""What operators and their machines ask: health, readiness, metrics, the description of the API."""
+
+from quart import Blueprint, Response
+
+from orchestrator import __version__
+from orchestrator.web.context import Context, json_response
+from orchestrator.web.openapi import description
+
+
+def routes(context: Context) -> Blueprint:
+    """`/health`, `/ready`, `/metrics` and `/openapi.json`."""
+    blueprint = Blueprint("operations", __name__)
+
+    @blueprint.get("/health")
+    async def health() -> Response:
+        return json_response({"status": "ok", "version": __version__})
+
+    @blueprint.get("/ready")
+    async def ready() -> Response:
+        reasons = context.gateway.unready()
+        return json_response({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+    @blueprint.get("/metrics")
+    async def metrics() -> Response:
+        return Response(context.telemetry.render(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @blueprint.get("/openapi.json")
+    async def openapi() -> Response:
+        return json_response(description())
+
+    return blueprint

@@ -1,0 +1,73 @@
+"""Errors as RFC 9457 problem documents: the one place where a code meets an HTTP status."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from math import ceil
+
+import msgspec
+from quart import Response
+from werkzeug.exceptions import HTTPException
+
+from orchestrator.domain import errors
+
+CONTENT_TYPE = "application/problem+json"
+
+STATUS: Mapping[type[errors.OrchestratorError], int] = {
+    errors.InvalidJSON: 400,
+    errors.InvalidTaskType: 400,
+    errors.ConsentRequired: 403,
+    errors.NotFound: 404,
+    errors.InProgress: 409,
+    errors.AlreadyFinished: 409,
+    errors.NotDead: 409,
+    errors.InvalidRequest: 422,
+    errors.KeyReused: 422,
+    errors.Overloaded: 503,
+    errors.AuditUnavailable: 503,
+    errors.ShuttingDown: 503,
+}
+
+HTTP_CODES: Mapping[int, str] = {
+    400: "E_BAD_REQUEST",
+    404: "E_NOT_FOUND",
+    405: "E_METHOD_NOT_ALLOWED",
+    408: "E_REQUEST_TIMEOUT",
+    413: "E_TOO_LARGE",
+    415: "E_UNSUPPORTED_MEDIA_TYPE",
+    431: "E_HEADERS_TOO_LARGE",
+    500: "E_INTERNAL",
+    501: "E_NOT_IMPLEMENTED",
+    503: "E_SHUTTING_DOWN",
+    505: "E_HTTP_VERSION",
+}
+"""Codes of what HTTP itself refuses, before anything of ours is asked."""
+
+
+def document(status: int, code: str, title: str, detail: str) -> bytes:
+    """The JSON of a problem."""
+    problem = {"type": "about:blank", "code": code, "title": title, "status": status, "detail": detail}
+    return msgspec.json.encode(problem)
+
+
+def problem(error: errors.OrchestratorError) -> Response:
+    """The answer to an error of ours. An error without a status is a fault of ours, and says nothing of itself."""
+    status = STATUS.get(type(error), 500)
+    response = Response(
+        document(status, error.code, error.title, error.detail), status=status, content_type=CONTENT_TYPE
+    )
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(ceil(error.retry_after))
+    return response
+
+
+def http_document(status: int, code: str | None = None) -> bytes:
+    """The JSON of what HTTP refuses with `status`; its usual code, or another."""
+    title = HTTPStatus(status).phrase if status in HTTPStatus.__members__.values() else "Error"
+    return document(status, code or HTTP_CODES.get(status, "E_BAD_REQUEST"), title, f"{title}.")
+
+
+def http_problem(error: HTTPException) -> Response:
+    """The answer to what Quart or Werkzeug refuses; headers such as Allow stay, the words are ours."""
+    status = error.code or 500
+    headers = {name: value for name, value in error.get_headers() if name.lower() in ("allow", "retry-after")}
+    return Response(http_document(status), status=status, content_type=CONTENT_TYPE, headers=headers)

@@ -1,0 +1,149 @@
+"""The web actor: Hypercorn on a socket that it is given, and an end of service that always ends."""
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from functools import partial
+from socket import AF_UNSPEC, AI_PASSIVE, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, getaddrinfo, socket
+from typing import Any, cast
+
+import anyio
+from hypercorn.asyncio import serve  # pyright: ignore[reportUnknownVariableType]
+
+from orchestrator.kernel.inbox import Inbox
+from orchestrator.web.faults import log_fault
+from orchestrator.web.problems import CONTENT_TYPE, http_document
+from orchestrator.web.protocol import CONNECTIONS, HEADER_BYTES, Connections, ServerConfig, install
+
+ASGI = Callable[[Any, Any, Any], Awaitable[None]]
+
+STOP_S = 3.0
+"""What open requests are given when the server stops; they wait for the ledger at most."""
+ABORT_S = 1.0
+"""What is left then to tell clients that they were not served."""
+
+
+class WebServer:
+    """Serves `app` on `listener`, which it leaves open: who connects between two incarnations waits in the backlog."""
+
+    def __init__(self, app: ASGI, listener: socket, connections: int = CONNECTIONS) -> None:
+        """`connections` bounds those that are open at once."""
+        self._app, self._listener = app, listener
+        self._connections = Connections(connections)
+        self._late = anyio.Event()
+        """Open requests are ended."""
+        self._receiving: set[anyio.CancelScope] = set()
+
+    async def run(self, inbox: Inbox[object]) -> None:
+        install()
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._be_patient, inbox)
+            inbox.ready()
+            # Hypercorn ends by its trigger alone: cancelled, it would leave connections behind.
+            with anyio.CancelScope(shield=True):
+                await self._serve_until(inbox.wait_stopping)
+            group.cancel_scope.cancel()
+
+    async def _be_patient(self, inbox: Inbox[object]) -> None:
+        """Once the server stops, gives requests their time, unless the supervisor has no more of it and cancels us."""
+        try:
+            await inbox.wait_stopping()
+            await anyio.sleep(STOP_S)
+        finally:
+            self._late.set()
+
+    async def _serve_until(self, stopping: Callable[[], Awaitable[None]]) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._end_requests)
+            # In a task of its own: on Python 3.11 it leaves behind a request to cancel the task that ran it.
+            async with anyio.create_task_group() as own:
+                own.start_soon(partial(serve, cast("Any", self._serve), self._config(), shutdown_trigger=stopping))
+            group.cancel_scope.cancel()
+
+    def _config(self) -> ServerConfig:
+        config = ServerConfig()
+        config.connections = self._connections
+        config.bind = [f"fd://{os.dup(self._listener.fileno())}"]
+        config.h11_max_incomplete_size = HEADER_BYTES
+        config.include_server_header = False
+        config.graceful_timeout = STOP_S + 2 * ABORT_S
+        config.accesslog = None
+        # Otherwise it would write to standard error itself, tracebacks and all.
+        config.errorlog = logging.getLogger("hypercorn.error")
+        return config
+
+    async def _end_requests(self) -> None:
+        """Hypercorn's own time limit does not hold on Python 3.12 and newer, so requests are ended here."""
+        await self._late.wait()
+        for scope in list(self._receiving):
+            scope.cancel()
+        while True:
+            await anyio.sleep(ABORT_S)
+            self._connections.abort_all()
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(receive, send, self._late, self._receiving)
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:  # noqa: BLE001 - of the framework's faults, too, the client hears only that
+            log_fault(error)
+            await exchange.break_off(500)
+        else:
+            await exchange.break_off(503)
+
+
+class _Exchange:
+    """One request and its answer, as the application sees them. When service ends it sees its client leave.
+
+    To cancel the application instead would leave behind the tasks that Quart runs it in.
+    """
+
+    def __init__(
+        self, receive: Any, send: Callable[[Any], Awaitable[None]], late: anyio.Event, receiving: set[anyio.CancelScope]
+    ) -> None:
+        self._receive, self._send, self._late, self._receiving = receive, send, late, receiving
+        self._answered = self._left = False
+
+    async def receive(self) -> Any:
+        if not self._late.is_set():
+            with anyio.CancelScope() as scope:
+                self._receiving.add(scope)
+                try:
+                    message = await self._receive()
+                    self._left = message["type"] == "http.disconnect"
+                    return message
+                finally:
+                    self._receiving.discard(scope)
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self._answered = True
+        await self._send(message)
+
+    async def break_off(self, status: int) -> None:
+        """A client that is still there, and was told nothing yet, is told this."""
+        if self._answered or self._left:
+            return
+        body = http_document(status)
+        headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+        headers += [(b"connection", b"close"), (b"retry-after", b"5")] if status == 503 else [(b"connection", b"close")]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def listen(host: str, port: int) -> socket:
+    """A listening socket, for IPv4 or IPv6 as the host says. Raises OSError where the address cannot be had."""
+    family, kind, protocol, _, address = getaddrinfo(host, port, AF_UNSPEC, SOCK_STREAM, 0, AI_PASSIVE)[0]
+    listener = socket(family, kind, protocol)
+    try:
+        listener.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+    except BaseException:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener

@@ -1,0 +1,248 @@
+"""JSON to the domain and back. Refusals name the field and the rule, and never quote what was sent."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, TypeVar, cast
+from urllib.parse import parse_qsl
+
+import msgspec
+from quart import Request
+from werkzeug.exceptions import UnsupportedMediaType
+
+from orchestrator.domain.agent import Agent, AgentView
+from orchestrator.domain.audit import AuditEntry, rfc3339
+from orchestrator.domain.decision import Decision
+from orchestrator.domain.endpoint import check_endpoint
+from orchestrator.domain.errors import InvalidRequest
+from orchestrator.domain.health import Availability
+from orchestrator.domain.strict_json import decode
+from orchestrator.domain.task import Consent, TaskRequest
+from orchestrator.storage.commands import TaskRecord
+
+T = TypeVar("T")
+
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
+MAX_FIELDS = 64
+_UTF8 = frozenset({"utf-8", "utf8"})
+_NAMES = frozenset(name for kind in (TaskRequest, Consent, Agent) for name in kind.__struct_fields__) | {"load"}
+"""Names of fields that clients send: these may stand in what we say of them."""
+
+
+class Beat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a heartbeat; `load` is how busy the agent says it is, from 0 to 1."""
+
+    load: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+
+
+async def read_json(request: Request) -> Any:
+    """The body as a strictly decoded JSON value. Raises 415, 413, 408 or InvalidJSON."""
+    _check_media_type(request, JSON)
+    return decode(await _body(request))
+
+
+async def read_optional(request: Request) -> dict[str, Any]:
+    """The object of a JSON body; empty where there is no body."""
+    body = await _body(request)
+    if not body:
+        return {}
+    _check_media_type(request, JSON)
+    return as_object(decode(body))
+
+
+async def read_fields(request: Request) -> tuple[dict[str, Any], bool]:
+    """An object from a JSON body, a form, or the query when there is no body; and whether its values are all text."""
+    body = await _body(request)
+    if not body:
+        # Whatever type is declared: some clients declare one for nothing.
+        return _pairs(request.query_string), True
+    if request.mimetype == FORM:
+        return _pairs(body), True
+    _check_media_type(request, JSON)
+    return as_object(decode(body)), False
+
+
+async def _body(request: Request) -> bytes:
+    return await request.get_data(cache=False, as_text=False, parse_form_data=False)
+
+
+def _check_media_type(request: Request, wanted: str) -> None:
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if request.mimetype != wanted or charset not in _UTF8 or encoding != "identity":
+        raise UnsupportedMediaType
+
+
+def _pairs(text: bytes) -> dict[str, Any]:
+    """URL-encoded pairs (WHATWG URL Standard), each name at most once."""
+    try:
+        pairs = parse_qsl(text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise InvalidRequest("The fields are not properly encoded.") from None
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise InvalidRequest("A field is given twice.")
+    if any("\0" in text for pair in pairs for text in pair):
+        raise InvalidRequest("A field holds a NUL character.")
+    return cast("dict[str, Any]", fields)
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """`value` if it is an object; raises InvalidRequest otherwise."""
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return cast("dict[str, Any]", value)
+
+
+def converted(value: Any, kind: type[T], *, lax: bool = False) -> T:
+    """`value` as a `kind`; raises InvalidRequest. `lax` reads numbers from text, as forms need."""
+    try:
+        return msgspec.convert(value, kind, strict=not lax)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(_explained(str(error))) from None
+
+
+def _explained(message: str) -> str:
+    """msgspec's message, without what it may quote: values, unknown names, and paths that are not made of ours."""
+    if message.startswith("Object contains unknown field"):
+        what = "The object contains an unknown field"
+    elif message.startswith("Invalid enum value"):
+        what = "Invalid enum value"
+    else:
+        what = re.sub(r"matching regex .*", "of the form in /openapi.json", message.partition(" - at ")[0])
+    path = re.search(r" - at `\$\.?([a-z_.\[\]]*)`$", message)
+    field = path[1] if path else ""
+    known = field and all(name in _NAMES for name in re.split(r"[.\[\]]+", field) if name)
+    return f"{field}: {what}." if known else f"{what}."
+
+
+def task_request(value: Any, header_keys: Sequence[str]) -> TaskRequest:
+    """The task that a body asks for; the header `Idempotency-Key` counts as its key, and must agree with it."""
+    fields = as_object(value)
+    if header_keys:
+        key = header_keys[0].strip().removeprefix('"').removesuffix('"')
+        if len(header_keys) > 1 or fields.get("idempotency_key", key) != key:
+            raise InvalidRequest("idempotency_key: the body and the Idempotency-Key header differ.")
+        fields = {**fields, "idempotency_key": key}
+    return converted(fields, TaskRequest)
+
+
+def agent(fields: Mapping[str, Any], *, lax: bool) -> Agent:
+    """The agent that registers; `capabilities` may be a list or a comma-separated string."""
+    capabilities = fields.get("capabilities")
+    if isinstance(capabilities, str):
+        split = [part.strip() for part in capabilities.split(",") if part.strip()]
+        fields = {**fields, "capabilities": split}
+    known = converted(dict(fields), Agent, lax=lax)
+    return msgspec.structs.replace(known, endpoint=check_endpoint(known.endpoint))
+
+
+def query(request: Request, name: str) -> str | None:
+    """A parameter of the query, at most once; None where it is absent."""
+    values = request.args.getlist(name)
+    if len(values) > 1:
+        raise InvalidRequest(f"{name}: Expected once.")
+    return values[0] if values else None
+
+
+def flag(text: str | None, name: str) -> bool:
+    """Yes or no from the query; no where it is absent. What could mean either is refused."""
+    if text is None:
+        return False
+    if text.lower() not in ("true", "1", "false", "0"):
+        raise InvalidRequest(f"{name}: Expected true or false.")
+    return text.lower() in ("true", "1")
+
+
+def seconds(text: str | None, name: str, most: float) -> float:
+    """A number of seconds from the query, cut to `most`; 0 where it is absent."""
+    if text is None:
+        return 0.0
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?", text, re.ASCII):
+        raise InvalidRequest(f"{name}: Expected a number of seconds.")
+    return min(float(text), most)
+
+
+def whole(text: str | None, name: str, default: int, least: int, most: int) -> int:
+    """A whole number from the query, between `least` and `most`."""
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 19 and least <= int(text) <= most):
+        raise InvalidRequest(f"{name}: Expected a whole number from {least} to {most}.")
+    return int(text)
+
+
+def instant(text: str | None, name: str) -> str | None:
+    """An instant from the query (RFC 3339, with its offset), in the form that the audit stores."""
+    if text is None:
+        return None
+    try:
+        # A plus sign that was not escaped arrives as a space.
+        moment = datetime.fromisoformat(text.strip().replace(" ", "+"))
+        offset = moment.tzinfo is not None
+        stored = rfc3339(moment.timestamp()) if offset else ""
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"{name}: Expected an RFC 3339 instant.") from None
+    if not offset:
+        raise InvalidRequest(f"{name}: Expected an offset, such as Z.")
+    return stored
+
+
+def task_status(record: TaskRecord) -> dict[str, Any]:
+    """A task as its sender sees it; nothing of its payload."""
+    task, progress, result = record.task, record.progress, record.result
+    status: dict[str, Any] = {
+        "task_id": task.task_id,
+        "case_id": task.case_id,
+        "task_type": task.task_type,
+        "priority": task.priority.value,
+        "status": progress.state.value,
+        "attempts": progress.attempt,
+        "failures": progress.failures,
+        "agent_id": progress.agent_id,
+        "reason": progress.reason,
+        "created_at": rfc3339(task.created_at),
+        "updated_at": rfc3339(record.updated_at),
+        "deadline_at": rfc3339(task.deadline_at),
+        "due_at": None if progress.due_at is None else rfc3339(progress.due_at),
+        "replay_of": task.replay_of,
+    }
+    if result is not None:
+        status |= {"result": result.output, "model_version": result.model_version}
+    return status
+
+
+def decision(decided: Decision) -> dict[str, Any]:
+    """A decision with every candidate, kept or left out, and why."""
+    return {
+        "agent_id": decided.agent_id,
+        "refused": decided.refused,
+        "ranking": decided.ranking,
+        "candidates": decided.candidates,
+    }
+
+
+def agent_status(view: AgentView, now: float, ttl: float) -> dict[str, Any]:
+    """An agent with its health at `now`, in monotonic seconds."""
+    health = view.health
+    availability = health.availability(now, ttl)
+    until = health.ejected_until if availability is Availability.EJECTED else health.paused_until
+    waits = availability in (Availability.EJECTED, Availability.PAUSED) and until is not None
+    return {
+        **msgspec.structs.asdict(view.agent),
+        "state": availability.value,
+        "back_in_s": round(max(0.0, until - now), 3) if waits and until is not None else None,
+        "seen_ago_s": None if health.last_seen is None else round(now - health.last_seen, 3),
+        "in_flight": view.in_flight,
+        "failures": health.failures,
+        "latency_s": None if health.latency is None else round(health.latency, 6),
+    }
+
+
+def audit_entry(entry: AuditEntry) -> dict[str, Any]:
+    """An audit entry; its decision as JSON, byte for byte what the hash covers."""
+    fields = msgspec.structs.asdict(entry)
+    if entry.router_decision is not None:
+        fields["router_decision"] = msgspec.Raw(entry.router_decision.encode("utf-8", "replace"))
+    return fields

@@ -1,0 +1,142 @@
+"""The kit: an agent is a name, a place and functions for task types.
+
+    agent = Agent("embedder-1", location="edge-clinic-1")
+
+    @agent.handles("embed", raw_media=True)
+    async def embed(task: Task) -> dict[str, Any]:
+        return {"vector": [...]}
+
+    agent.run()
+
+Handlers raise `Permanent` or `Retryable`; any other exception is answered as retryable, with its class name only.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from aiohttp import ClientSession
+
+from orchestrator.workers.executor import Executor
+from orchestrator.workers.options import Options, agent_parser
+from orchestrator.workers.registration import CALL_DEADLINE, Registration
+from orchestrator.workers.server import CallServer
+from orchestrator.workers.task import Handler
+from orchestrator.workers.wire import ID
+
+log = logging.getLogger("orchestrator.workers")
+
+TASK_TYPES = {
+    "embed": ("embed",),
+    "analyze_light": ("analyze_monitor",),
+    "analyze_monitor": ("analyze_monitor",),
+    "analyze_heavy": ("analyze_refer",),
+    "analyze_refer": ("analyze_refer",),
+    "audit": ("audit_log",),
+    "indexing": ("indexing",),
+}
+"""The task types that a capability serves, unless `handles` says otherwise."""
+
+RAW_MEDIA = "raw_image"
+"""The capability by which an agent declares that it handles images; without consent it is then never chosen."""
+
+H = TypeVar("H", bound=Handler)
+
+
+class Agent:
+    """A push agent. `location` that starts with `edge` is preferred; `body_limit` is in bytes."""
+
+    def __init__(
+        self,
+        agent_id: str,
+        *,
+        location: str,
+        model_version: str | None = None,
+        max_concurrency: int = 8,
+        body_limit: int = 1 << 20,
+    ) -> None:
+        self.agent_id = agent_id
+        self.location = location
+        self.model_version = model_version
+        self.max_concurrency = max_concurrency
+        self.body_limit = body_limit
+        self._capabilities: dict[str, None] = {}
+        self._handlers: dict[str, Handler] = {}
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.agent_id} at {self.location}: {', '.join(self._capabilities)}>"
+
+    def handles(self, capability: str, *, raw_media: bool = False, task_types: Sequence[str] = ()) -> Callable[[H], H]:
+        """Declares `capability`, served by the decorated function, which may be async or plain.
+
+        `raw_media` says that it reads images. Raises ValueError for a capability without known task types,
+        and for a task type that already has a function.
+        """
+        served = task_types or TASK_TYPES.get(capability, ())
+        if not served:
+            raise ValueError(f"say which task_types the capability {capability!r} serves")
+        if taken := self._handlers.keys() & set(served):
+            raise ValueError(f"{sorted(taken)} already have a handler")
+
+        def declare(handler: H) -> H:
+            self._capabilities |= dict.fromkeys([capability, RAW_MEDIA] if raw_media else [capability])
+            self._handlers |= dict.fromkeys(served, handler)
+            return handler
+
+        return declare
+
+    def run(self, options: Options | None = None) -> None:
+        """Serves until SIGTERM or SIGINT, then drains and returns; a second signal ends the process at once.
+
+        Without `options` they are read from the command line.
+        """
+        options = options or Options.of(agent_parser().parse_args())
+        logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(message)s")
+        asyncio.run(self._run_until_signal(options))
+
+    async def serve(self, options: Options, stop: asyncio.Event) -> None:
+        """Serves until `stop` is set; then refuses calls, finishes those in flight and signs off, in this order."""
+        agent_id, location = options.agent_id or self.agent_id, options.location or self.location
+        if not ID.fullmatch(agent_id):
+            raise ValueError("an agent id has letters, digits and . _ : - only")
+        executor = Executor(self._handlers, max_concurrency=self.max_concurrency, model_version=self.model_version)
+        card: dict[str, Any] = {
+            "agent_id": agent_id,
+            "capabilities": list(self._capabilities),
+            "location": location,
+            "max_concurrency": self.max_concurrency,
+        } | ({"model_version": self.model_version} if self.model_version else {})
+        server = CallServer(executor, body_limit=self.body_limit, describe=card)
+        async with server.listening(options.host, options.port) as port:
+            card = card | {"endpoint": options.endpoint(port)}
+            log.info("%s listens on %s", agent_id, card["endpoint"])
+            async with ClientSession(timeout=CALL_DEADLINE) as client:
+                registration = Registration(client, options.orchestrator, card, executor.load)
+                await _keep_until(stop, registration, options.heartbeat_every)
+                executor.draining = True
+                await registration.drain()
+                await executor.finish(options.drain_deadline)
+                await registration.delete()
+        log.info("%s ended", agent_id)
+
+    async def _run_until_signal(self, options: Options) -> None:
+        stop = asyncio.Event()
+
+        def on_signal(number: int) -> None:
+            if stop.is_set():
+                os._exit(128 + number)
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+        await self.serve(options, stop)
+
+
+async def _keep_until(stop: asyncio.Event, registration: Registration, every: float) -> None:
+    async with asyncio.TaskGroup() as group:  # if keeping it fails, so does the agent: it would be up but unknown
+        keeping = group.create_task(registration.keep(every))
+        await stop.wait()
+        keeping.cancel()

@@ -1,0 +1,65 @@
+"""Keeps an agent known to the orchestrator: register, heartbeat, drain, delete."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
+log = logging.getLogger("orchestrator.workers")
+
+CALL_DEADLINE = ClientTimeout(total=5.0)
+BACKOFF_FIRST, BACKOFF_MOST = 0.5, 30.0
+
+
+class Registration:
+    """One agent's standing with one orchestrator. `client` has a deadline for each call.
+
+    `card` is the body of `/register_agent`; `load` gives the share of places taken, 0 to 1.
+    """
+
+    def __init__(
+        self, client: ClientSession, orchestrator: str, card: Mapping[str, Any], load: Callable[[], float]
+    ) -> None:
+        self._client = client
+        self._base = orchestrator.rstrip("/")
+        self._card = card
+        self._load = load
+        self._path = f"/agents/{quote(card['agent_id'], safe='')}"
+
+    async def keep(self, every: float) -> None:
+        """Registers, then heartbeats each `every` seconds, registering again when it is not known; until cancelled."""
+        await self._register()
+        while True:
+            await asyncio.sleep(every)
+            if await self._send("POST", f"{self._path}/heartbeat", {"load": self._load()}) == 404:
+                await self._register()
+
+    async def drain(self) -> None:
+        """Asks for no more work. One try: without it the agent refuses calls all the same."""
+        await self._send("POST", f"{self._path}/drain", {})
+
+    async def delete(self) -> None:
+        """Signs off. One try: without it the registration ends with its TTL."""
+        await self._send("DELETE", self._path, None)
+
+    async def _register(self) -> None:
+        """Tries until the orchestrator says yes, with exponential backoff and full jitter."""
+        most = BACKOFF_FIRST
+        while (status := await self._send("POST", "/register_agent", self._card)) != 200:
+            log.warning("not registered (%s), trying again", status or "no answer")
+            await asyncio.sleep(random.uniform(0, most))
+            most = min(most * 2, BACKOFF_MOST)
+        log.info("registered %s", self._card["agent_id"])
+
+    async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> int:
+        """The status of the answer, or 0 when there was none within the deadline. Follows no redirect."""
+        try:
+            async with self._client.request(method, self._base + path, json=body, allow_redirects=False) as response:
+                return response.status
+        except (ClientError, TimeoutError, OSError) as error:
+            log.warning("%s %s: %s", method, path, type(error).__name__)
+            return 0
