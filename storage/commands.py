@@ -94,7 +94,23 @@ class ExpireKeys(Struct, frozen=True):
     now: float
 
 
-Command = Accept | Transition | Note | SaveAgent | ForgetAgent | ExpireKeys
+class Relayed(Struct, frozen=True):
+    """Removes entries of the outbox: they are in their streams by now. Comes to Noted."""
+
+    positions: tuple[int, ...]
+
+
+class RelayAgain(Struct, frozen=True):
+    """Puts ready tasks back into the outbox, where a stream was lost; those that are in it stay. Comes to Requeued.
+
+    It takes `limit` tasks at a time, after the place that the one before it came to.
+    """
+
+    limit: int
+    after: tuple[str, str, int] = ("", "", 0)
+
+
+Command = Accept | Transition | Note | SaveAgent | ForgetAgent | ExpireKeys | Relayed | RelayAgain
 
 
 class Accepted(Struct, frozen=True):
@@ -133,10 +149,16 @@ class Noted(Struct, frozen=True):
     """Stored."""
 
 
+class Requeued(Struct, frozen=True):
+    """The tasks are in the outbox; `last` is the place after which more may follow."""
+
+    last: tuple[str, str, int] | None
+
+
 class Failed(Struct, frozen=True):
     """This command alone could not be applied; `error` is the class of the database's error."""
 
     error: str
 
 
-Outcome = Accepted | Duplicate | Reused | Full | Moved | Stale | Noted | Failed
+Outcome = Accepted | Duplicate | Reused | Full | Moved | Stale | Noted | Requeued | Failed

@@ -3,6 +3,7 @@
 from bisect import insort
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -26,13 +27,17 @@ from orchestrator.storage.commands import (
     Note,
     Noted,
     Outcome,
+    RelayAgain,
+    Relayed,
+    Requeued,
     Reused,
     SaveAgent,
     Stale,
     TaskRecord,
     Transition,
 )
-from orchestrator.storage.ports import AuditPage, AuditQuery, Depths, Ticket
+from orchestrator.storage.ports import AuditPage, AuditQuery, Depths, Outgoing, Ticket
+from orchestrator.storage.work import stream_of, telling
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -43,7 +48,7 @@ class MemoryLedger:
 
     exclusive = True
 
-    def __init__(self, writer: str = "main") -> None:
+    def __init__(self, writer: str = "main", *, outbox: bool = False) -> None:
         self._tasks: dict[str, TaskRecord] = {}
         self._lanes: dict[str, str] = {}
         self._keys: dict[tuple[str, str], tuple[Key, str]] = {}
@@ -53,6 +58,9 @@ class MemoryLedger:
         self._ready: dict[tuple[Priority, str], list[int]] = {}
         self._by_seq: dict[int, str] = {}
         self._open: Counter[Priority] = Counter()
+        self._has_outbox = outbox
+        self._outbox: dict[int, tuple[str, str]] = {}
+        self._positions = count(1)
 
     async def commit(self, commands: Sequence[Command]) -> list[Outcome]:
         return [self._outcome(command) for command in commands]
@@ -95,6 +103,21 @@ class MemoryLedger:
         waiting = [seq for seq in self._ready.get((priority, lane), []) if seq > after]
         records = [self._tasks[self._by_seq[seq]] for seq in waiting[:limit]]
         return [Ticket(r.task.task_id, priority, lane, r.seq, r.updated_at) for r in records]
+
+    async def tickets(self, task_ids: Sequence[str]) -> list[Ticket]:
+        found = [record for record in await self.records(task_ids) if _is_ready(record.progress)]
+        return [
+            Ticket(r.task.task_id, r.task.priority, self._lanes[r.task.task_id], r.seq, r.updated_at) for r in found
+        ]
+
+    async def records(self, task_ids: Sequence[str]) -> list[TaskRecord]:
+        return [replace(self._tasks[task_id], result=None) for task_id in set(task_ids) if task_id in self._tasks]
+
+    async def outbox(self, priority: Priority | None, limit: int) -> list[Outgoing]:
+        entries = [
+            (position, task_id) for position, (stream, task_id) in self._outbox.items() if stream == stream_of(priority)
+        ]
+        return [self._outgoing(position, task_id, priority) for position, task_id in entries[:limit]]
 
     async def due(self, now: float, limit: int) -> list[TaskRecord]:
         found = [r for r in self._tasks.values() if r.progress.due_at is not None and r.progress.due_at <= now]
@@ -142,6 +165,12 @@ class MemoryLedger:
             case ExpireKeys():
                 self._expire(command.now)
                 return Noted()
+            case Relayed():
+                for position in command.positions:
+                    self._outbox.pop(position, None)
+                return Noted()
+            case RelayAgain():
+                return self._relay_again(command)
             case SaveAgent():
                 self._log(command.audit)
                 self._agents[command.agent.agent_id] = command.agent
@@ -192,8 +221,30 @@ class MemoryLedger:
             lane.remove(record.seq)
         if _is_ready(record.progress):
             insort(lane, record.seq)
+        for stream, wanted in telling(task.priority, before, record.progress) if self._has_outbox else ():
+            self._tell(stream, task.task_id, wanted=wanted)
         was_open = before is not None and not before.state.final
         self._open[task.priority] += (not record.progress.state.final) - was_open
+
+    def _tell(self, stream: str, task_id: str, *, wanted: bool = True) -> None:
+        """Last in the line, even if it stands in it; or not at all any more."""
+        self._outbox = {place: entry for place, entry in self._outbox.items() if entry != (stream, task_id)}
+        if wanted:
+            self._outbox[next(self._positions)] = (stream, task_id)
+
+    def _outgoing(self, position: int, task_id: str, priority: Priority | None) -> Outgoing:
+        record = self._tasks[task_id]
+        return Outgoing(position, task_id, priority, record.task.task_type, record.progress.reason)
+
+    def _relay_again(self, command: RelayAgain) -> Requeued:
+        places = sorted(
+            (priority.value, lane, seq) for (priority, lane), waiting in self._ready.items() for seq in waiting
+        )
+        following = [place for place in places if place > command.after]
+        for stream, _, seq in following[: command.limit]:
+            if (stream, self._by_seq[seq]) not in self._outbox.values():
+                self._tell(stream, self._by_seq[seq])
+        return Requeued(following[command.limit - 1] if len(following) >= command.limit else None)
 
     def _expire(self, now: float) -> None:
         for k in [k for k, (key, _) in self._keys.items() if _is_over(key, now)]:
@@ -231,7 +282,9 @@ def _check_storable(command: Command) -> None:
         case Note(audit=audit) | SaveAgent(audit=audit) | ForgetAgent(audit=audit):
             _encode(command)
             numbers = [audit.attempt or 0]
-        case ExpireKeys():
+        case ExpireKeys() | RelayAgain():
             numbers = []
+        case Relayed(positions):
+            numbers = list(positions)
     for number in numbers:
         number.to_bytes(8, signed=True)

@@ -44,25 +44,32 @@ def is_postgres(url: str) -> bool:
 
 
 async def open_ledger(
-    url: str, *, max_bytes: int = 0, writer: str = "", now: Callable[[], float] | None = None
+    url: str,
+    *,
+    max_bytes: int = 0,
+    writer: str = "",
+    now: Callable[[], float] | None = None,
+    outbox: bool = False,
 ) -> Ledger:
     """The ledger at `url`, migrated, and owned where it is exclusive.
 
+    With an `outbox` it writes down what streams are to be told, for the relay.
     `writer` names the audit chain of this replica in a ledger that is shared (the host's name if empty), `now` is the
     wall clock. Raises UnsupportedURL, and what the ledger raises on opening.
     """
     if url == "memory://":
-        return MemoryLedger()
+        return MemoryLedger(outbox=outbox)
     if is_postgres(url):
         _need_driver()
         from orchestrator.storage.postgres.connecting import InvalidAddress
         from orchestrator.storage.postgres.ledger import PostgresLedger
 
         try:
-            return await PostgresLedger.opened(url, writer or gethostname(), now or Environment.real().now)
+            clock = now or Environment.real().now
+            return await PostgresLedger.opened(url, writer or gethostname(), clock, outbox=outbox)
         except InvalidAddress as error:
             raise UnsupportedURL(str(error)) from None
-    return await SqliteLedger.opened(sqlite_path(url), max_bytes=max_bytes)
+    return await SqliteLedger.opened(sqlite_path(url), max_bytes=max_bytes, outbox=outbox)
 
 
 async def open_reader(url: str) -> "SqliteReader | PostgresReader":

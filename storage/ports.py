@@ -50,6 +50,19 @@ class Ticket(Struct, frozen=True):
     queued_at: float
 
 
+class Outgoing(Struct, frozen=True):
+    """An entry of the outbox: what a stream is to be told. `priority` is None for a dead letter.
+
+    An entry of a class's stream goes when its task is not ready any more, so what is left is still to be told.
+    """
+
+    position: int
+    task_id: str
+    priority: Priority | None
+    task_type: str
+    reason: str | None
+
+
 class AuditQuery(Struct, frozen=True):
     """Which audit entries: of a task, of a case, from `since` (in the form of `created_at`), after a cursor."""
 
@@ -107,6 +120,21 @@ class LedgerReader(Protocol):
 
     async def ready(self, priority: Priority, lane: str, *, after: int, limit: int) -> list[Ticket]:
         """Tasks ready in a lane, in the order of acceptance, after `seq` `after`."""
+        ...
+
+    async def tickets(self, task_ids: Sequence[str]) -> list[Ticket]:
+        """The tickets of those of the tasks that are ready, in no order."""
+        ...
+
+    async def records(self, task_ids: Sequence[str]) -> list[TaskRecord]:
+        """Those of the tasks that exist, in no order; without results."""
+        ...
+
+    async def outbox(self, priority: Priority | None, limit: int) -> list[Outgoing]:
+        """What the stream of that class (None: that of the dead letters) is to be told, in the order of its writing.
+
+        Of a shared ledger: what this replica wrote, and what others wrote some seconds ago and did not relay.
+        """
         ...
 
     async def due(self, now: float, limit: int) -> list[TaskRecord]:

@@ -11,7 +11,7 @@ from orchestrator.domain.audit import AuditEntry
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.task import Consent, Priority, Task
 from orchestrator.storage.commands import Result, TaskRecord
-from orchestrator.storage.ports import Ticket
+from orchestrator.storage.ports import Outgoing, Ticket
 
 Row = Sequence[Any]
 
@@ -22,6 +22,9 @@ TASK_COLUMNS = (
 )
 RESULT_COLUMNS = "attempt, agent_id, output, model_version, finished_at"
 AUDIT_COLUMNS = ", ".join(AuditEntry.__struct_fields__)
+
+DEAD_LETTERS = "dlq"
+"""What the outbox calls the stream of the dead letters; the others have the names of their classes."""
 
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
@@ -130,6 +133,17 @@ def agent(text: bytes) -> Agent:
     fields = _object(text)
     fields["capabilities"] = tuple(fields["capabilities"])
     return Agent(**fields)
+
+
+def names(task_ids: Sequence[str]) -> str:
+    """Ids as one parameter: a JSON array."""
+    return _encode(list(task_ids)).decode()
+
+
+def outgoing(row: Row) -> Outgoing:
+    """What `position, task_id, stream, task_type, reason` say."""
+    priority = None if row[2] == DEAD_LETTERS else Priority(row[2])
+    return Outgoing(row[0], row[1], priority, row[3], row[4])
 
 
 def ticket(row: Row) -> Ticket:

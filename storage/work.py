@@ -1,6 +1,7 @@
 """What a batch of commands writes, worked out before a database is asked: rows, outcomes, and the counts after it."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, link
@@ -17,6 +18,8 @@ from orchestrator.storage.commands import (
     Note,
     Noted,
     Outcome,
+    RelayAgain,
+    Relayed,
     SaveAgent,
     TaskRecord,
     Transition,
@@ -31,6 +34,8 @@ class Book:
     last_seq: int = 0
     ready: Counter[Priority] = field(default_factory=Counter[Priority])
     open: Counter[Priority] = field(default_factory=Counter[Priority])
+    outbox: bool = False
+    """Whether streams are to be told of what is ready, and of what is dead."""
 
 
 class Unexpected(Exception):
@@ -56,11 +61,17 @@ class Work:
         self.agents: list[rows.Row] = []
         self.gone: dict[str, None] = {}
         self.expiries: list[float] = []
+        self._outbox: dict[tuple[str, str], bool] = {}
+        self.relayed: list[int] = []
         self.audit: list[AuditEntry] = []
 
     def book(self) -> Book:
         """The book after the batch."""
         return replace(self._book, head=self.head, last_seq=self.last_seq, ready=self.ready, open=self.open)
+
+    def told(self, *, wanted: bool) -> list[tuple[str, str]]:
+        """Streams and tasks: what the outbox is to hold after the batch, or what it is not to hold any more."""
+        return [place for place, is_wanted in self._outbox.items() if is_wanted is wanted]
 
     def add(self, command: Command) -> Outcome:
         """What the command comes to if all goes well.
@@ -86,6 +97,10 @@ class Work:
                 if self.keys:
                     raise Unexpected  # The bulk expires first; a key that stands before must be there to expire.
                 self.expiries.append(command.now)
+            case Relayed(positions):
+                self.relayed.extend(positions)
+            case RelayAgain():
+                raise Unexpected  # What it comes to is known only when it is done, on its own.
         return Noted()
 
     def _accept(self, command: Accept) -> Accepted:
@@ -98,6 +113,7 @@ class Work:
         record = TaskRecord(self.last_seq, task, command.progress, command.audit.created_at)
         self.tasks.append(rows.task_row(record, command.lane))
         self._count(task.priority, None, command.progress)
+        self._tell(task.task_id, task.priority, None, command.progress)
         self._log(command.audit)
         return Accepted(record)
 
@@ -111,6 +127,7 @@ class Work:
         if command.result is not None:
             self.results.append(rows.result_row(record.task.task_id, command.result))
         self._count(record.task.priority, before, command.progress)
+        self._tell(record.task.task_id, record.task.priority, before, command.progress)
         self._log(command.audit)
         return Moved(TaskRecord(record.seq, record.task, command.progress, updated_at, command.result))
 
@@ -119,9 +136,29 @@ class Work:
         self.audit.append(entry)
         self.head = Head(entry.writer, entry.seq, entry.entry_hash)
 
+    def _tell(self, task_id: str, priority: Priority, before: Progress | None, after: Progress) -> None:
+        if self._book.outbox:
+            for stream, wanted in telling(priority, before, after):
+                # Taken out first: told anew, it stands last.
+                self._outbox.pop((stream, task_id), None)
+                self._outbox[stream, task_id] = wanted
+
     def _count(self, priority: Priority, before: Progress | None, after: Progress) -> None:
         self.ready[priority] += _is_ready(after) - _is_ready(before)
         self.open[priority] += _is_open(after) - _is_open(before)
+
+
+def stream_of(priority: Priority | None) -> str:
+    """What the outbox calls the stream of a class, or that of the dead letters."""
+    return rows.DEAD_LETTERS if priority is None else priority.value
+
+
+def telling(priority: Priority, before: Progress | None, after: Progress) -> Iterator[tuple[str, bool]]:
+    """The streams, by the names of the outbox, that are to be told of this step of a task, or need not be any more."""
+    if _is_ready(after) != _is_ready(before):
+        yield stream_of(priority), _is_ready(after)
+    if after.state is State.DEAD:
+        yield stream_of(None), True
 
 
 def _is_ready(progress: Progress | None) -> bool:

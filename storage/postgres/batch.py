@@ -9,7 +9,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.storage import rows
-from orchestrator.storage.commands import Accept, Command, Duplicate, Failed, Full, Outcome, Reused, Stale, TaskRecord
+from orchestrator.storage.commands import (
+    Accept,
+    Command,
+    Duplicate,
+    Failed,
+    Full,
+    Outcome,
+    RelayAgain,
+    Requeued,
+    Reused,
+    Stale,
+    TaskRecord,
+)
 from orchestrator.storage.postgres import sql
 from orchestrator.storage.postgres.connecting import FAILURES, Connection, is_of_the_command
 from orchestrator.storage.work import Book, Unexpected, Work, is_full
@@ -45,12 +57,20 @@ class Batch:
         if isinstance(error, _Refused):
             return Failed(str(error))
         try:
+            if isinstance(command, RelayAgain):
+                return await self._relay_again(command)
             refusal = await self._refusal(command)
             return (await self._bulk([command]))[0] if refusal is None else refusal
         except _Refused as failure:
             return Failed(str(failure))
         except Unexpected:
             return Stale()
+
+    async def _relay_again(self, command: RelayAgain) -> Requeued:
+        place = (*command.after, command.limit)
+        await self._connection.execute(sql.RELAY_AGAIN, *place, self.book.head.writer)
+        last = await self._connection.fetchrow(sql.RELAYED_UP_TO, *place)
+        return Requeued(tuple(last) if last else None)
 
     async def _refusal(self, command: Command) -> Outcome | None:
         """What stands against accepting a task: its key, or a full class. A key that is over is removed."""
@@ -118,6 +138,12 @@ def _statements(work: Work, offset: float) -> list[tuple[str, Sequence[Any], int
             found.append((statement, (*before, *_columns(gathered)), len(gathered)))
     if work.gone:
         found.append((sql.FORGET_AGENTS, (list(work.gone),), None))
+    if work.relayed:
+        found.append((sql.REMOVE_RELAYED, (work.relayed,), None))
+    if untold := work.told(wanted=False):
+        found.append((sql.REMOVE_OUTGOING, _columns(untold), None))
+    if told := work.told(wanted=True):
+        found.append((sql.ADD_OUTGOING, (*_columns(told), work.head.writer), len(told)))
     if work.audit:
         entries = [rows.audit_row(entry) for entry in work.audit]
         found.append((sql.ADD_AUDIT, _columns(entries), len(entries)))

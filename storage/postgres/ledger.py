@@ -46,9 +46,9 @@ class PostgresLedger(PostgresReader):
 
     exclusive = False
 
-    def __init__(self, dsn: str, writer: str, clock: Clock) -> None:
+    def __init__(self, dsn: str, writer: str, clock: Clock, *, outbox: bool) -> None:
         super().__init__(dsn, clock)
-        self._writer = writer
+        self._writer, self._outbox = writer, outbox
         self._session: Session | None = None
         self._former: Session | None = None
         self._depths: Mapping[Priority, Depths] = {}
@@ -57,15 +57,16 @@ class PostgresLedger(PostgresReader):
         self._unknown = self._closed = False
 
     @classmethod
-    async def opened(cls, url: str, writer: str, now: Callable[[], float]) -> "PostgresLedger":
+    async def opened(cls, url: str, writer: str, now: Callable[[], float], *, outbox: bool = False) -> "PostgresLedger":
         """Opens and migrates the database at `url`, and takes the name `writer`, or the next one that is free.
 
+        With an `outbox`, each commit writes down what streams are to be told of it.
         Raises LedgerCorrupt, SchemaTooNew, Unreadable, or InvalidAddress.
         """
         dsn = dsn_of(url)
         try:
             await _migrate(dsn)
-            ledger = cls(dsn, writer, Clock(now))
+            ledger = cls(dsn, writer, Clock(now), outbox=outbox)
             await ledger._connect()
         except FAILURES as error:
             raise Unreadable(f"the database cannot be opened: {name(error)}") from error
@@ -73,7 +74,6 @@ class PostgresLedger(PostgresReader):
 
     @property
     def writer(self) -> str | None:
-        """The name under which this ledger writes now; None while it is not connected."""
         return self._session.writer if self._session is not None else None
 
     async def commit(self, commands: Sequence[Command]) -> list[Outcome]:
@@ -100,7 +100,7 @@ class PostgresLedger(PostgresReader):
     async def _commit(self, session: Session, commands: Sequence[Command]) -> list[Outcome]:
         try:
             with anyio.fail_after(WORK_S):
-                book, outcomes = await session.work(commands, self._clock)
+                book, outcomes = await session.work(commands, self._clock, outbox=self._outbox)
         except FAILURES as error:
             await self._give_up(session, error)
             if is_damage(error):

@@ -1,6 +1,6 @@
 """Reads from the shared ledger, through a few connections of their own."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from orchestrator.domain.agent import Agent
@@ -9,11 +9,12 @@ from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
 from orchestrator.storage.commands import TaskRecord
-from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Ticket, Unreadable
+from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Outgoing, Ticket, Unreadable
 from orchestrator.storage.postgres import sql
 from orchestrator.storage.postgres.clock import Clock
 from orchestrator.storage.postgres.connecting import FAILURES, connect, is_damage, name
 from orchestrator.storage.postgres.pool import Pool, farewell
+from orchestrator.storage.work import stream_of
 
 READERS = 4
 _CHUNK = 1_000
@@ -25,6 +26,11 @@ class PostgresReader:
     def __init__(self, dsn: str, clock: Clock) -> None:
         self._dsn, self._clock = dsn, clock
         self._pool = Pool(dsn, READERS)
+
+    @property
+    def writer(self) -> str | None:
+        """The name under which this ledger writes now; None where it does not."""
+        return None
 
     async def hold(self) -> None:
         """Measures the clock; from here on reads see the ledger as it is now. Raises Unreadable or InvalidAddress."""
@@ -89,6 +95,16 @@ class PostgresReader:
 
     async def ready(self, priority: Priority, lane: str, *, after: int, limit: int) -> list[Ticket]:
         return [rows.ticket(row) for row in await self._all(sql.READ_READY, priority.value, lane, after, limit)]
+
+    async def tickets(self, task_ids: Sequence[str]) -> list[Ticket]:
+        return [rows.ticket(row) for row in await self._all(sql.READ_TICKETS, list(task_ids))]
+
+    async def records(self, task_ids: Sequence[str]) -> list[TaskRecord]:
+        return await self._records(sql.READ_RECORDS, list(task_ids))
+
+    async def outbox(self, priority: Priority | None, limit: int) -> list[Outgoing]:
+        found = await self._all(sql.READ_OUTBOX, stream_of(priority), self.writer, limit)
+        return [rows.outgoing(row) for row in found]
 
     async def due(self, now: float, limit: int) -> list[TaskRecord]:
         return await self._records(sql.READ_DUE, now, limit)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain, count
 from typing import Any
 
@@ -86,8 +87,10 @@ class Session:
             await farewell(connection)
             raise
 
-    async def work(self, commands: Sequence[Command], clock: Clock) -> tuple[Book, list[Outcome]]:
+    async def work(self, commands: Sequence[Command], clock: Clock, *, outbox: bool) -> tuple[Book, list[Outcome]]:
         """Everything of a batch but its COMMIT: the book after it, and the outcomes. Raises one of FAILURES.
+
+        With an `outbox`, what streams are to be told is written down in it.
 
         The book is locked before anything is read, so that replicas write one after the other: sequence numbers,
         positions and counts are in the order of the commits, and no compare-and-set meets another half done.
@@ -99,7 +102,7 @@ class Session:
         if number is None:
             raise SessionGone
         self.batch = number
-        before = _book(await self.connection.fetchrow(sql.LOCK_BOOK), self.book.head)
+        before = replace(_book(await self.connection.fetchrow(sql.LOCK_BOOK), self.book.head), outbox=outbox)
         if not commands:
             return before, []
         batch = Batch(self.connection, before, clock.offset)

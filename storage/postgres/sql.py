@@ -105,6 +105,34 @@ ADD_AUDIT = (
     " $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[], $15::text[],"
     " $16::text[]) WITH ORDINALITY AS new (" + AUDIT_COLUMNS + ", number)"
 )
+# Told anew, a task gets a new position: whoever is about to relay the old one does not remove the new one.
+ADD_OUTGOING = (
+    "INSERT INTO outbox (stream, task_id, writer)"
+    " SELECT stream, task_id, $3 FROM unnest($1::text[], $2::text[]) AS new (stream, task_id)"
+    " ON CONFLICT (task_id, stream) DO UPDATE"
+    " SET position = excluded.position, writer = excluded.writer, added_at = excluded.added_at"
+)
+REMOVE_OUTGOING = (
+    "DELETE FROM outbox USING unnest($1::text[], $2::text[]) AS told (stream, task_id)"
+    " WHERE outbox.stream = told.stream AND outbox.task_id = told.task_id"
+)
+REMOVE_RELAYED = "DELETE FROM outbox WHERE position = ANY ($1::bigint[])"
+# What another replica wrote is its own relay's for five seconds, which is long for a relay that lives.
+READ_OUTBOX = (
+    "SELECT position, task_id, stream, task_type, reason FROM outbox JOIN tasks USING (task_id)"
+    " WHERE stream = $1 AND (writer = $2 OR added_at < clock_timestamp() - interval '5 seconds')"
+    " ORDER BY position LIMIT $3"
+)
+_READY_AFTER = (
+    " FROM tasks WHERE state = 'queued' AND due_at IS NULL AND (priority, lane, seq) > ($1, $2, $3::bigint)"
+    " ORDER BY priority, lane, seq LIMIT "
+)
+RELAY_AGAIN = (
+    "INSERT INTO outbox (stream, task_id, writer) SELECT priority, task_id, $5"
+    + _READY_AFTER
+    + "$4 ON CONFLICT DO NOTHING"
+)
+RELAYED_UP_TO = "SELECT priority, lane, seq" + _READY_AFTER + "1 OFFSET $4::bigint - 1"
 SAVE_HEAD = (
     "INSERT INTO audit_heads (writer, seq, entry_hash) VALUES ($1, $2, $3)"
     " ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq, entry_hash = excluded.entry_hash"
@@ -142,6 +170,11 @@ READ_READY = (
     "SELECT task_id, priority, lane, seq, updated_at FROM tasks"
     " WHERE state = 'queued' AND due_at IS NULL AND priority = $1 AND lane = $2 AND seq > $3 ORDER BY seq LIMIT $4"
 )
+READ_TICKETS = (
+    "SELECT task_id, priority, lane, seq, updated_at FROM tasks"
+    " WHERE task_id = ANY ($1::text[]) AND state = 'queued' AND due_at IS NULL"
+)
+READ_RECORDS = _TASK + " WHERE task_id = ANY ($2::text[])"
 READ_DUE = _TASK + " WHERE due_at <= $2::float8 + $1::float8 ORDER BY due_at, seq LIMIT $3"
 NEXT_DUE = "SELECT min(due_at) - $1::float8 FROM tasks WHERE due_at IS NOT NULL"
 READ_LAPSED = (

@@ -10,7 +10,19 @@ import sqlite3
 from collections.abc import Sequence
 
 from orchestrator.storage import rows
-from orchestrator.storage.commands import Accept, Command, Duplicate, Failed, Full, Outcome, Reused, Stale, TaskRecord
+from orchestrator.storage.commands import (
+    Accept,
+    Command,
+    Duplicate,
+    Failed,
+    Full,
+    Outcome,
+    RelayAgain,
+    Requeued,
+    Reused,
+    Stale,
+    TaskRecord,
+)
 from orchestrator.storage.ports import CommitUnknown, LedgerCorrupt, NotCommitted
 from orchestrator.storage.sqlite import sql
 from orchestrator.storage.work import Book, Unexpected, Work, is_full
@@ -82,6 +94,8 @@ def _one_by_one(connection: sqlite3.Connection, book: Book, commands: Sequence[C
 
 
 def _single(connection: sqlite3.Connection, book: Book, command: Command) -> tuple[Book, Outcome]:
+    if isinstance(command, RelayAgain):
+        return book, _relay_again(connection, command)
     refusal = _refusal(connection, book, command)
     if refusal is not None:
         return book, refusal
@@ -90,6 +104,11 @@ def _single(connection: sqlite3.Connection, book: Book, command: Command) -> tup
     except Unexpected:
         return book, Stale()
     return book, outcomes[0]
+
+
+def _relay_again(connection: sqlite3.Connection, command: RelayAgain) -> Requeued:
+    connection.execute(sql.RELAY_AGAIN, (*command.after, command.limit))
+    return Requeued(connection.execute(sql.RELAYED_UP_TO, (*command.after, command.limit)).fetchone())
 
 
 def _refusal(connection: sqlite3.Connection, book: Book, command: Command) -> Outcome | None:
@@ -135,6 +154,9 @@ def _statements(work: Work) -> list[tuple[str, list[rows.Row], bool]]:
         (sql.ADD_RESULT, work.results, True),
         (sql.SAVE_AGENT, work.agents, True),
         (sql.FORGET_AGENT, [(agent_id,) for agent_id in work.gone], False),
+        (sql.REMOVE_RELAYED, [(position,) for position in work.relayed], False),
+        (sql.REMOVE_OUTGOING, list(work.told(wanted=False)), False),
+        (sql.ADD_OUTGOING, list(work.told(wanted=True)), True),
         (sql.ADD_AUDIT, [rows.audit_row(entry) for entry in work.audit], True),
     ]
     return [(statement, parameters, must) for statement, parameters, must in gathered if parameters]

@@ -52,12 +52,14 @@ class SqliteLedger(SqliteReader):
         self._turn = threading.Lock()
 
     @classmethod
-    async def opened(cls, path: str, *, max_bytes: int = 0) -> "SqliteLedger":
+    async def opened(cls, path: str, *, max_bytes: int = 0, outbox: bool = False) -> "SqliteLedger":
         """Opens, migrates and owns the file at `path`, which `max_bytes` bounds (0: the disk does).
+
+        With an `outbox`, each commit writes down what streams are to be told of it.
 
         Raises LedgerLocked, LedgerCorrupt, SchemaTooNew, Unreadable, or OSError where the folder cannot be used.
         """
-        ledger = await anyio.to_thread.run_sync(_open, cls, path, max_bytes)
+        ledger = await anyio.to_thread.run_sync(_open, cls, path, max_bytes, outbox)
         try:
             await ledger.open()
         except BaseException:
@@ -100,7 +102,7 @@ class SqliteLedger(SqliteReader):
                     pass
 
 
-def _open(cls: type[SqliteLedger], path: str, max_bytes: int) -> SqliteLedger:
+def _open(cls: type[SqliteLedger], path: str, max_bytes: int, outbox: bool) -> SqliteLedger:
     # By its real name, so that a link to the file is no way around its lock.
     path = os.path.realpath(path)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +112,7 @@ def _open(cls: type[SqliteLedger], path: str, max_bytes: int) -> SqliteLedger:
         _check_length(path)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
         try:
-            return cls(path, connection, lock, _prepared(connection, max_bytes))
+            return cls(path, connection, lock, _prepared(connection, max_bytes, outbox))
         except BaseException:
             connection.close()
             raise
@@ -153,13 +155,13 @@ def _check_length(path: str) -> None:
         raise LedgerCorrupt("the file is not a ledger, or was cut off")
 
 
-def _prepared(connection: sqlite3.Connection, max_bytes: int) -> batch.Book:
+def _prepared(connection: sqlite3.Connection, max_bytes: int, outbox: bool) -> batch.Book:
     """Sets the connection up, brings the schema up to date and reads the book."""
     try:
         version(connection)  # First of all, so that nothing is changed in a file that is something else's.
         _configure(connection, max_bytes)
         migrate(connection)
-        return _book(connection)
+        return _book(connection, outbox)
     except (sqlite3.Error, ValueError) as error:
         raise _verdict(error) from error
 
@@ -187,7 +189,7 @@ def _configure(connection: sqlite3.Connection, max_bytes: int) -> None:
         connection.execute(bound)
 
 
-def _book(connection: sqlite3.Connection) -> batch.Book:
+def _book(connection: sqlite3.Connection, outbox: bool) -> batch.Book:
     """Raises LedgerCorrupt where the audit trail does not end as its head says: nothing could be chained to it."""
     heads = {row[0]: Head(*row) for row in connection.execute(sql.READ_HEADS)}
     head = heads.get(WRITER, Head(WRITER))
@@ -200,6 +202,7 @@ def _book(connection: sqlite3.Connection) -> batch.Book:
         last_seq=last_seq,
         ready=_counts(connection, sql.COUNT_READY),
         open=_counts(connection, sql.COUNT_OPEN),
+        outbox=outbox,
     )
 
 

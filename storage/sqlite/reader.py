@@ -12,8 +12,9 @@ from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
 from orchestrator.storage.commands import TaskRecord
-from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Ticket, Unreadable
+from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Outgoing, Ticket, Unreadable
 from orchestrator.storage.sqlite import sql
+from orchestrator.storage.work import stream_of
 
 _CHUNK = 1_000
 
@@ -100,6 +101,15 @@ class SqliteReader:
 
     async def ready(self, priority: Priority, lane: str, *, after: int, limit: int) -> list[Ticket]:
         return [rows.ticket(row) for row in await self._all(sql.READ_READY, (priority.value, lane, after, limit))]
+
+    async def tickets(self, task_ids: Sequence[str]) -> list[Ticket]:
+        return [rows.ticket(row) for row in await self._all(sql.READ_TICKETS, (rows.names(task_ids),))]
+
+    async def records(self, task_ids: Sequence[str]) -> list[TaskRecord]:
+        return await self._records(sql.READ_RECORDS, (rows.names(task_ids),))
+
+    async def outbox(self, priority: Priority | None, limit: int) -> list[Outgoing]:
+        return [rows.outgoing(row) for row in await self._all(sql.READ_OUTBOX, (stream_of(priority), limit))]
 
     async def due(self, now: float, limit: int) -> list[TaskRecord]:
         return await self._records(sql.READ_DUE, (now, limit))

@@ -59,6 +59,23 @@ READ_CHAIN = (
     "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE writer = CAST(? AS TEXT) AND seq > ? ORDER BY seq LIMIT ?"
 )
 
+# Told anew, a task gets a new position: whoever is about to relay the old one does not remove the new one.
+ADD_OUTGOING = "INSERT OR REPLACE INTO outbox (stream, task_id) VALUES (?, ?)"
+REMOVE_OUTGOING = "DELETE FROM outbox WHERE stream = ? AND task_id = ?"
+REMOVE_RELAYED = "DELETE FROM outbox WHERE position = ?"
+READ_OUTBOX = (
+    "SELECT position, task_id, stream, task_type, reason FROM outbox JOIN tasks USING (task_id)"
+    " WHERE stream = ? ORDER BY position LIMIT ?"
+)
+_READY_AFTER = (
+    " FROM tasks WHERE state = 'queued' AND due_at IS NULL AND (priority, lane, seq) > (?, ?, ?)"
+    " ORDER BY priority, lane, seq LIMIT "
+)
+RELAY_AGAIN = (
+    "INSERT INTO outbox (stream, task_id) SELECT priority, task_id" + _READY_AFTER + "? ON CONFLICT DO NOTHING"
+)
+RELAYED_UP_TO = "SELECT priority, lane, seq" + _READY_AFTER + "1 OFFSET ? - 1"
+
 LAST_LINK = "SELECT seq, entry_hash FROM audit_entries WHERE writer = ? ORDER BY seq DESC LIMIT 1"
 LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM tasks"
 COUNT_READY = "SELECT priority, count(*) FROM tasks WHERE state = 'queued' AND due_at IS NULL GROUP BY priority"
@@ -74,6 +91,11 @@ READ_READY = (
     "SELECT task_id, priority, lane, seq, updated_at FROM tasks"
     " WHERE state = 'queued' AND due_at IS NULL AND priority = ? AND lane = ? AND seq > ? ORDER BY seq LIMIT ?"
 )
+_NAMED = " WHERE task_id IN (SELECT value FROM json_each(?))"
+READ_TICKETS = (
+    "SELECT task_id, priority, lane, seq, updated_at FROM tasks" + _NAMED + " AND state = 'queued' AND due_at IS NULL"
+)
+READ_RECORDS = "SELECT " + TASK_COLUMNS + " FROM tasks" + _NAMED
 READ_DUE = (
     "SELECT " + TASK_COLUMNS + " FROM tasks WHERE due_at IS NOT NULL AND due_at <= ? ORDER BY due_at, seq LIMIT ?"
 )

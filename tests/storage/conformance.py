@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from conformance_outbox import Telling
 from hypothesis import HealthCheck, given, settings
 from ledger_builders import (
     LANE,
@@ -64,7 +65,7 @@ NESTED: dict[str, Any] = {"a": [{"b": [None, True, False, "", 0, -1, 2**53, FLOA
 class Store(Protocol):
     """Where ledgers of a kind live."""
 
-    async def open(self) -> Ledger:
+    async def open(self, *, outbox: bool = False) -> Ledger:
         """A ledger with what this store holds."""
         ...
 
@@ -604,14 +605,14 @@ class Living(Contract):
     )
     async def test_any_batches(self, store, batches):
         """Whatever is committed, outcomes, reads, chain and depths are those of the ledger in memory."""
-        ledger = await store.another().open()
+        ledger = await store.another().open(outbox=True)
         try:
-            await live([MemoryLedger(), ledger], batches)
+            await live([MemoryLedger(outbox=True), ledger], batches)
         finally:
             await ledger.close()
 
 
-class LedgerContract(Accepting, Keys, Bounds, Moving, Trail, Failing, Reading, Living):
+class LedgerContract(Accepting, Keys, Bounds, Moving, Trail, Failing, Reading, Telling, Living):
     """All of it."""
 
 

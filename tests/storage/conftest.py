@@ -6,7 +6,9 @@ from pathlib import Path
 import aiosqlite
 import pytest
 
-pytest.register_assert_rewrite("conformance", "ledger_builders", "ledger_faults", "ledger_lives", "postgres_server")
+pytest.register_assert_rewrite(
+    "conformance", "conformance_outbox", "ledger_builders", "ledger_faults", "ledger_lives", "postgres_server"
+)
 if (here := str(Path(__file__).parent)) not in sys.path:
     sys.path.append(here)
 

@@ -166,6 +166,10 @@ async def view(reader: LedgerReader, now: float) -> dict[str, Any]:
         seen[f"due {ahead}"] = await reader.due(now + ahead, 3)
         seen[f"lapsed {ahead}"] = await reader.lapsed(now + ahead, 3)
         seen[f"overdue {ahead}"] = await reader.overdue(now + ahead, 3)
+    for priority in (*Priority, None):
+        # Positions are each ledger's own; their order is not.
+        seen[f"outbox {priority}"] = [(e.task_id, e.reason) for e in await reader.outbox(priority, 9)]
+    seen["tickets"] = {t.task_id: t for t in await reader.tickets([task_id(n) for n in range(1, TASKS + 2)])}
     seen["lanes"], seen["next due"] = await reader.lanes(), await reader.next_due()
     seen["leased"], seen["agents"] = await reader.leased("boot", 9), await reader.agents()
     seen["audit"] = await reader.audit(AuditQuery(task_id=task_id(1), limit=2))

@@ -18,9 +18,10 @@ class MemoryStore:
     """One ledger; it remembers for as long as the object lives."""
 
     def __init__(self) -> None:
-        self._ledger = MemoryLedger()
+        self._ledger: MemoryLedger | None = None
 
-    async def open(self) -> MemoryLedger:
+    async def open(self, *, outbox: bool = False) -> MemoryLedger:
+        self._ledger = self._ledger or MemoryLedger(outbox=outbox)
         return self._ledger
 
     def another(self) -> "MemoryStore":
@@ -33,8 +34,8 @@ class SqliteStore:
     def __init__(self, folder: Path, number: int = 0) -> None:
         self._folder, self._number, self._made = folder, number, 0
 
-    async def open(self) -> SqliteLedger:
-        return await SqliteLedger.opened(str(self._folder / f"{self._number}.db"))
+    async def open(self, *, outbox: bool = False) -> SqliteLedger:
+        return await SqliteLedger.opened(str(self._folder / f"{self._number}.db"), outbox=outbox)
 
     def another(self) -> "SqliteStore":
         self._made += 1
@@ -47,9 +48,9 @@ class PostgresStore:
     def __init__(self, server: Server) -> None:
         self._server, self._database = server, ""
 
-    async def open(self) -> Ledger:
+    async def open(self, *, outbox: bool = False) -> Ledger:
         self._database = self._database or await self._server.new_database()
-        return await open_ledger(self._server.url(self._database), writer="main")
+        return await open_ledger(self._server.url(self._database), writer="main", outbox=outbox)
 
     def another(self) -> "PostgresStore":
         return PostgresStore(self._server)

@@ -92,11 +92,15 @@ CREATE TABLE agents (
     agent    BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- What a stream is still to be told. A position is never given twice: what is done with one must not touch another.
 CREATE TABLE outbox (
-    position INTEGER PRIMARY KEY,
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
     stream   TEXT NOT NULL,
     task_id  TEXT NOT NULL
 ) STRICT;
+
+CREATE UNIQUE INDEX outbox_task ON outbox (task_id, stream);
+CREATE INDEX outbox_stream ON outbox (stream, position);
 
 -- Where a probe asks for room. It never holds a row for longer than a transaction.
 CREATE TABLE room (asked BLOB NOT NULL) STRICT;
