@@ -73,6 +73,8 @@ class Web(_Section, frozen=True):
     host: Annotated[str, Meta(min_length=1, max_length=255)]
     port: Annotated[int, Meta(ge=0, le=65_535)]
     max_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)]
+    max_batch_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)]
+    max_batches: Annotated[int, Meta(ge=1, le=1_000)]
     body_timeout_s: Positive
     answer_timeout_s: Positive
     max_wait_s: Annotated[float, Meta(ge=0, le=300)]

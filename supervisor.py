@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.actors.admission import Acceptance
 from orchestrator.actors.attempts import Attempts, RetryRules
 from orchestrator.actors.audit_writer import AuditWriter
 from orchestrator.actors.committing import Committer
@@ -17,7 +18,7 @@ from orchestrator.actors.janitor import Janitor
 from orchestrator.actors.messages import Commit, Directory, RegistryMessage, RouterMessage, RunSync, WakeAt
 from orchestrator.actors.observing import Observer
 from orchestrator.actors.registry import Registry
-from orchestrator.actors.router import Acceptance, Router
+from orchestrator.actors.router import Router
 from orchestrator.actors.stream_consumer import StreamConsumer
 from orchestrator.actors.sync_dispatcher import SyncDispatcher
 from orchestrator.domain.policy import Policy

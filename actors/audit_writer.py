@@ -1,6 +1,7 @@
 """Owns the one write connection to the ledger: every change of the system goes through here, with its audit entry."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import anyio
 
@@ -10,10 +11,11 @@ from orchestrator.domain.errors import AuditUnavailable
 from orchestrator.kernel.errors import Fatal
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.watch import Watch
-from orchestrator.storage.commands import Accepted, Failed, Moved, TaskRecord
+from orchestrator.storage.commands import Accepted, Moved, TaskRecord
 from orchestrator.storage.ports import CommitUnknown, Ledger, LedgerCorrupt, NotCommitted
 
 BATCH = 256
+"""Commands in one transaction, but for a request that has more."""
 PROBE_EVERY_S = 0.5
 
 
@@ -40,14 +42,17 @@ class AuditWriter:
             group.start_soon(self._probe)
             inbox.ready()
             async for batch in inbox.batches(BATCH):
-                await self._commit(batch)
+                for part in parts(batch, BATCH):
+                    await self._commit(part)
+                    inbox.progress()
             group.cancel_scope.cancel()
 
     async def _commit(self, batch: list[Commit]) -> None:
         began = anyio.current_time()
+        commands = [command for request in batch for command in request.commands]
         try:
             async with self._turn:
-                outcomes = await self._ledger.commit([request.command for request in batch])
+                outcomes = await self._ledger.commit(commands)
         except NotCommitted as error:
             self._unavailable(str(error))
             for request in batch:
@@ -58,16 +63,13 @@ class AuditWriter:
         except LedgerCorrupt as error:
             raise LedgerDamaged from error
         self._available()
-        self._emit(BatchCommitted(len(batch), anyio.current_time() - began))
-        for request, outcome in zip(batch, outcomes, strict=True):
-            match outcome:
-                case Accepted(record) | Moved(record):
-                    self._on_commit(record)
-                case Failed():
-                    request.reply.fail(AuditUnavailable("The ledger did not take this request; nothing was stored."))
-                case _:
-                    pass
-            request.reply.send(outcome)
+        self._emit(BatchCommitted(len(commands), anyio.current_time() - began))
+        for outcome in outcomes:
+            if isinstance(outcome, Accepted | Moved):
+                self._on_commit(outcome.record)
+        left = iter(outcomes)
+        for request in batch:
+            request.reply.send(list(islice(left, len(request.commands))))
 
     async def _probe(self) -> None:
         """While the ledger cannot be written, tries whether it can be again, so that readiness needs no traffic."""
@@ -100,3 +102,17 @@ class AuditWriter:
         if not self._writable.value:
             self._writable.publish(True)
             self._emit(LedgerBack())
+
+
+def parts(batch: Sequence[Commit], most: int) -> Iterator[list[Commit]]:
+    """`batch` in transactions of at most `most` commands, or of one request that has more: none is ever divided."""
+    part: list[Commit] = []
+    size = 0
+    for request in batch:
+        if part and size + len(request.commands) > most:
+            yield part
+            part, size = [], 0
+        part.append(request)
+        size += len(request.commands)
+    if part:
+        yield part

@@ -1,5 +1,6 @@
 """Sending a command to the audit writer, and what its silence means to a caller."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import anyio
@@ -8,7 +9,7 @@ from orchestrator.actors.messages import Commit
 from orchestrator.domain.errors import AuditUnavailable, Overloaded
 from orchestrator.kernel.errors import ActorCrashed, AskTimeout, NotDelivered
 from orchestrator.kernel.ref import Ref
-from orchestrator.storage.commands import Command, Outcome, Transition
+from orchestrator.storage.commands import Command, Failed, Outcome, Transition
 
 AGAIN_AFTER_S = 0.2
 
@@ -21,12 +22,20 @@ class Committer:
         self._writer, self._within = writer, within
 
     async def commit(self, command: Command) -> Outcome:
-        """Applies `command`. Raises Overloaded if the writer has too much to do, AuditUnavailable if it cannot write.
+        """Applies `command`. Raises what `commit_all` raises, and AuditUnavailable if the ledger does not take it."""
+        (outcome,) = await self.commit_all([command])
+        if isinstance(outcome, Failed):
+            raise AuditUnavailable("The ledger did not take this request; nothing was stored.")
+        return outcome
 
-        After a time-out or a crash of the writer the command may still take effect: AuditUnavailable does not deny it.
+    async def commit_all(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Applies `commands` in one transaction, each for itself; one that the ledger does not take comes to Failed.
+
+        Raises Overloaded if the writer has too much to do, AuditUnavailable if it cannot write. After a time-out or a
+        crash of the writer the commands may still take effect: AuditUnavailable does not deny it.
         """
         try:
-            return await self._writer.ask(partial(Commit, command=command), within=self._within)
+            return await self._writer.ask(partial(Commit, commands=commands), within=self._within)
         except NotDelivered:
             raise Overloaded("The ledger has too much to write.", retry_after=1) from None
         except (ActorCrashed, AskTimeout):

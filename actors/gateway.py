@@ -3,7 +3,7 @@
 A caller that goes away takes nothing with it: what it asked for is completed all the same.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -24,10 +24,11 @@ from orchestrator.actors.messages import (
     Routed,
     RouterMessage,
     RouteTask,
+    RouteTasks,
 )
 from orchestrator.domain.agent import Agent, AgentView
 from orchestrator.domain.decision import Decision
-from orchestrator.domain.errors import AuditUnavailable, NotFound, Overloaded, ShuttingDown
+from orchestrator.domain.errors import AuditUnavailable, NotFound, OrchestratorError, Overloaded, ShuttingDown
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import TaskRequest
 from orchestrator.kernel.errors import ActorCrashed, AskTimeout, NotDelivered
@@ -69,6 +70,11 @@ class Gateway:
         """Accepts a task; on stable storage when it returns. Keys of another `scope` are other keys."""
         self._check_open()
         return await self._ask(self._router, partial(RouteTask, request=request, scope=scope))
+
+    async def route_all(self, requests: Sequence[TaskRequest], scope: str = "") -> list[Routed | OrchestratorError]:
+        """Accepts many tasks with one commit, each for itself, in their order; none of them runs synchronously."""
+        self._check_open()
+        return await self._ask(self._router, partial(RouteTasks, requests=requests, scope=scope))
 
     async def explain(self, request: TaskRequest) -> Decision:
         """What would be decided now; nothing is stored or sent."""

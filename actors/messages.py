@@ -1,6 +1,6 @@
 """The whole language of the system: every message that one actor may send to another, and what each answers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from orchestrator.domain.agent import Agent, AgentView
 from orchestrator.domain.decision import Decision
+from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.task import TaskRequest
 from orchestrator.kernel.reply import Request
 from orchestrator.outbound.ports import Ending
@@ -44,6 +45,17 @@ class RouteTask(Request[Routed]):
 
 
 @dataclass(frozen=True, slots=True)
+class RouteTasks(Request[list[Routed | OrchestratorError]]):
+    """Accept many tasks with one commit; none of them runs synchronously. Each is answered for itself, in their order.
+
+    Fails as a whole with an OrchestratorError where the commit cannot be confirmed.
+    """
+
+    requests: Sequence[TaskRequest]
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ExplainTask(Request[Decision]):
     """Decide, and store and send nothing."""
 
@@ -64,17 +76,20 @@ class ReplayTask(Request[Routed]):
     task_id: str
 
 
-RouterMessage = RouteTask | ExplainTask | CancelTask | ReplayTask
+RouterMessage = RouteTask | RouteTasks | ExplainTask | CancelTask | ReplayTask
 
 
 # To the audit writer.
 
 
 @dataclass(frozen=True, slots=True)
-class Commit(Request[Outcome]):
-    """Apply a command with its audit entry. Answered when it is on stable storage; fails with AuditUnavailable."""
+class Commit(Request[list[Outcome]]):
+    """Apply commands in one transaction, each with its audit entry; one that is bad fails alone.
 
-    command: Command
+    Answered when all is on stable storage, with an outcome for each; fails with AuditUnavailable.
+    """
+
+    commands: Sequence[Command]
 
 
 # To the registry.

@@ -1,13 +1,13 @@
 """Accepts tasks: idempotency, consent, decision. What it accepts is on stable storage before it answers."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
-from msgspec import Struct
-from msgspec.json import encode
-from msgspec.structs import replace
 
+from orchestrator.actors.admission import Acceptance, Admission, Plan, consent_required
 from orchestrator.actors.attempts import draft
 from orchestrator.actors.committing import Committer
 from orchestrator.actors.events import Emit, TaskAccepted, TaskRefused
@@ -22,19 +22,16 @@ from orchestrator.actors.messages import (
     Routed,
     RouterMessage,
     RouteTask,
+    RouteTasks,
     Running,
     RunSync,
 )
 from orchestrator.actors.reading import read
-from orchestrator.domain.audit import AuditDraft
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.errors import (
     AlreadyFinished,
     AuditUnavailable,
-    ConsentRequired,
     InProgress,
-    InvalidRequest,
-    InvalidTaskType,
     KeyReused,
     NotDead,
     NotFound,
@@ -42,10 +39,9 @@ from orchestrator.domain.errors import (
     Overloaded,
 )
 from orchestrator.domain.idempotency import fingerprint
-from orchestrator.domain.lifecycle import Progress, State, Step
-from orchestrator.domain.policy import Policy, decide
-from orchestrator.domain.raw_media import carries_raw_media
-from orchestrator.domain.task import Task, TaskRequest, demand_of
+from orchestrator.domain.lifecycle import State, Step
+from orchestrator.domain.policy import Policy
+from orchestrator.domain.task import Task, TaskRequest
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import KernelError, NotDelivered
 from orchestrator.kernel.inbox import Inbox
@@ -58,7 +54,7 @@ from orchestrator.storage.commands import (
     Full,
     Key,
     Moved,
-    Note,
+    Noted,
     Outcome,
     Reused,
     TaskRecord,
@@ -70,17 +66,8 @@ REPLAYS = "replay"
 """The scope of the keys under which dead letters are replayed; callers have other scopes."""
 CANCEL_TRIES = 5
 PATIENCE_S = 1.0
-
-
-class Acceptance(Struct, frozen=True):
-    """The settings of acceptance. Times are in seconds; `max_open` bounds the unfinished tasks of a class."""
-
-    raw_media_keys: frozenset[str]
-    deadline_s: float
-    key_expiry_s: float
-    max_open: int
-    sync_within_s: float
-    at_once: int = 512
+SHARE = 32
+"""Tasks of a batch that are planned at once before others get their turn."""
 
 
 class Router:
@@ -98,7 +85,8 @@ class Router:
         emit: Emit,
     ) -> None:
         self._environment, self._policy, self._acceptance = environment, policy, acceptance
-        self._reader, self._directory, self._committer = reader, directory, committer
+        self._admission = Admission(environment, policy, acceptance, directory)
+        self._reader, self._committer = reader, committer
         self._sync_dispatcher, self._emit = sync_dispatcher, emit
         self._answering: dict[tuple[str, str], str] = {}
         """Keys whose first request is being answered at this moment, and their fingerprints."""
@@ -133,100 +121,90 @@ class Router:
             match message:
                 case RouteTask():
                     message.reply.send(await self._route(message.request, message.scope))
+                case RouteTasks():
+                    message.reply.send(await self._route_all(message.requests, message.scope))
                 case ExplainTask():
-                    task = self._task(message.request)
-                    message.reply.send(self._decide(task))
+                    message.reply.send(self._admission.decide(self._admission.task(message.request)))
                 case CancelTask():
                     message.reply.send(await self._cancel(message.task_id))
                 case ReplayTask():
                     message.reply.send(await self._replay(message.task_id))
         except OrchestratorError as error:
-            if isinstance(message, RouteTask | ReplayTask):
+            if isinstance(message, RouteTask | RouteTasks | ReplayTask):
                 self._emit(TaskRefused(error.code))
             message.reply.fail(error)
 
     async def _route(self, request: TaskRequest, scope: str) -> Routed:
-        task = self._task(request)
+        task = self._admission.task(request)
         if request.idempotency_key is None:
             return await self._accept(task, request, None)
-        name, mark = (scope, request.idempotency_key), fingerprint(request)
+        key = self._claim(request.idempotency_key, request, scope)
+        try:
+            return await self._accept(task, request, key)
+        finally:
+            del self._answering[key.scope, key.key]
+
+    def _claim(self, text: str, request: TaskRequest, scope: str) -> Key:
+        """The request's key, which others find in use until it is answered. Raises KeyReused or InProgress."""
+        name, mark = (scope, text), fingerprint(request)
         if name in self._answering:
             if self._answering[name] != mark:
                 raise KeyReused("The key is in use for a request with another body.")
             raise InProgress("The first request with this key has not been answered yet.", retry_after=1)
         self._answering[name] = mark
-        try:
-            return await self._accept(task, request, self._key(*name, mark))
-        finally:
-            del self._answering[name]
-
-    def _key(self, scope: str, key: str, mark: str) -> Key:
-        kept = self._acceptance.key_expiry_s
-        return Key(scope, key, mark, self._environment.now() + kept if kept else None)
-
-    def _task(self, request: TaskRequest) -> Task:
-        """The task that the request asks for. Raises InvalidTaskType or InvalidRequest."""
-        if request.task_type not in self._policy.task_types:
-            raise InvalidTaskType("The task type is not one of those in the settings.")
-        now, keys = self._environment.now(), self._acceptance.raw_media_keys
-        deadline_at = now + (request.deadline_s or self._acceptance.deadline_s)
-        if request.not_before is not None and request.not_before.timestamp() >= deadline_at:
-            raise InvalidRequest("not_before lies beyond the deadline.")
-        return Task(
-            task_id=f"task-{self._environment.token(16)}",
-            case_id=request.case_id,
-            task_type=request.task_type,
-            payload=request.payload,
-            priority=request.priority,
-            consent=request.consent,
-            meta=request.meta,
-            # Agents are given `meta` as well, so what it holds counts as much.
-            raw_media=carries_raw_media(request.payload, keys) or carries_raw_media(request.meta, keys),
-            created_at=now,
-            deadline_at=deadline_at,
-            idempotency_key=request.idempotency_key,
-        )
-
-    def _decide(self, task: Task) -> Decision:
-        demand = demand_of(task, self._environment.now())
-        return decide(demand, self._directory.value.values(), anyio.current_time(), self._policy)
+        return self._admission.key(scope, text, mark)
 
     async def _accept(self, task: Task, request: TaskRequest | None, key: Key | None) -> Routed:
         """Decides, stores, and where the type is synchronous and somebody is free, has it done."""
-        began, decision = anyio.current_time(), self._decide(task)
-        if decision.refused:
-            await self._refuse(task, decision)
-        not_before = request.not_before.timestamp() if request is not None and request.not_before else None
-        due_at = not_before if not_before is not None and not_before > task.created_at else None
-        accept = self._command(task, decision, key, due_at)
-        if due_at is None and decision.ranking and self._policy.task_types[task.task_type].sync:
-            routed = await self._run_sync(accept, decision)
-            if routed is not None:
-                self._accepted(routed, began)
-                return routed
-        routed = _routed(await self._committer.commit(accept))
+        began, plan = anyio.current_time(), self._admission.plan(task, request, key)
+        routed = None
+        if plan.startable is not None and self._policy.task_types[task.task_type].sync:
+            routed = await self._run_sync(plan.startable, plan.decision)
+        if routed is None:
+            routed = _routed(await self._committer.commit(plan.command))
         self._accepted(routed, began)
         return routed
 
-    async def _refuse(self, task: Task, decision: Decision) -> None:
-        audit = AuditDraft(
-            event="refused",
-            created_at=task.created_at,
-            case_id=task.case_id,
-            router_decision=encode(decision).decode(),
-            consent_id=task.consent.consent_id,
-            status=State.DENIED.value,
-            reason=ConsentRequired.code,
-        )
-        await self._committer.commit(Note(audit))
-        raise ConsentRequired("The task carries raw media, and its consent is not given or has expired.")
+    async def _route_all(self, requests: Sequence[TaskRequest], scope: str) -> list[Routed | OrchestratorError]:
+        """As `_route`, each for itself, in one commit. The ledger tells which keys of the batch are the same one."""
+        began, claimed = anyio.current_time(), dict[str, Key]()
+        try:
+            plans: list[Plan | OrchestratorError] = []
+            for number, request in enumerate(requests):
+                if number % SHARE == SHARE - 1:
+                    await anyio.lowlevel.checkpoint()
+                plans.append(self._planned(request, scope, claimed))
+            commands = [plan.command for plan in plans if isinstance(plan, Plan)]
+            outcomes = iter(await self._committer.commit_all(commands) if commands else [])
+        finally:
+            for key in claimed.values():
+                del self._answering[key.scope, key.key]
+        return [self._told(next(outcomes), began) if isinstance(plan, Plan) else self._refused(plan) for plan in plans]
 
-    def _command(self, task: Task, decision: Decision, key: Key | None, due_at: float | None) -> Accept:
-        progress = Progress(due_at=due_at)
-        record = TaskRecord(0, task, progress, task.created_at)
-        audit = draft("accepted", record, progress, task.created_at, decision)
-        lane = demand_of(task, task.created_at).lane
-        return Accept(task, progress, lane, audit, key, self._acceptance.max_open)
+    def _planned(self, request: TaskRequest, scope: str, claimed: dict[str, Key]) -> Plan | OrchestratorError:
+        text = request.idempotency_key
+        try:
+            task = self._admission.task(request)
+            if text is None:
+                return self._admission.plan(task, request, None)
+            if text in claimed:
+                return self._admission.plan(task, request, self._admission.key(scope, text, fingerprint(request)))
+            claimed[text] = self._claim(text, request, scope)
+            return self._admission.plan(task, request, claimed[text])
+        except OrchestratorError as error:
+            return error
+
+    def _told(self, outcome: Outcome, began: float) -> Routed | OrchestratorError:
+        try:
+            routed = _routed(outcome)
+        except OrchestratorError as error:
+            return self._refused(error)
+        self._accepted(routed, began)
+        return routed
+
+    def _refused(self, error: OrchestratorError) -> OrchestratorError:
+        self._emit(TaskRefused(error.code))
+        return error
 
     async def _run_sync(self, accept: Accept, decision: Decision) -> Routed | None:
         """The synchronous attempt; None when it did not begin, so that nothing is stored yet."""
@@ -279,18 +257,8 @@ class Router:
             raise NotFound("There is no such task.")
         if dead.progress.state is not State.DEAD:
             raise NotDead(f"The task is {dead.progress.state.value}.")
-        if dead.task.task_type not in self._policy.task_types:
-            raise InvalidTaskType("The settings do not know the task's type any more.")
-        now, old = self._environment.now(), dead.task
-        task = replace(
-            old,
-            task_id=f"task-{self._environment.token(16)}",
-            created_at=now,
-            deadline_at=now + (old.deadline_at - old.created_at),
-            idempotency_key=None,
-            replay_of=old.task_id,
-        )
-        return await self._accept(task, None, Key(REPLAYS, old.task_id, old.task_id))
+        task = self._admission.again(dead.task)
+        return await self._accept(task, None, Key(REPLAYS, dead.task.task_id, dead.task.task_id))
 
 
 def _routed(outcome: Outcome) -> Routed:
@@ -301,6 +269,8 @@ def _routed(outcome: Outcome) -> Routed:
             return Routed(Answer.DUPLICATE, record)
         case Reused():
             raise KeyReused("The key belongs to a request with another body.")
+        case Noted():
+            raise consent_required()
         case Full(priority):
             raise Overloaded(f"There are too many unfinished tasks of priority {priority.value}.", retry_after=5)
         case _:

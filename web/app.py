@@ -9,7 +9,8 @@ from orchestrator.actors.gateway import Gateway
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
-from orchestrator.web import agents, audit, operations, tasks
+from orchestrator.web import agents, audit, batches, operations, tasks
+from orchestrator.web.bodies import Gate, request_class
 from orchestrator.web.context import Context
 from orchestrator.web.faults import log_fault
 from orchestrator.web.problems import http_problem, problem
@@ -18,19 +19,20 @@ from orchestrator.web.problems import http_problem, problem
 def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings) -> Quart:
     """An ASGI application over a running system; it starts and stops nothing."""
     app = Quart("orchestrator", static_folder=None, template_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.web.max_body_bytes
+    app.request_class = request_class(settings.web)
     app.config["BODY_TIMEOUT"] = settings.web.body_timeout_s
     app.config["PROPAGATE_EXCEPTIONS"] = False
     app.url_map.strict_slashes = False
     # Otherwise `/task//x` would be a redirect.
     app.url_map.merge_slashes = False
     context = Context(gateway, telemetry, settings)
-    for routes in (tasks.routes, agents.routes, audit.routes, operations.routes):
+    for routes in (tasks.routes, batches.routes, agents.routes, audit.routes, operations.routes):
         app.register_blueprint(routes(context))
     app.register_error_handler(OrchestratorError, _orchestrator_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _fault)
     app.after_request(_harden)
+    app.asgi_app = Gate(app.asgi_app, settings.web.max_batches)
     return app
 
 

@@ -11,15 +11,16 @@ from orchestrator.domain import errors
 from orchestrator.domain.agent import Agent
 from orchestrator.domain.task import TaskRequest
 from orchestrator.web.problems import CONTENT_TYPE, STATUS
-from orchestrator.web.wire import FORM, JSON, Beat
+from orchestrator.web.wire import FORM, JSON, MAX_BATCH, NDJSON, Beat
 
 _REF = "#/components/schemas/{name}"
 
-Operation = tuple[str, str, str, type | None, tuple[int, ...], tuple[str, ...]]
+Operation = tuple[str, str, str, Any, tuple[int, ...], tuple[str, ...]]
 """Method, path, summary, body, statuses of success, names of query parameters."""
 
 OPERATIONS: tuple[Operation, ...] = (
     ("post", "/route_task", "Accept a task", TaskRequest, (200, 202), ("dry_run",)),
+    ("post", "/route_tasks", "Accept up to 500 tasks with one commit", list[TaskRequest], (207,), ()),
     ("get", "/task/{task_id}", "A task's status, attempts and result", None, (200,), ("wait",)),
     ("delete", "/task/{task_id}", "Cancel a task", None, (200,), ()),
     ("get", "/dlq", "Dead letters", None, (200,), ("after", "limit")),
@@ -56,7 +57,7 @@ def description() -> dict[str, Any]:
 
 
 def _operation(
-    method: str, path: str, summary: str, body: type | None, statuses: tuple[int, ...], query: tuple[str, ...]
+    method: str, path: str, summary: str, body: Any, statuses: tuple[int, ...], query: tuple[str, ...]
 ) -> dict[str, Any]:
     in_path = [part[1:-1] for part in path.split("/") if part.startswith("{")]
     found: dict[str, Any] = {
@@ -76,7 +77,11 @@ def _operation(
     return found
 
 
-def _request_body(body: type) -> dict[str, Any]:
+def _request_body(body: Any) -> dict[str, Any]:
+    if body == list[TaskRequest]:
+        task = {"$ref": _REF.format(name="TaskRequest")}
+        array = {"type": "array", "items": task, "minItems": 1, "maxItems": MAX_BATCH}
+        return {"content": {JSON: {"schema": array}, NDJSON: {"schema": task}}, "required": True}
     # An agent registers by a form, or by the query, just as well: then its capabilities are separated by commas.
     kinds = (JSON, FORM) if body is Agent else (JSON,)
     schema = {"schema": {"$ref": _REF.format(name=body.__name__)}}

@@ -43,18 +43,23 @@ HTTP_CODES: Mapping[int, str] = {
 """Codes of what HTTP itself refuses, before anything of ours is asked."""
 
 
-def document(status: int, code: str, title: str, detail: str) -> bytes:
-    """The JSON of a problem."""
-    problem = {"type": "about:blank", "code": code, "title": title, "status": status, "detail": detail}
-    return msgspec.json.encode(problem)
+def fields(status: int, code: str, title: str, detail: str) -> dict[str, str | int]:
+    """The members of a problem."""
+    return {"type": "about:blank", "code": code, "title": title, "status": status, "detail": detail}
+
+
+def fields_of(error: errors.OrchestratorError | HTTPException) -> tuple[int, dict[str, str | int]]:
+    """Status and members of an error. One of ours without a status is a fault of ours."""
+    if isinstance(error, HTTPException):
+        return (status := error.code or 500), _http_fields(status)
+    status = STATUS.get(type(error), 500)
+    return status, fields(status, error.code, error.title, error.detail)
 
 
 def problem(error: errors.OrchestratorError) -> Response:
-    """The answer to an error of ours. An error without a status is a fault of ours, and says nothing of itself."""
-    status = STATUS.get(type(error), 500)
-    response = Response(
-        document(status, error.code, error.title, error.detail), status=status, content_type=CONTENT_TYPE
-    )
+    """The answer to an error of ours."""
+    status, members = fields_of(error)
+    response = Response(msgspec.json.encode(members), status=status, content_type=CONTENT_TYPE)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(ceil(error.retry_after))
     return response
@@ -62,8 +67,12 @@ def problem(error: errors.OrchestratorError) -> Response:
 
 def http_document(status: int, code: str | None = None) -> bytes:
     """The JSON of what HTTP refuses with `status`; its usual code, or another."""
+    return msgspec.json.encode(_http_fields(status, code))
+
+
+def _http_fields(status: int, code: str | None = None) -> dict[str, str | int]:
     title = HTTPStatus(status).phrase if status in HTTPStatus.__members__.values() else "Error"
-    return document(status, code or HTTP_CODES.get(status, "E_BAD_REQUEST"), title, f"{title}.")
+    return fields(status, code or HTTP_CODES.get(status, "E_BAD_REQUEST"), title, f"{title}.")
 
 
 def http_problem(error: HTTPException) -> Response:

@@ -1,11 +1,8 @@
 """Tasks: accept, explain, look up, cancel; dead letters and their replay."""
 
-from typing import Any
-
 from quart import Blueprint, Response, request
 
-from orchestrator.actors.messages import Answer, Routed
-from orchestrator.domain.lifecycle import State
+from orchestrator.actors.messages import Routed
 from orchestrator.web import wire
 from orchestrator.web.context import Context, json_response
 
@@ -45,29 +42,8 @@ def routes(context: Context) -> Blueprint:
         return _routed(await gateway.replay(task_id))
 
     def _routed(routed: Routed) -> Response:
-        return answer(routed, streams[routed.record.task.priority])
+        status, body = wire.routed(routed, streams[routed.record.task.priority])
+        return json_response(body, status, location=f"/task/{routed.record.task.task_id}")
 
     streams = context.settings.streams()
     return blueprint
-
-
-def answer(routed: Routed, queue: str) -> Response:
-    """The answer to an accepted task."""
-    record = routed.record
-    task_id, state = record.task.task_id, record.progress.state
-    location = f"/task/{task_id}"
-    match routed.answer:
-        case Answer.COMPLETED_SYNC:
-            body: dict[str, Any] = {"task_id": task_id, "status": Answer.COMPLETED_SYNC.value}
-            result = record.result
-            body |= {"result": result.output if result else None, "agent_id": record.progress.agent_id}
-            return json_response(body, 200, location=location)
-        case Answer.DUPLICATE:
-            body = {"task_id": task_id, "status": Answer.DUPLICATE.value, "state": state.value, "queue": queue}
-            if record.result is not None:
-                body |= {"result": record.result.output, "agent_id": record.result.agent_id}
-            return json_response(body, 200, location=location)
-        case Answer.QUEUED:
-            # A synchronous attempt may have ended the task for good; its sender should not wait for it.
-            status = state if state.final else State.QUEUED
-            return json_response({"task_id": task_id, "status": status.value, "queue": queue}, 202, location=location)

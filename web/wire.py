@@ -10,12 +10,14 @@ import msgspec
 from quart import Request
 from werkzeug.exceptions import UnsupportedMediaType
 
+from orchestrator.actors.messages import Answer, Routed
 from orchestrator.domain.agent import Agent, AgentView
 from orchestrator.domain.audit import AuditEntry, rfc3339
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.endpoint import check_endpoint
-from orchestrator.domain.errors import InvalidRequest
+from orchestrator.domain.errors import InvalidJSON, InvalidRequest
 from orchestrator.domain.health import Availability
+from orchestrator.domain.lifecycle import State
 from orchestrator.domain.strict_json import decode
 from orchestrator.domain.task import Consent, TaskRequest
 from orchestrator.storage.commands import TaskRecord
@@ -24,6 +26,8 @@ T = TypeVar("T")
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
+NDJSON = "application/x-ndjson"
+MAX_BATCH = 500
 MAX_FIELDS = 64
 _UTF8 = frozenset({"utf-8", "utf8"})
 _NAMES = frozenset(name for kind in (TaskRequest, Consent, Agent) for name in kind.__struct_fields__) | {"load"}
@@ -63,14 +67,34 @@ async def read_fields(request: Request) -> tuple[dict[str, Any], bool]:
     return as_object(decode(body)), False
 
 
+async def read_batch(request: Request) -> list[bytes]:
+    """The JSON texts of a batch, not decoded yet: the lines of NDJSON, or the elements of an array."""
+    body = await _body(request)
+    _check_media_type(request, JSON, NDJSON)
+    texts = [line for line in body.split(b"\n") if line.strip()] if request.mimetype == NDJSON else _elements(body)
+    if not 0 < len(texts) <= MAX_BATCH:
+        raise InvalidRequest(f"A batch holds from 1 to {MAX_BATCH} tasks.")
+    return texts
+
+
+def _elements(body: bytes) -> list[bytes]:
+    """The elements of a JSON array, each as it is written."""
+    try:
+        return [bytes(element) for element in msgspec.json.decode(body, type=list[msgspec.Raw])]
+    except msgspec.ValidationError:
+        raise InvalidRequest("The body must be a JSON array of tasks.") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidJSON("The body is not a JSON array.") from None
+
+
 async def _body(request: Request) -> bytes:
     return await request.get_data(cache=False, as_text=False, parse_form_data=False)
 
 
-def _check_media_type(request: Request, wanted: str) -> None:
+def _check_media_type(request: Request, *wanted: str) -> None:
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     encoding = request.headers.get("Content-Encoding", "identity").lower()
-    if request.mimetype != wanted or charset not in _UTF8 or encoding != "identity":
+    if request.mimetype not in wanted or charset not in _UTF8 or encoding != "identity":
         raise UnsupportedMediaType
 
 
@@ -187,6 +211,25 @@ def instant(text: str | None, name: str) -> str | None:
     if not offset:
         raise InvalidRequest(f"{name}: Expected an offset, such as Z.")
     return stored
+
+
+def routed(answered: Routed, queue: str) -> tuple[int, dict[str, Any]]:
+    """Status and body of the answer to an accepted task, which waits in `queue` if it has to."""
+    record = answered.record
+    task_id, state, result = record.task.task_id, record.progress.state, record.result
+    match answered.answer:
+        case Answer.COMPLETED_SYNC:
+            output = result.output if result else None
+            body = {"task_id": task_id, "status": answered.answer.value, "result": output}
+            return 200, {**body, "agent_id": record.progress.agent_id}
+        case Answer.DUPLICATE:
+            body = {"task_id": task_id, "status": answered.answer.value, "state": state.value, "queue": queue}
+            found = {} if result is None else {"result": result.output, "agent_id": result.agent_id}
+            return 200, body | found
+        case Answer.QUEUED:
+            # A synchronous attempt may have ended the task for good; its sender should not wait for it.
+            status = state if state.final else State.QUEUED
+            return 202, {"task_id": task_id, "status": status.value, "queue": queue}
 
 
 def task_status(record: TaskRecord) -> dict[str, Any]:

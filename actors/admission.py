@@ -1,0 +1,132 @@
+"""From a request to what the ledger is to store: the task, the decision about it, and the command that says both."""
+
+import anyio
+from msgspec import Struct
+from msgspec.json import encode
+from msgspec.structs import replace
+
+from orchestrator.actors.attempts import draft
+from orchestrator.actors.messages import Directory
+from orchestrator.domain.audit import AuditDraft
+from orchestrator.domain.decision import Decision
+from orchestrator.domain.errors import ConsentRequired, InvalidRequest, InvalidTaskType
+from orchestrator.domain.lifecycle import Progress, State
+from orchestrator.domain.policy import Policy, decide
+from orchestrator.domain.raw_media import carries_raw_media
+from orchestrator.domain.task import Task, TaskRequest, demand_of
+from orchestrator.kernel.environment import Environment
+from orchestrator.kernel.watch import Watch
+from orchestrator.storage.commands import Accept, Key, Note, TaskRecord
+
+
+class Acceptance(Struct, frozen=True):
+    """The settings of acceptance. Times are in seconds; `max_open` bounds the unfinished tasks of a class."""
+
+    raw_media_keys: frozenset[str]
+    deadline_s: float
+    key_expiry_s: float
+    max_open: int
+    sync_within_s: float
+    at_once: int = 512
+
+
+class Plan(Struct, frozen=True):
+    """A task that is decided: `command` accepts it, or notes that it is refused."""
+
+    decision: Decision
+    command: Accept | Note
+
+    @property
+    def startable(self) -> Accept | None:
+        """The command that accepts the task, if it may run now: nothing delays it, and somebody can do it."""
+        command = self.command
+        return (
+            command
+            if isinstance(command, Accept) and command.progress.due_at is None and self.decision.ranking
+            else None
+        )
+
+
+class Admission:
+    """Decides what becomes of requests, on the agents as they are at that moment; stores and sends nothing."""
+
+    def __init__(
+        self, environment: Environment, policy: Policy, acceptance: Acceptance, directory: Watch[Directory]
+    ) -> None:
+        self._environment, self._policy, self._acceptance = environment, policy, acceptance
+        self._directory = directory
+
+    def task(self, request: TaskRequest) -> Task:
+        """The task that the request asks for. Raises InvalidTaskType or InvalidRequest."""
+        if request.task_type not in self._policy.task_types:
+            raise InvalidTaskType("The task type is not one of those in the settings.")
+        now, keys = self._environment.now(), self._acceptance.raw_media_keys
+        deadline_at = now + (request.deadline_s or self._acceptance.deadline_s)
+        if request.not_before is not None and request.not_before.timestamp() >= deadline_at:
+            raise InvalidRequest("not_before lies beyond the deadline.")
+        return Task(
+            task_id=f"task-{self._environment.token(16)}",
+            case_id=request.case_id,
+            task_type=request.task_type,
+            payload=request.payload,
+            priority=request.priority,
+            consent=request.consent,
+            meta=request.meta,
+            # Agents are given `meta` as well, so what it holds counts as much.
+            raw_media=carries_raw_media(request.payload, keys) or carries_raw_media(request.meta, keys),
+            created_at=now,
+            deadline_at=deadline_at,
+            idempotency_key=request.idempotency_key,
+        )
+
+    def again(self, old: Task) -> Task:
+        """A new task like the old one, with as much time. Raises InvalidTaskType."""
+        if old.task_type not in self._policy.task_types:
+            raise InvalidTaskType("The settings do not know the task's type any more.")
+        now = self._environment.now()
+        return replace(
+            old,
+            task_id=f"task-{self._environment.token(16)}",
+            created_at=now,
+            deadline_at=now + (old.deadline_at - old.created_at),
+            idempotency_key=None,
+            replay_of=old.task_id,
+        )
+
+    def key(self, scope: str, key: str, mark: str) -> Key:
+        """The key with its published expiry."""
+        kept = self._acceptance.key_expiry_s
+        return Key(scope, key, mark, self._environment.now() + kept if kept else None)
+
+    def decide(self, task: Task) -> Decision:
+        """Who would do the task now."""
+        demand = demand_of(task, self._environment.now())
+        return decide(demand, self._directory.value.values(), anyio.current_time(), self._policy)
+
+    def plan(self, task: Task, request: TaskRequest | None, key: Key | None) -> Plan:
+        """What is to be stored of the task, which `request` may delay."""
+        decision = self.decide(task)
+        if decision.refused:
+            return Plan(decision, Note(_refusal(task, decision)))
+        not_before = request.not_before.timestamp() if request is not None and request.not_before else None
+        progress = Progress(due_at=not_before if not_before is not None and not_before > task.created_at else None)
+        audit = draft("accepted", TaskRecord(0, task, progress, task.created_at), progress, task.created_at, decision)
+        lane = demand_of(task, task.created_at).lane
+        return Plan(decision, Accept(task, progress, lane, audit, key, self._acceptance.max_open))
+
+
+def consent_required() -> ConsentRequired:
+    """What the sender of a task is told whose plan is to refuse it."""
+    return ConsentRequired("The task carries raw media, and its consent is not given or has expired.")
+
+
+def _refusal(task: Task, decision: Decision) -> AuditDraft:
+    return AuditDraft(
+        event="refused",
+        created_at=task.created_at,
+        case_id=task.case_id,
+        router_decision=encode(decision).decode(),
+        consent_id=task.consent.consent_id,
+        status=State.DENIED.value,
+        reason=ConsentRequired.code,
+    )

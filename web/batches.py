@@ -1,0 +1,62 @@
+"""Many tasks in one request: each is answered for itself, all are stored with one commit."""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+import anyio.lowlevel
+from quart import Blueprint, Response, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from orchestrator.actors.messages import Routed
+from orchestrator.domain.errors import InvalidRequest, OrchestratorError
+from orchestrator.domain.strict_json import decode
+from orchestrator.domain.task import TaskRequest
+from orchestrator.web import wire
+from orchestrator.web.context import Context, json_response
+from orchestrator.web.problems import fields_of
+
+PATH = "/route_tasks"
+SHARE = 32
+"""Tasks that are decoded at once before others get their turn."""
+
+Refusal = OrchestratorError | HTTPException
+
+
+def routes(context: Context) -> Blueprint:
+    """`POST /route_tasks`."""
+    blueprint = Blueprint("batches", __name__)
+    gateway, streams = context.gateway, context.settings.streams()
+
+    @blueprint.post(PATH)
+    async def route_tasks() -> Response:
+        if request.headers.getlist("Idempotency-Key"):
+            raise InvalidRequest("idempotency_key: each task of a batch has its own.")
+        read = await _requests(await wire.read_batch(request), context.settings.web.max_body_bytes)
+        good = [item for item in read if isinstance(item, TaskRequest)]
+        routed = iter(await gateway.route_all(good) if good else [])
+        verdicts = (next(routed) if isinstance(item, TaskRequest) else item for item in read)
+        return json_response({"outcomes": [_outcome(verdict) for verdict in verdicts]}, 207)
+
+    def _outcome(verdict: Routed | Refusal) -> dict[str, Any]:
+        if isinstance(verdict, Routed):
+            status, body = wire.routed(verdict, streams[verdict.record.task.priority])
+            return {"status": status, "body": body}
+        status, problem = fields_of(verdict)
+        wait = None if isinstance(verdict, HTTPException) else verdict.retry_after
+        return {"status": status, "body": problem} | ({} if wait is None else {"retry_after": ceil(wait)})
+
+    return blueprint
+
+
+async def _requests(texts: Sequence[bytes], most: int) -> list[TaskRequest | Refusal]:
+    """What each text, of at most so many bytes, asks for; or what is wrong with it."""
+    read: list[TaskRequest | Refusal] = []
+    for number, text in enumerate(texts):
+        if number % SHARE == SHARE - 1:
+            await anyio.lowlevel.checkpoint()
+        try:
+            read.append(wire.task_request(decode(text), ()) if len(text) <= most else RequestEntityTooLarge())
+        except OrchestratorError as error:
+            read.append(error)
+    return read
