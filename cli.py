@@ -74,20 +74,22 @@ def demo(port: int | None, once: bool, file: Path | None) -> None:
 
 def _run_server(settings: Settings, demonstrate: tuple[Path, bool] | None, code: Callable[[Exception], int]) -> None:
     from orchestrator import serving
+    from orchestrator.service_manager import BadSocket, ServiceManager
     from orchestrator.telemetry import configure_logging
-    from orchestrator.web.server import listen
 
     configure_logging(settings.log.level, settings.log.format)
+    manager = ServiceManager(os.environ)
     try:
-        listener = listen(settings.web.host, settings.web.port)
+        listener = serving.open_listener(manager, settings.web.host, settings.web.port)
+    except BadSocket as error:
+        _fail(serving.EXIT_SETTINGS, str(error))
     except OSError as error:
         _fail(serving.EXIT_UNAVAILABLE, f"cannot listen on {settings.web.host}:{settings.web.port}: {error.strerror}")
-    host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    url = serving.url_of(listener)
     verdict: list[bool] = []
     beside = _announce(url) if demonstrate is None else _demonstrate(url, *demonstrate, verdict)
     try:
-        serving.run(settings, listener, beside)
+        serving.run(settings, listener, manager, beside)
     except Exception as error:  # noqa: BLE001 - the last resort of the process: one line and an exit code
         cause = serving.root_cause(error)
         words = f": {cause}" if isinstance(cause, serving.EXPLAINED) else ""

@@ -77,6 +77,10 @@ class Orchestrator:
         """The actors, in start order."""
         return self._supervisor.status() if self._supervisor is not None else []
 
+    def well(self) -> bool:
+        """Whether every actor is up and makes progress; a watchdog should hear of it no longer when this is False."""
+        return self._supervisor is not None and self._supervisor.well()
+
     def drain(self) -> None:
         """Ends service: nothing new begins, calls in flight have until the drain's deadline. Twice is safe."""
         system = self._running()

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from socket import socket
+from socket import AF_UNIX, socket
 from typing import Any
 
 import anyio
@@ -13,11 +13,14 @@ import anyio
 from orchestrator.actors.audit_writer import LedgerDamaged, RecoveryNeeded
 from orchestrator.embedding import Orchestrator, serve_on
 from orchestrator.kernel.errors import KernelError, root_cause
+from orchestrator.service_manager import ServiceManager
 from orchestrator.settings import Settings
 from orchestrator.storage.opening import UnsupportedURL
 from orchestrator.storage.ports import LedgerCorrupt, LedgerError, LedgerLocked, SchemaTooNew
 
 HARD_STOP_MARGIN_S = 30.0
+FEEDS = 3
+"""Signs of life within the time of the watchdog, so that a late one is no death."""
 
 EXIT_SETTINGS = 2
 EXIT_CORRUPT = 65
@@ -51,29 +54,57 @@ def exit_code(error: Exception) -> int:
     return next((code for kind, code in EXIT_CODES.items() if isinstance(cause, kind)), EXIT_GAVE_UP)
 
 
-def run(settings: Settings, listener: socket, beside: Beside | None = None) -> None:
+def open_listener(manager: ServiceManager, host: str, port: int) -> socket:
+    """The socket that the service manager handed over, or else one of our own. Raises BadSocket or OSError."""
+    from orchestrator.web.server import listen
+
+    return manager.listener() or listen(host, port)
+
+
+def url_of(listener: socket) -> str:
+    """Where clients find what serves on that socket."""
+    address = listener.getsockname()
+    if listener.family == AF_UNIX:
+        return f"unix:{address}"
+    host, port = address[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run(settings: Settings, listener: socket, manager: ServiceManager, beside: Beside | None = None) -> None:
     """Serves on `listener` until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
 
-    `beside` runs in the same loop once everything is up. Raises what ended the system otherwise.
+    `manager` is told of readiness, life and the end. `beside` runs in the same loop once everything is up. Raises what
+    ended the system otherwise.
     """
     uvloop = importlib.util.find_spec("uvloop") is not None
-    anyio.run(_serve, settings, listener, beside, backend_options={"use_uvloop": uvloop})
+    anyio.run(_serve, settings, listener, manager, beside, backend_options={"use_uvloop": uvloop})
 
 
-async def _serve(settings: Settings, listener: socket, beside: Beside | None) -> None:
+async def _serve(settings: Settings, listener: socket, manager: ServiceManager, beside: Beside | None) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with anyio.create_task_group() as group:
             web = serve_on(listener, settings)
             async with Orchestrator(settings, make_web=web) as orchestrator, anyio.create_task_group() as served:
+                manager.ready(f"serving on {url_of(listener)}")
+                group.start_soon(_keep_alive, manager, orchestrator)
                 if beside is not None:
                     served.start_soon(beside, orchestrator)
                 await anext(signals)
+                manager.stopping()
                 group.start_soon(_end_at_once, signals, settings.dispatch.drain_s + HARD_STOP_MARGIN_S)
                 orchestrator.drain()
                 # The server has its own copy of the socket. With its end, who connects is refused, and does not hang.
                 listener.close()
                 served.cancel_scope.cancel()
             group.cancel_scope.cancel()
+
+
+async def _keep_alive(manager: ServiceManager, orchestrator: Orchestrator) -> None:
+    """Signs of life as long as there is life: this loop turns, and the supervisor finds every actor well."""
+    while manager.watchdog_s:
+        if orchestrator.well():
+            manager.alive()
+        await anyio.sleep(manager.watchdog_s / FEEDS)
 
 
 async def _end_at_once(signals: AsyncIterator[signal.Signals], within: float) -> None:

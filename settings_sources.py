@@ -1,4 +1,5 @@
-"""Where settings come from: the packaged file, the operator's, the environment. Each value is checked where it stands.
+"""Where settings come from: the packaged file, the operator's, credentials, the environment. Each value is checked
+where it stands.
 
 Knows how settings are read, not which there are: that is in `settings.py`.
 """
@@ -59,8 +60,10 @@ def from_environment(
 ) -> Iterator[tuple[str, str, str]]:
     """Setting, text and variable, those that win last: long names before short ones, each before the file for it.
 
+    A file in `$CREDENTIALS_DIRECTORY` (systemd.exec(5), Credentials) is the file for the variable that it is named for.
     Raises SettingsError for a variable of ours that names no setting; those that are `foreign` are none of ours.
     """
+    environ = {**_credentials(environ), **environ}
     names = {**{variable_of(name): name for name in known}, **aliases}
     plain = {v: v if v in names else v.removesuffix("_FILE") for v in environ if v not in foreign}
     ours = [v for v, name in plain.items() if v.startswith(PREFIX) or name in aliases]
@@ -69,6 +72,17 @@ def from_environment(
             raise SettingsError(variable, "there is no such setting", "the environment")
         text = environ[variable]
         yield names[plain[variable]], text if plain[variable] == variable else _content(variable, text), variable
+
+
+def _credentials(environ: Mapping[str, str]) -> dict[str, str]:
+    """For each file in the folder of credentials its `_FILE` variable: only those that are ours are ever read."""
+    folder = Path(environ.get("CREDENTIALS_DIRECTORY", ""))
+    if not folder.is_absolute():
+        return {}
+    try:
+        return {f"{file.name}_FILE": str(file) for file in folder.iterdir() if file.is_file()}
+    except OSError as error:
+        raise SettingsError("CREDENTIALS_DIRECTORY", f"cannot be read: {error.strerror}", "the environment") from None
 
 
 def variable_of(name: str) -> str:

@@ -1,5 +1,6 @@
 """Keeps a list of children running, each started after, and stopped before, those that it depends on."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -23,6 +24,9 @@ from orchestrator.kernel.incarnation import Incarnation
 from orchestrator.kernel.restart import Backoff, Intensity, delay_before_restart
 
 __all__ = ["Child", "ChildStatus", "Restart", "State", "Strategy", "Supervisor"]
+
+
+_UP = (State.RUNNING, State.FINISHED)
 
 
 class Strategy(Enum):
@@ -60,6 +64,7 @@ class Supervisor:
         restart_grace: float = 1.0,
     ) -> None:
         self._slots = [_Slot(child) for child in children]
+        self._patience = min((min(c.stall_after, c.start_within) for c in children), default=1.0)
         self._strategy = strategy
         self._intensity = intensity
         self._backoff = backoff
@@ -70,6 +75,7 @@ class Supervisor:
         self._fault: KernelError | None = None
         self._stop = anyio.Event()
         self._changed = anyio.Event()
+        self._looked_at = -math.inf
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Start the children in order, keep them running until `stop`, stop them in reverse, return.
@@ -114,6 +120,16 @@ class Supervisor:
             for slot in self._slots
         ]
 
+    def well(self) -> bool:
+        """Whether every child is up and was not late at the last look at them, which was not long ago.
+
+        While it stops it is well: that has deadlines of its own.
+        """
+        if self._stop.is_set():
+            return True
+        up = all(slot.state in _UP and not (slot.life and slot.life.overdue) for slot in self._slots)
+        return up and anyio.current_time() - self._looked_at < self._patience
+
     async def _supervise(self, tasks: TaskGroup, task_status: TaskStatus[None]) -> None:
         all_up = False
         while not self._stop.is_set():
@@ -122,7 +138,7 @@ class Supervisor:
             if failing := self._advance(tasks):
                 await self._recover(failing)
                 continue
-            if not all_up and all(slot.state in (State.RUNNING, State.FINISHED) for slot in self._slots):
+            if not all_up and all(slot.state in _UP for slot in self._slots):
                 all_up = True
                 task_status.started()
             await self._changed.wait()
@@ -213,9 +229,9 @@ class Supervisor:
         self._changed.set()
 
     async def _watch(self) -> None:
-        patience = min((min(s.child.stall_after, s.child.start_within) for s in self._slots), default=1.0)
         while True:
-            await anyio.sleep(patience / 4)
+            self._looked_at = anyio.current_time()
             for slot in self._slots:
                 if slot.life is not None:
-                    slot.life.check(anyio.current_time())
+                    slot.life.check(self._looked_at)
+            await anyio.sleep(self._patience / 4)

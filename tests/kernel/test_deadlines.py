@@ -385,3 +385,21 @@ def test_real_environment():
     assert abs(environment.now() - time.time()) < 60
     assert len(environment.token(8)) == 16
     assert environment.token() != environment.token()
+
+
+async def test_a_late_child_is_not_well(tree):
+    """With work pending and no progress it is well until it counts as stalled, and again when it is back."""
+    ref = tree.child("a", worker, stall_after=10.0).ref
+    supervisor = tree.supervisor(backoff=Backoff(base=60.0, cap=60.0))
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(supervisor.run)
+        await anyio.sleep(3600)
+        assert supervisor.well()
+        with pytest.raises(AskTimeout):
+            await ref.ask(partial(Work, seconds=100), within=9.0)
+        assert supervisor.well()
+        await anyio.sleep(4)
+        assert not supervisor.well()
+        await anyio.sleep(61)
+        assert supervisor.well()
+        supervisor.stop()

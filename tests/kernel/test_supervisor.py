@@ -397,3 +397,34 @@ async def test_stress_finds_a_supervisor_that_leaves_a_child(tree):
 
     with pytest.raises(AssertionError, match="left"):
         await stress_start_stop(make)
+
+
+async def test_whether_it_is_well(tree):
+    """It is while every child is up, and while it stops: not before the start, nor while one that failed is away."""
+    broken, gate = anyio.Event(), anyio.Event()
+    lives: list[int] = []
+
+    async def once(inbox: Inbox[object]) -> None:
+        lives.append(1)
+        if len(lives) == 1:
+            inbox.ready()
+            await broken.wait()
+            raise ZeroDivisionError
+        await gate.wait()
+        await tree.serve("a", inbox)
+
+    tree.child("a", once)
+    tree.child("b")
+    supervisor = tree.supervisor()
+    assert not supervisor.well()
+    async with anyio.create_task_group() as tasks:
+        await up(tasks, supervisor)
+        assert supervisor.well()
+        broken.set()
+        await wait_all_tasks_blocked()
+        assert not supervisor.well()
+        gate.set()
+        await wait_all_tasks_blocked()
+        assert supervisor.well()
+        supervisor.stop()
+        assert supervisor.well()
