@@ -1,16 +1,11 @@
-"""Makes this folder's helpers importable, since tests are no packages; and no failure can hold up the end of a run."""
-
-import sys
-from pathlib import Path
+"""Every server that can be started here, not just one of a kind; and no failure can hold up the end of a run."""
 
 import aiosqlite
+import postgres_server
 import pytest
+import redis_server
 
-pytest.register_assert_rewrite(
-    "conformance", "conformance_outbox", "ledger_builders", "ledger_faults", "ledger_lives", "postgres_server"
-)
-if (here := str(Path(__file__).parent)) not in sys.path:
-    sys.path.append(here)
+pytest.register_assert_rewrite("conformance", "conformance_outbox", "ledger_builders", "ledger_faults", "ledger_lives")
 
 
 @pytest.fixture(autouse=True)
@@ -25,14 +20,15 @@ def threads_end_with_the_process(monkeypatch):
     monkeypatch.setattr(aiosqlite, "connect", connect)
 
 
-@pytest.fixture(scope="session")
-def postgres():
-    """One PostgreSQL server for the session."""
-    from postgres_server import Server
-
-    server = Server()
-    try:
-        server.start_anew()
+@pytest.fixture(scope="session", params=postgres_server.installations())
+def postgres(request):
+    """Every PostgreSQL server that there is here, one for the session."""
+    with postgres_server.running(request.param) as server:
         yield server
-    finally:
-        server.remove()
+
+
+@pytest.fixture(scope="session", params=redis_server.programs())
+def redis_process(request):
+    """Every server that speaks Redis here, one for the session."""
+    with redis_server.running(request.param) as server:
+        yield server

