@@ -78,6 +78,7 @@ class Web(_Section, frozen=True):
     body_timeout_s: Positive
     answer_timeout_s: Positive
     max_wait_s: Annotated[float, Meta(ge=0, le=300)]
+    max_streams: Annotated[int, Meta(ge=0, le=10_000)]
 
 
 class Agents(_Section, frozen=True):

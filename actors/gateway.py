@@ -26,6 +26,7 @@ from orchestrator.actors.messages import (
     RouteTask,
     RouteTasks,
 )
+from orchestrator.actors.timeline import Timeline
 from orchestrator.domain.agent import Agent, AgentView
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.errors import AuditUnavailable, NotFound, OrchestratorError, Overloaded, ShuttingDown
@@ -104,6 +105,15 @@ class Gateway:
     def watch(self, task_id: str) -> Watcher:
         """The changes of a task from now on: enter it, read the task, wait for the next change."""
         return self._feed.watch(task_id)
+
+    def timeline(self, task_id: str, seen: int = 0) -> Timeline:
+        """What happens to a task after its entry number `seen`."""
+        return Timeline(self._reader, self._feed, task_id, seen)
+
+    @property
+    def closing(self) -> bool:
+        """Whether service ends, so that nobody should be kept waiting."""
+        return self._drain.begun
 
     async def dead(self, *, after: int = 0, limit: int = 100) -> list[TaskRecord]:
         """Dead letters in the order of their acceptance, after `seq` `after`."""

@@ -9,7 +9,7 @@ from orchestrator.actors.gateway import Gateway
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
-from orchestrator.web import agents, audit, batches, operations, tasks
+from orchestrator.web import agents, audit, batches, events, operations, tasks
 from orchestrator.web.bodies import Gate, request_class
 from orchestrator.web.context import Context
 from orchestrator.web.faults import log_fault
@@ -26,7 +26,7 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings) -> Qua
     # Otherwise `/task//x` would be a redirect.
     app.url_map.merge_slashes = False
     context = Context(gateway, telemetry, settings)
-    for routes in (tasks.routes, batches.routes, agents.routes, audit.routes, operations.routes):
+    for routes in (tasks.routes, batches.routes, events.routes, agents.routes, audit.routes, operations.routes):
         app.register_blueprint(routes(context))
     app.register_error_handler(OrchestratorError, _orchestrator_error)
     app.register_error_handler(HTTPException, _http_error)

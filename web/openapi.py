@@ -22,6 +22,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ("post", "/route_task", "Accept a task", TaskRequest, (200, 202), ("dry_run",)),
     ("post", "/route_tasks", "Accept up to 500 tasks with one commit", list[TaskRequest], (207,), ()),
     ("get", "/task/{task_id}", "A task's status, attempts and result", None, (200,), ("wait",)),
+    ("get", "/task/{task_id}/events", "A task's changes as they happen (server-sent events)", None, (200,), ()),
     ("delete", "/task/{task_id}", "Cancel a task", None, (200,), ()),
     ("get", "/dlq", "Dead letters", None, (200,), ("after", "limit")),
     ("post", "/dlq/{task_id}/replay", "Make a new task of a dead one", None, (200, 202), ()),

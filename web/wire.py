@@ -256,6 +256,12 @@ def task_status(record: TaskRecord) -> dict[str, Any]:
     return status
 
 
+def transition(entry: AuditEntry) -> dict[str, Any]:
+    """An audit entry as the sender of its task sees it happen."""
+    shown = ("event", "status", "attempt", "agent_id", "model_version", "reason")
+    return {"at": entry.created_at, **{name: getattr(entry, name) for name in shown}}
+
+
 def decision(decided: Decision) -> dict[str, Any]:
     """A decision with every candidate, kept or left out, and why."""
     return {

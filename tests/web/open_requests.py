@@ -74,6 +74,7 @@ async def scenario(folder: Path) -> dict[str, Any]:
         sync = {"task_type": "analyze_monitor", "idempotency_key": "slow", "meta": {"site": "slow"}}
         clients = {
             "long_poll": Client(service, b"GET /task/%s?wait=50 HTTP/1.1\r\nHost: x\r\n\r\n" % waiting.encode()),
+            "stream": Client(service, b"GET /task/%s/events HTTP/1.1\r\nHost: x\r\n\r\n" % waiting.encode()),
             "sync": Client(service, posted(**sync)),
             "sync_in_time": Client(service, posted(task_type="analyze_monitor", meta={"site": "soon"})),
             "half_body": Client(service, HEAD + b"Content-Length: 100\r\n\r\nhalf"),
@@ -88,7 +89,7 @@ async def scenario(folder: Path) -> dict[str, Any]:
         await never.until_called()
         await later.until_called()
         system: Any = service.orchestrator._system
-        while not system.feed._waiting[waiting] or b'"ok"' not in clients["idle"].answer:  # noqa: ASYNC110 - seen from outside only
+        while system.feed._waiting[waiting] < 2 or b'"ok"' not in clients["idle"].answer:  # noqa: ASYNC110 - seen from outside only
             await anyio.sleep(0.01)
         began = anyio.current_time()
         group.start_soon(soon_after, release)
@@ -98,6 +99,8 @@ async def scenario(folder: Path) -> dict[str, Any]:
     for name, client in clients.items():
         head, _, body = client.answer.partition(b"\r\n\r\n")
         status = int(head.split(b" ")[1]) if head else None
+        if name == "stream":
+            body = json.dumps(body.decode()).encode()
         seen[name] = [status, json.loads(body) if body else None, client.ended_at - began]
     async with Service(ledger, SETTINGS) as service:
         seen["after"] = (await service.route(sync)).json

@@ -49,7 +49,7 @@ def python_of(version: str, request: pytest.FixtureRequest) -> str:
 @pytest.mark.timeout(700)
 @pytest.mark.parametrize("version", sorted({HERE, "3.12", "3.13"}))
 def test_a_stop_with_requests_open(version: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """Long-polls are answered, synchronous calls get their seconds, the rest is closed; nothing is lost or left."""
+    """Long-polls are answered, streams end, synchronous calls get their seconds, the rest is closed; all is kept."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / ".pkg"), "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(
         [python_of(version, request), "-W", "error", str(SCENARIO), str(tmp_path)],
@@ -62,6 +62,10 @@ def test_a_stop_with_requests_open(version: str, request: pytest.FixtureRequest,
 
     status, body, after = seen["long_poll"]
     assert (status, body["status"]) == (200, "queued")
+    assert after < 2
+    status, body, after = seen["stream"]
+    assert (status, body.count("event: state"), body.count("event: end")) == (200, 1, 0)
+    assert body.endswith("\r\n0\r\n\r\n"), "the stream is ended, not broken off"
     assert after < 2
     status, body, after = seen["sync_in_time"]
     assert (status, body["status"]) == (200, "completed_sync")
