@@ -257,6 +257,32 @@ def tables(file: Path | None) -> None:
 
 
 @main.command()
+@click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
+@file_option
+def backup(target: Path, file: Path | None) -> None:
+    """Copy the database, in use or not, to the new file TARGET, and verify the copy."""
+    from orchestrator import backups
+
+    report = _on_ledger(file, partial(backups.back_up, file=target))
+    click.echo(f"{target}: {_ends(report)}, the chain holds")
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=Path, dir_okay=False))
+@file_option
+def restore(source: Path, file: Path | None) -> None:
+    """Put the backup SOURCE in the place of the database, once verified; nobody may be using it."""
+    from orchestrator import backups
+
+    report = _on_ledger(file, partial(backups.restore, file=source))
+    click.echo(f"restored from {source}: {_ends(report)}, the chain holds")
+
+
+def _ends(report: Any) -> str:
+    return ", ".join(f"{head.writer} {head.seq} entries" for head in report.heads) or "no entries"
+
+
+@main.command()
 @file_option
 def settings(file: Path | None) -> None:
     """Print the settings in force, and where each came from."""

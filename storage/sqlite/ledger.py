@@ -3,7 +3,6 @@
 WAL with `synchronous = FULL`: what is committed has reached the disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
 """
 
-import fcntl
 import os
 import sqlite3
 import threading
@@ -22,6 +21,7 @@ from orchestrator.domain.task import Priority
 from orchestrator.storage.commands import Command, Outcome
 from orchestrator.storage.ports import CommitUnknown, Depths, LedgerCorrupt, LedgerError, LedgerLocked, Unreadable
 from orchestrator.storage.sqlite import batch, sql
+from orchestrator.storage.sqlite.locking import own, private
 from orchestrator.storage.sqlite.reader import SqliteReader
 from orchestrator.storage.sqlite.schema import migrate, version
 
@@ -106,9 +106,9 @@ def _open(cls: type[SqliteLedger], path: str, max_bytes: int, outbox: bool) -> S
     # By its real name, so that a link to the file is no way around its lock.
     path = os.path.realpath(path)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    lock = _own(path)
+    lock = own(path)
     try:
-        os.close(_private(path, os.O_RDWR | os.O_CREAT))
+        os.close(private(path, os.O_RDWR | os.O_CREAT))
         _check_length(path)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
         try:
@@ -119,24 +119,6 @@ def _open(cls: type[SqliteLedger], path: str, max_bytes: int, outbox: bool) -> S
     except BaseException:
         lock.close()
         raise
-
-
-def _own(path: str) -> IO[bytes]:
-    """Locks a file beside the database while this process lives; the kernel lets go of it even after kill -9."""
-    lock = open(f"{path}.lock", "ab", opener=_private)  # noqa: SIM115 - kept open: closing it lets go
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise LedgerLocked("another process uses this ledger") from None
-    except BaseException:
-        lock.close()
-        raise
-    return lock
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _check_length(path: str) -> None:
