@@ -290,7 +290,7 @@ def settings(file: Path | None) -> None:
         effective = load_with_sources(file, os.environ)[1]
     except SettingsError as error:
         _fail(2, str(error))
-    rows = [(setting.name, msgspec.json.encode(setting.value).decode(), setting.source) for setting in effective]
+    rows = [(it.name, msgspec.json.encode(it.value, enc_hook=str).decode(), it.source) for it in effective]
     _print(("setting", "value", "from"), rows)
 
 

@@ -4,12 +4,13 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from socket import socket
+from socket import AF_UNIX, socket
 from types import TracebackType
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
+from msgspec.structs import replace
 
 from orchestrator.actors.attempts import lost
 from orchestrator.actors.drain import Drain
@@ -23,7 +24,7 @@ from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import root_cause
 from orchestrator.kernel.supervisor import Supervisor
 from orchestrator.outbound.ports import AgentClient
-from orchestrator.settings import Settings, load
+from orchestrator.settings import Settings, SettingsError, load
 from orchestrator.storage.commands import Moved
 from orchestrator.storage.opening import UnsupportedURL, open_ledger
 from orchestrator.storage.ports import Ledger
@@ -208,11 +209,26 @@ async def _take_back(ledger: Ledger, now: float) -> None:
 
 async def _http_client(settings: Settings) -> AgentClient:
     from orchestrator.outbound.agents import HttpAgentClient
+    from orchestrator.outbound.tls import client_context
 
     agents = settings.agents
+    try:
+        tls = client_context(agents.tls_ca_file, agents.tls_certificate_file, agents.tls_key_file)
+    except (OSError, ValueError) as error:
+        raise SettingsError("agents.tls_…_file", f"cannot be used ({type(error).__name__})", "the settings") from None
     return await HttpAgentClient.opened(
-        max_answer_bytes=agents.max_answer_bytes, connect_timeout_s=agents.connect_timeout_s
+        reach=settings.reach(),
+        max_answer_bytes=agents.max_answer_bytes,
+        connect_timeout_s=agents.connect_timeout_s,
+        tls=tls,
     )
+
+
+def listening_on(listener: socket, settings: Settings) -> Settings:
+    """The settings with the port that was really bound: no agent may be there."""
+    if listener.family == AF_UNIX:
+        return settings
+    return replace(settings, web=replace(settings.web, port=listener.getsockname()[1]))
 
 
 def serve_on(listener: socket, settings: Settings) -> MakeWeb:

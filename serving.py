@@ -11,10 +11,10 @@ from typing import Any
 import anyio
 
 from orchestrator.actors.audit_writer import LedgerDamaged, RecoveryNeeded
-from orchestrator.embedding import Orchestrator, serve_on
+from orchestrator.embedding import Orchestrator, listening_on, serve_on
 from orchestrator.kernel.errors import KernelError, root_cause
 from orchestrator.service_manager import ServiceManager
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, SettingsError
 from orchestrator.storage.opening import UnsupportedURL
 from orchestrator.storage.ports import LedgerCorrupt, LedgerError, LedgerLocked, SchemaTooNew
 
@@ -31,6 +31,7 @@ EXIT_LOCKED = 75
 
 EXIT_CODES: dict[type[BaseException], int] = {
     UnsupportedURL: EXIT_SETTINGS,
+    SettingsError: EXIT_SETTINGS,
     LedgerCorrupt: EXIT_CORRUPT,
     LedgerDamaged: EXIT_CORRUPT,
     SchemaTooNew: EXIT_CORRUPT,
@@ -42,7 +43,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
 }
 """What ended the process, by sysexits(3); the first that fits counts."""
 
-EXPLAINED = (UnsupportedURL, LedgerError, KernelError, FileNotFoundError)
+EXPLAINED = (UnsupportedURL, SettingsError, LedgerError, KernelError, FileNotFoundError)
 """Errors whose words are ours, or name a file: they may be printed."""
 
 Beside = Callable[[Orchestrator], Coroutine[Any, Any, None]]
@@ -76,6 +77,7 @@ def run(settings: Settings, listener: socket, manager: ServiceManager, beside: B
     `manager` is told of readiness, life and the end. `beside` runs in the same loop once everything is up. Raises what
     ended the system otherwise.
     """
+    settings = listening_on(listener, settings)
     uvloop = importlib.util.find_spec("uvloop") is not None
     anyio.run(_serve, settings, listener, manager, beside, backend_options={"use_uvloop": uvloop})
 

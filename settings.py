@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from orchestrator.domain.policy import Policy, TaskType, Weights
 from orchestrator.domain.raw_media import plain
+from orchestrator.domain.reach import Network, Ports, Reach
 from orchestrator.domain.task import Priority
 from orchestrator.settings_sources import (
     Effective,
@@ -23,6 +26,7 @@ from orchestrator.settings_sources import (
     masked,
     packaged,
     read,
+    read_text,
 )
 
 __all__ = ["Effective", "Settings", "SettingsError", "load", "load_with_sources"]
@@ -31,6 +35,7 @@ Positive = Annotated[float, Meta(gt=0, le=31_536_000)]
 NotNegative = Annotated[float, Meta(ge=0, le=31_536_000)]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$(?!\n)")]
+Host = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9_.-]*[A-Za-z_-][A-Za-z0-9_.-]*$(?!\n)")]
 Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
 
 ALIASES = {
@@ -46,6 +51,9 @@ ALIASES = {
 """Short names of environment variables."""
 NOT_SETTINGS = frozenset({"ORCHESTRATOR_URL"})
 """Where clients and agents find the orchestrator: theirs, not ours."""
+
+DEFAULT_PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}
+"""Of the servers that a URL may name: agents are never called there."""
 
 _SECRETS = frozenset({"storage.database_url", "storage.redis_url"})
 
@@ -86,6 +94,13 @@ class Agents(_Section, frozen=True):
     max_agents: Count
     max_answer_bytes: Annotated[int, Meta(ge=1_024, le=256 * 2**20)]
     connect_timeout_s: Positive
+    allowed_networks: tuple[Network, ...]
+    allowed_hosts: tuple[Host, ...]
+    allowed_ports: tuple[Ports, ...]
+    allow_plaintext: bool
+    tls_ca_file: str
+    tls_certificate_file: str
+    tls_key_file: str
 
 
 class Sync(_Section, frozen=True):
@@ -194,6 +209,19 @@ class Settings(_Section, frozen=True):
         in_order = (names.stream_urgent, names.stream_high, names.stream_normal, names.stream_low)
         return dict(zip(Priority, in_order, strict=True))
 
+    def reach(self) -> Reach:
+        """Where agents may be called."""
+        agents, storage = self.agents, self.storage
+        urls = [urlsplit(url) for url in (storage.database_url, storage.redis_url)]
+        return replace(
+            Reach.of(agents.allowed_networks, agents.allowed_hosts, agents.allowed_ports),
+            closed_ports=frozenset(
+                url.port or DEFAULT_PORTS[url.scheme] for url in urls if url.scheme in DEFAULT_PORTS
+            ),
+            own_ports=frozenset({self.web.port}),
+            plaintext=agents.allow_plaintext,
+        )
+
     def _task_type(self, kind: TaskTypeSettings) -> TaskType:
         retries = self.retry.max_retries if kind.max_retries < 0 else kind.max_retries
         return TaskType(kind.capabilities, kind.timeout_s, kind.sync, retries)
@@ -213,7 +241,7 @@ def load_with_sources(
         found |= {name: checked(Settings, name, value, str(file)) for name, value in read(file).items()}
     for name, text, variable in from_environment(environ or {}, found, ALIASES, NOT_SETTINGS):
         found[name] = checked(Settings, name, text, variable, as_text=True)
-    settings = msgspec.convert(assembled(Settings, found), Settings)
+    settings = msgspec.convert(assembled(Settings, found), Settings, dec_hook=read_text)
     return settings, [Effective(name, _shown(name, it.value), it.source) for name, it in sorted(found.items())]
 
 

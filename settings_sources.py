@@ -103,11 +103,18 @@ def checked(root: type[Struct], name: str, value: Any, source: str, *, as_text: 
         kind = _kind(root, name)
         if as_text and get_origin(_bare(kind)) is tuple:
             value = [part.strip() for part in value.split(",") if part.strip()]
-        return Effective(name, msgspec.convert(value, kind, strict=not as_text), source)
+        return Effective(name, msgspec.convert(value, kind, strict=not as_text, dec_hook=read_text), source)
     except KeyError:
         raise SettingsError(name, "there is no such setting", source) from None
     except msgspec.ValidationError as error:
         raise SettingsError(name, str(error), source) from None
+
+
+def read_text(kind: type, value: Any) -> Any:
+    """A value of a type of ours that is made from text and checks it. Raises ValueError or TypeError."""
+    if not isinstance(value, str):
+        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
+    return kind(value)
 
 
 def assembled(root: type[Struct], found: Mapping[str, Effective]) -> dict[str, Any]:

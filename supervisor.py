@@ -84,7 +84,7 @@ class System:
         mail = self.mail
         return Gateway(
             mail.router.ref, mail.registry.ref, self.ledger, self.directory, self.writable, self.feed, self.drain,
-            answer_within_s=within,
+            self.client, answer_within_s=within,
         )  # fmt: skip
 
     def attempts(self, actor: str) -> Attempts:

@@ -23,7 +23,7 @@ from orchestrator.domain.audit import AuditEntry, flaws
 from orchestrator.domain.lifecycle import TRANSITIONS, Step
 from orchestrator.domain.lifecycle import State as TaskState
 from orchestrator.domain.task import TaskRequest
-from orchestrator.embedding import Orchestrator, serve_on
+from orchestrator.embedding import Orchestrator, listening_on, serve_on
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.supervisor import State, Supervisor
 from orchestrator.kernel.watch import Watch
@@ -125,6 +125,7 @@ class Service:
 
         self._listener = listen("127.0.0.1", 0)
         self.port = self._listener.getsockname()[1]
+        self.settings = listening_on(self._listener, self.settings)
         self.orchestrator = Orchestrator(self.settings, make_web=serve_on(self._listener, self.settings))
         await self.orchestrator.__aenter__()
         connector = aiohttp.TCPConnector(limit=0)
@@ -319,6 +320,9 @@ class ScriptedAgents:
         finally:
             self.running[agent_id] -= 1
         return ending
+
+    async def check(self, endpoint: str) -> None:
+        """Agents may be anywhere."""
 
     async def close(self) -> None:
         self.closed = True

@@ -241,8 +241,8 @@ def reason_of(ending: Ending | None) -> str:
             return "succeeded"
         case Declined(retryable):
             return "agent_error" if retryable else "agent_error_permanent"
-        case Refused():
-            return "refused"
+        case Refused(reason):
+            return reason
         case TimedOut():
             return "timeout"
         case Busy():

@@ -36,6 +36,7 @@ from orchestrator.kernel.errors import ActorCrashed, AskTimeout, NotDelivered
 from orchestrator.kernel.ref import Ref
 from orchestrator.kernel.reply import Reply
 from orchestrator.kernel.watch import Watch
+from orchestrator.outbound.ports import AgentClient
 from orchestrator.storage.commands import TaskRecord
 from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerError, LedgerReader
 
@@ -59,11 +60,13 @@ class Gateway:
         writable: Watch[bool],
         feed: TaskFeed,
         drain: Drain,
+        client: AgentClient,
         *,
         answer_within_s: float,
     ) -> None:
         self._router, self._registry, self._reader = router, registry, reader
         self._directory, self._writable, self._feed, self._drain = directory, writable, feed, drain
+        self._client = client
         self._within = answer_within_s
         self._registry_calls = anyio.CapacityLimiter(REGISTRY_CALLS)
 
@@ -124,8 +127,9 @@ class Gateway:
         return await _read(self._reader.audit(query))
 
     async def register(self, agent: Agent) -> AgentView:
-        """Knows the agent from now on, and as alive."""
+        """Knows the agent from now on, and as alive; one that would never be called is refused."""
         self._check_open()
+        await self._client.check(agent.endpoint)
         return await self._ask_registry(partial(Register, agent=agent))
 
     async def heartbeat(self, agent_id: str, load: float | None = None) -> AgentView:

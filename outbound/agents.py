@@ -1,46 +1,94 @@
 """Calls to agents over HTTP, by aiohttp. It retries nothing: the orchestrator is the only retry loop."""
 
+import ssl
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, cast
 
 import aiohttp
 import anyio
 import msgspec
+from aiohttp.abc import AbstractResolver
 
-from orchestrator.domain.errors import InvalidJSON
+from orchestrator.domain.endpoint import Endpoint, read_endpoint
+from orchestrator.domain.errors import InvalidJSON, InvalidRequest
+from orchestrator.domain.reach import Reach
 from orchestrator.domain.strict_json import decode
 from orchestrator.outbound.ports import Busy, Call, Declined, Ending, Garbled, Refused, Succeeded, TimedOut
+from orchestrator.outbound.resolving import NotAllowed, PinningResolver, check
 
 MAX_MODEL_VERSION = 200
 
 
-class HttpAgentClient:
-    """Needs asyncio. Keeps connections alive, follows no redirect, uses no proxy, stores no cookie."""
+_read_endpoint = lru_cache(4096)(read_endpoint)
 
-    def __init__(self, session: aiohttp.ClientSession, max_answer_bytes: int) -> None:
-        self._session = session
+
+class HttpAgentClient:
+    """Needs asyncio. Calls agents only where `reach` allows: each connection stays with the address that was checked.
+
+    Follows no redirect, uses no proxy, stores no cookie.
+    """
+
+    def __init__(
+        self,
+        sessions: Mapping[str, aiohttp.ClientSession],
+        resolvers: Mapping[str, PinningResolver],
+        reach: Reach,
+        max_answer_bytes: int,
+    ) -> None:
+        self._sessions, self._resolvers, self._reach = sessions, resolvers, reach
         self._max_bytes = max_answer_bytes
 
     @classmethod
-    async def opened(cls, *, max_answer_bytes: int, connect_timeout_s: float) -> "HttpAgentClient":
-        """A client with a session of its own, in the running event loop."""
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=15),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-            headers={"User-Agent": "routing-orchestrator", "Accept": "application/json", "Accept-Encoding": "identity"},
-        )
-        return cls(session, max_answer_bytes)
+    async def opened(
+        cls,
+        *,
+        reach: Reach,
+        max_answer_bytes: int,
+        connect_timeout_s: float,
+        tls: ssl.SSLContext | None = None,
+        lookup: AbstractResolver | None = None,
+    ) -> "HttpAgentClient":
+        """A client with sessions of its own, in the running event loop.
+
+        `tls` is how agents are known by https, and we to them; without it, by what this machine trusts.
+        `lookup` finds the addresses of names; without it, the operating system does.
+        """
+        found = lookup or aiohttp.ThreadedResolver()
+        # One for each scheme: a resolver is not told by which one it is asked, and plain http reaches less far.
+        resolvers = {scheme: PinningResolver(scheme, reach, found, connect_timeout_s) for scheme in ("http", "https")}
+        sessions = {scheme: _session(resolvers[scheme], tls or True, connect_timeout_s) for scheme in resolvers}
+        return cls(sessions, resolvers, reach, max_answer_bytes)
 
     async def call(self, call: Call, within: float) -> Ending:
         with anyio.move_on_after(within):
             return await self._exchange(call)
         return TimedOut()
 
+    async def check(self, endpoint: str) -> None:
+        read = read_endpoint(endpoint)
+        try:
+            self._check_written(read)
+            if read.address is None:
+                await self._resolvers[read.scheme].resolve(read.host, read.port)
+        except NotAllowed as error:
+            raise InvalidRequest(str(error)) from None
+        except OSError:
+            # The name leads nowhere now, which may be a matter of moments. Where it leads counts when it is called.
+            return
+
     async def close(self) -> None:
-        await self._session.close()
+        for session in self._sessions.values():
+            await session.close()
+
+    def _check_written(self, endpoint: Endpoint) -> None:
+        """Raises NotAllowed for what the URL itself says; where a name leads is the resolver's to check."""
+        refusal = self._reach.refusal(endpoint)
+        if refusal is not None:
+            raise NotAllowed(refusal)
+        if endpoint.address is not None:
+            check(endpoint, endpoint.address, self._reach)
 
     async def _exchange(self, call: Call) -> Ending:
         body = msgspec.json.encode(
@@ -60,11 +108,18 @@ class HttpAgentClient:
             "traceparent": call.traceparent,
         }
         try:
-            request = self._session.post(f"{call.endpoint}/call", data=body, headers=headers, allow_redirects=False)
-            async with request as response:
+            endpoint = _read_endpoint(call.endpoint)
+            self._check_written(endpoint)
+            session = self._sessions[endpoint.scheme]
+            async with session.post(
+                f"{endpoint.url}/call", data=body, headers=headers, allow_redirects=False
+            ) as response:
                 return await self._ending(response)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            return Refused()
+        except (NotAllowed, InvalidRequest):
+            return Refused("not_allowed")
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            refused = isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, NotAllowed)
+            return Refused("not_allowed") if refused else Refused()
         except TimeoutError:
             return TimedOut()
         except (aiohttp.ClientError, ValueError, OSError) as error:
@@ -91,6 +146,19 @@ class HttpAgentClient:
             if len(body) > self._max_bytes:
                 return None
         return bytes(body)
+
+
+def _session(resolver: PinningResolver, tls: ssl.SSLContext | bool, connect_timeout_s: float) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=0, limit_per_host=0, keepalive_timeout=15, resolver=resolver, ssl=tls, use_dns_cache=False
+        ),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+        headers={"User-Agent": "routing-orchestrator", "Accept": "application/json", "Accept-Encoding": "identity"},
+    )
 
 
 def _transport(error: Exception) -> str:

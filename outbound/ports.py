@@ -33,7 +33,9 @@ class Declined(Struct, frozen=True):
 
 
 class Refused(Struct, frozen=True):
-    """No connection came about: the agent has not seen the task."""
+    """No connection came about: the agent has not seen the task. `reason` is a word of ours."""
+
+    reason: str = "refused"
 
 
 class TimedOut(Struct, frozen=True):
@@ -60,6 +62,10 @@ class AgentClient(Protocol):
 
     async def call(self, call: Call, within: float) -> Ending:
         """Makes one call, of at most `within` seconds, and never a second one. Cancelling breaks the connection."""
+        ...
+
+    async def check(self, endpoint: str) -> None:
+        """Raises InvalidRequest if an agent at `endpoint` would never be called, as far as can be told now."""
         ...
 
     async def close(self) -> None:

@@ -33,7 +33,7 @@ DEFAULTS = dict(leaves(tomllib.loads(TOML)))
 
 
 def plain(settings: Settings) -> dict[str, Any]:
-    return dict(leaves(msgspec.json.decode(msgspec.json.encode(settings))))
+    return dict(leaves(msgspec.json.decode(msgspec.json.encode(settings, enc_hook=str))))
 
 
 def declared(kind: Any, prefix: str = "") -> Iterator[str]:
@@ -67,6 +67,10 @@ def other(value: Any) -> tuple[str, Any]:
             return str(value + 1), value + 1
         case float():
             return "3.5", 3.5
+        case ["127.0.0.0/8", *_]:
+            return "10.1.0.0/16, fd12::/32", ["10.1.0.0/16", "fd12::/32"]
+        case ["80", *_]:
+            return "443, 9000-9100", ["443", "9000-9100"]
         case list():
             return "a, b,", ["a", "b"]
         case "json":
@@ -249,6 +253,10 @@ IN_FILES = {
     "no log level": ('[log]\nlevel = "LOUD"', "log.level"),
     "no name": ('[queue]\nstream_low = "a b"', "queue.stream_low"),
     "newline at the end of a name": ('[queue]\nstream_low = "low\\n"', "queue.stream_low"),
+    "no network": ('[agents]\nallowed_networks = ["10.0.0.0/8", "10.1.2.3/16"]', "agents.allowed_networks"),
+    "number for a network": ("[agents]\nallowed_networks = [10]", "agents.allowed_networks"),
+    "no ports": ('[agents]\nallowed_ports = ["80-79"]', "agents.allowed_ports"),
+    "address for a name": ('[agents]\nallowed_hosts = ["10.0.0.1"]', "agents.allowed_hosts"),
     "no capabilities": ("[tasks.types.embed]\ncapabilities = []", "tasks.types.embed.capabilities"),
     "half a type": (
         '[tasks.types.new]\ncapabilities = ["x"]\ntimeout_s = 1.0\nsync = true',

@@ -14,7 +14,7 @@ from orchestrator.actors.messages import Answer, Routed
 from orchestrator.domain.agent import Agent, AgentView
 from orchestrator.domain.audit import AuditEntry, rfc3339
 from orchestrator.domain.decision import Decision
-from orchestrator.domain.endpoint import check_endpoint
+from orchestrator.domain.endpoint import read_endpoint
 from orchestrator.domain.errors import InvalidJSON, InvalidRequest
 from orchestrator.domain.health import Availability
 from orchestrator.domain.lifecycle import State
@@ -159,7 +159,7 @@ def agent(fields: Mapping[str, Any], *, lax: bool) -> Agent:
         split = [part.strip() for part in capabilities.split(",") if part.strip()]
         fields = {**fields, "capabilities": split}
     known = converted(dict(fields), Agent, lax=lax)
-    return msgspec.structs.replace(known, endpoint=check_endpoint(known.endpoint))
+    return msgspec.structs.replace(known, endpoint=read_endpoint(known.endpoint).url)
 
 
 def query(request: Request, name: str) -> str | None:

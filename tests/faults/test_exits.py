@@ -165,4 +165,4 @@ async def test_actors_that_cannot_go_on(served, target: str, error: str, code: i
     assert "Traceback" not in said
 
 
-_REGISTRATION = {"agent_id": "agent-1", "endpoint": "http://127.0.0.1:9", "capabilities": ["embed"]}
+_REGISTRATION = {"agent_id": "agent-1", "endpoint": "http://127.0.0.1:9009", "capabilities": ["embed"]}

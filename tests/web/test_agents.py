@@ -9,7 +9,7 @@ from orchestrator.testing import ScriptedAgent, Service
 
 pytestmark = pytest.mark.anyio
 
-REGISTRATION = {"agent_id": "agent-1", "endpoint": "http://127.0.0.1:9/base/", "capabilities": ["embed", "indexing"]}
+REGISTRATION = {"agent_id": "agent-1", "endpoint": "http://127.0.0.1:9009/base/", "capabilities": ["embed", "indexing"]}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -26,7 +26,7 @@ async def test_registration(service: Service) -> None:
     assert known == {
         "status": "ok",
         "agent_id": "agent-1",
-        "endpoint": "http://127.0.0.1:9/base",
+        "endpoint": "http://127.0.0.1:9009/base",
         "capabilities": ["embed", "indexing"],
         "location": "edge-a",
         "site": "a",
@@ -61,7 +61,7 @@ async def test_every_way_to_register(service: Service, capabilities: Any) -> Non
         reply = await service.ask("POST", "/register_agent", **options)
         assert reply.status == 200, (options, reply)
         seen.append({name: reply.json[name] for name in (*REGISTRATION, "max_concurrency", "cost")})
-    expected = {**REGISTRATION, "endpoint": "http://127.0.0.1:9/base", "max_concurrency": 4, "cost": 1.5}
+    expected = {**REGISTRATION, "endpoint": "http://127.0.0.1:9009/base", "max_concurrency": 4, "cost": 1.5}
     assert seen == [expected] * len(bodies)
 
 
@@ -92,6 +92,9 @@ async def test_a_registration_that_does_not_fit(service: Service, fields: dict[s
         "http://metadata.google.internal/", "http://224.0.0.1/", "http://user:pw@box/", "http://box/?q", "http://box/#f",
         "http://box:0/", "http://box:99999/", "http://box:x/", "http://bo x/", "http://box\\@evil/", "http://box/\n",
         "HTTP//box", "unix:///run/x.sock", "data:text/html,x", "http://[::1", "http://box:/",
+        # Beyond the packaged allow-list, which is this machine; and ports of it that agents may not have.
+        "https://10.0.0.1", "http://192.168.1.1:8080", "https://[fd12::1]", "http://127.0.0.1:22",
+        "http://localhost:22", "http://127.1:1023", "https://[2002:7f00:1::]",
     ],
 )  # fmt: skip
 async def test_an_endpoint_where_no_agent_may_live(service: Service, endpoint: str, rows) -> None:
@@ -100,6 +103,16 @@ async def test_an_endpoint_where_no_agent_may_live(service: Service, endpoint: s
     for options in ({"json": fields}, {"data": urlencode(fields), "headers": FORM}, {"data": b"", "params": fields}):
         reply = await service.ask("POST", "/register_agent", **options)
         assert (reply.status, reply.json["code"]) == (422, "E_VALIDATION"), (options, reply)
+    assert (rows("agents"), rows("audit_entries")) == (0, 0)
+
+
+async def test_an_agent_that_is_the_orchestrator_itself(service: Service, rows) -> None:
+    """422: it would be asked to ask itself; by whichever of its addresses."""
+    for host in ("127.0.0.1", "localhost", "[::1]", "127.1", "[::ffff:127.0.0.1]"):
+        fields = {**REGISTRATION, "endpoint": f"http://{host}:{service.port}"}
+        reply = await service.ask("POST", "/register_agent", json=fields)
+        assert (reply.status, reply.json["code"]) == (422, "E_VALIDATION"), (host, reply)
+        assert "itself" in reply.json["detail"]
     assert (rows("agents"), rows("audit_entries")) == (0, 0)
 
 
