@@ -133,6 +133,7 @@ class Orchestrator:
         try:
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self._measure_loop)
+                beside.start_soon(system.space.run)
                 await supervisor.run(task_status=task_status)
                 beside.cancel_scope.cancel()
         finally:
@@ -180,6 +181,7 @@ class Orchestrator:
             queue_size={names[priority]: depths.ready for priority, depths in system.ledger.depths().items()},
             queue_oldest_age={names[p]: max(0.0, now - since) for p, since in system.queue.oldest().items()},
             mailbox_depth={child.name: child.depth for child in self.status()},
+            room=system.space.room,
             agents={state: states.count(state) for state in Availability},
         )
 

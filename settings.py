@@ -68,6 +68,7 @@ class Storage(_Section, frozen=True):
     database_url: Annotated[str, Meta(min_length=1)]
     redis_url: str
     max_bytes: Annotated[int, Meta(ge=0, le=2**46)]
+    min_free_bytes: Annotated[int, Meta(ge=0, le=2**46)]
     writer: Annotated[str, Meta(max_length=100)]
     idempotency_expiry_s: NotNegative
 

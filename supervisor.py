@@ -5,6 +5,7 @@ They stop in reverse. When one fails, it and those after it are started again, s
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from orchestrator.actors.admission import Acceptance
@@ -19,6 +20,7 @@ from orchestrator.actors.messages import Commit, Directory, RegistryMessage, Rou
 from orchestrator.actors.observing import Observer
 from orchestrator.actors.registry import Registry
 from orchestrator.actors.router import Router
+from orchestrator.actors.space import SpaceWatch, Watermarks
 from orchestrator.actors.stream_consumer import StreamConsumer
 from orchestrator.actors.sync_dispatcher import SyncDispatcher
 from orchestrator.domain.policy import Policy
@@ -71,7 +73,13 @@ class System:
     mail: Mailboxes = field(default_factory=Mailboxes)
     directory: Watch[Directory] = field(default_factory=lambda: Watch[Directory]({}))
     writable: Watch[bool] = field(default_factory=lambda: Watch(True))
+    roomy: Watch[bool] = field(default_factory=lambda: Watch(True))
     feed: TaskFeed = field(default_factory=TaskFeed)
+
+    @cached_property
+    def space(self) -> SpaceWatch:
+        low = self.settings.storage.min_free_bytes
+        return SpaceWatch(self.ledger, Watermarks(low, low + low // 4), self.roomy, self.telemetry.emit)
 
     @property
     def committer(self) -> Committer:
@@ -83,8 +91,8 @@ class System:
         within = 2 * self.settings.web.answer_timeout_s + self.settings.sync.timeout_s
         mail = self.mail
         return Gateway(
-            mail.router.ref, mail.registry.ref, self.ledger, self.directory, self.writable, self.feed, self.drain,
-            self.client, answer_within_s=within,
+            mail.router.ref, mail.registry.ref, self.ledger, self.directory, self.writable, self.roomy, self.feed,
+            self.drain, self.client, answer_within_s=within,
         )  # fmt: skip
 
     def attempts(self, actor: str) -> Attempts:

@@ -35,6 +35,7 @@ class Sample(Struct, frozen=True):
     queue_oldest_age: Mapping[str, float]
     mailbox_depth: Mapping[str, int]
     agents: Mapping[str, int]
+    room: int | None = None
 
 
 class Telemetry:
@@ -128,6 +129,10 @@ class Telemetry:
             case e.LedgerBack():
                 self._writable.set(1)
                 self._log.info("ledger_back")
+            case e.SpaceLow():
+                self._log.error("space_low")
+            case e.SpaceBack():
+                self._log.info("space_back")
             case k.ActorRestarting():
                 self._restarts.labels(event.actor).inc()
                 self._log.warning("actor_restarting", actor=event.actor, delay=round(event.delay, 3))
@@ -159,6 +164,8 @@ class _Gauges(Collector):
         yield from _family("queue_size", "Tasks ready to run", "queue", sample.queue_size)
         yield from _family("queue_oldest_age_seconds", "Age of the oldest task ready", "queue", sample.queue_oldest_age)
         yield from _family("mailbox_depth", "Messages waiting", "actor", sample.mailbox_depth)
+        if sample.room is not None:
+            yield GaugeMetricFamily("orchestrator_ledger_room_bytes", "Room for the ledger to grow", sample.room)
         yield from _family("agents", "Agents by availability", "state", sample.agents)
 
 

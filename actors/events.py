@@ -82,6 +82,14 @@ class LedgerBack(Struct, frozen=True):
     """The ledger can be written again."""
 
 
+class SpaceLow(Struct, frozen=True):
+    """The ledger's room is nearly used up: no new work is accepted."""
+
+
+class SpaceBack(Struct, frozen=True):
+    """There is room for new work again."""
+
+
 Event = (
     TaskAccepted
     | TaskRefused
@@ -93,6 +101,8 @@ Event = (
     | BatchCommitted
     | LedgerUnavailable
     | LedgerBack
+    | SpaceLow
+    | SpaceBack
     | KernelEvent
 )
 Emit = Callable[[Event], None]

@@ -58,6 +58,7 @@ class Gateway:
         reader: LedgerReader,
         directory: Watch[Directory],
         writable: Watch[bool],
+        roomy: Watch[bool],
         feed: TaskFeed,
         drain: Drain,
         client: AgentClient,
@@ -67,17 +68,18 @@ class Gateway:
         self._router, self._registry, self._reader = router, registry, reader
         self._directory, self._writable, self._feed, self._drain = directory, writable, feed, drain
         self._client = client
+        self._roomy = roomy
         self._within = answer_within_s
         self._registry_calls = anyio.CapacityLimiter(REGISTRY_CALLS)
 
     async def route(self, request: TaskRequest, scope: str = "") -> Routed:
         """Accepts a task; on stable storage when it returns. Keys of another `scope` are other keys."""
-        self._check_open()
+        self._check_room()
         return await self._ask(self._router, partial(RouteTask, request=request, scope=scope))
 
     async def route_all(self, requests: Sequence[TaskRequest], scope: str = "") -> list[Routed | OrchestratorError]:
         """Accepts many tasks with one commit, each for itself, in their order; none of them runs synchronously."""
-        self._check_open()
+        self._check_room()
         return await self._ask(self._router, partial(RouteTasks, requests=requests, scope=scope))
 
     async def explain(self, request: TaskRequest) -> Decision:
@@ -90,7 +92,7 @@ class Gateway:
 
     async def replay(self, task_id: str) -> Routed:
         """Makes a new task of a dead one."""
-        self._check_open()
+        self._check_room()
         return await self._ask(self._router, partial(ReplayTask, task_id=task_id))
 
     async def task(self, task_id: str, wait_s: float = 0.0) -> TaskRecord:
@@ -154,7 +156,11 @@ class Gateway:
 
     def unready(self) -> list[str]:
         """Why no work should be sent here now; empty when it should."""
-        reasons = {"shutting_down": self._drain.begun, "ledger_unavailable": not self._writable.value}
+        reasons = {
+            "shutting_down": self._drain.begun,
+            "ledger_unavailable": not self._writable.value,
+            "space_low": not self._roomy.value,
+        }
         return [reason for reason, holds in reasons.items() if holds]
 
     async def _record(self, task_id: str) -> TaskRecord:
@@ -166,6 +172,11 @@ class Gateway:
     def _check_open(self) -> None:
         if self._drain.begun:
             raise ShuttingDown("No new work is taken.", retry_after=5)
+
+    def _check_room(self) -> None:
+        self._check_open()
+        if not self._roomy.value:
+            raise Overloaded("There is little room left on the disk; what was accepted comes first.", retry_after=30)
 
     async def _ask_registry(self, make: Callable[[Reply[R]], RegistryMessage]) -> R:
         try:

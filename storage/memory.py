@@ -138,6 +138,9 @@ class MemoryLedger:
         found = [r for r in self._tasks.values() if r.progress.state in waiting and r.task.deadline_at <= now]
         return sorted(found, key=lambda r: r.task.deadline_at)[:limit]
 
+    async def room(self) -> int | None:
+        return None
+
     def depths(self) -> Mapping[Priority, Depths]:
         ready: Counter[Priority] = Counter()
         for (priority, _), waiting in self._ready.items():

@@ -179,6 +179,13 @@ class Ledger(LedgerReader, Protocol):
         """How much waits in each class. Kept up to date, costs nothing to ask."""
         ...
 
+    async def room(self) -> int | None:
+        """Bytes that can still be written before disk or bound is full; None where that is not ours to know.
+
+        Raises Unreadable.
+        """
+        ...
+
     async def close(self) -> None:
         """Checkpoints and lets go. Twice is safe."""
         ...

@@ -27,6 +27,8 @@ EVENTS: list[e.Event] = [
     e.BatchCommitted(3, 0.001),
     e.LedgerUnavailable("SQLITE_FULL"),
     e.LedgerBack(),
+    e.SpaceLow(),
+    e.SpaceBack(),
     k.ActorStarted("router"),
     k.ActorFailed("router", "ValueError"),
     k.ActorRestarting("router", 0.1),

@@ -85,6 +85,9 @@ class PostgresLedger(PostgresReader):
             return await self._commit(await self._ready(), commands)
         raise AssertionError("unreachable: nobody cancels that scope")
 
+    async def room(self) -> int | None:
+        return None
+
     def depths(self) -> Mapping[Priority, Depths]:
         return self._depths
 

@@ -40,8 +40,11 @@ class SqliteLedger(SqliteReader):
 
     exclusive = True
 
-    def __init__(self, path: str, connection: sqlite3.Connection, lock: IO[bytes], book: batch.Book) -> None:
+    def __init__(
+        self, path: str, connection: sqlite3.Connection, lock: IO[bytes], book: batch.Book, max_bytes: int = 0
+    ) -> None:
         super().__init__(path)
+        self._max_bytes = max_bytes
         self._connection: sqlite3.Connection | None = connection
         self._lock = lock
         self._book = book
@@ -73,6 +76,17 @@ class SqliteLedger(SqliteReader):
     def depths(self) -> Mapping[Priority, Depths]:
         book = self._book
         return {priority: Depths(book.ready[priority], book.open[priority]) for priority in Priority}
+
+    async def room(self) -> int | None:
+        try:
+            disk = await anyio.to_thread.run_sync(os.statvfs, os.path.dirname(self._path))
+        except OSError as error:
+            raise Unreadable("the file system cannot be asked") from error
+        free = disk.f_bavail * disk.f_frsize
+        if not self._max_bytes:
+            return free
+        (pages, unused, size) = (await self._all(sql.PAGES))[0]
+        return min(free, self._max_bytes - (pages - unused) * size)
 
     async def close(self) -> None:
         """Readers first, so that the last connection to close is the one that may checkpoint."""
@@ -112,7 +126,7 @@ def _open(cls: type[SqliteLedger], path: str, max_bytes: int, outbox: bool) -> S
         _check_length(path)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
         try:
-            return cls(path, connection, lock, _prepared(connection, max_bytes, outbox))
+            return cls(path, connection, lock, _prepared(connection, max_bytes, outbox), max_bytes)
         except BaseException:
             connection.close()
             raise

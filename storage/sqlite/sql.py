@@ -76,6 +76,7 @@ RELAY_AGAIN = (
 )
 RELAYED_UP_TO = "SELECT priority, lane, seq" + _READY_AFTER + "1 OFFSET ? - 1"
 
+PAGES = "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
 LAST_LINK = "SELECT seq, entry_hash FROM audit_entries WHERE writer = ? ORDER BY seq DESC LIMIT 1"
 LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM tasks"
 COUNT_READY = "SELECT priority, count(*) FROM tasks WHERE state = 'queued' AND due_at IS NULL GROUP BY priority"

@@ -19,7 +19,7 @@ from orchestrator.testing import ScriptedAgent
 
 pytestmark = pytest.mark.anyio
 
-NOTE = {"case_id": "c", "task_type": "audit_log", "payload": {"note": "x" * 2_000}}
+NOTE: dict[str, Any] = {"case_id": "c", "task_type": "audit_log", "payload": {"note": "x" * 2_000}}
 
 
 async def accept(server: Any) -> str:

@@ -12,6 +12,7 @@ from orchestrator.testing import ScriptedAgent
 pytestmark = pytest.mark.anyio
 
 PAYLOAD = {"filling": "x" * 20_000}
+TASK = {"case_id": "c", "task_type": "indexing", "payload": PAYLOAD}
 
 
 async def fill(server: Any, kind: str) -> list[str]:
@@ -41,7 +42,7 @@ async def all_succeed(server: Any, task_ids: list[str]) -> None:
 
 async def test_the_ledger_reaches_the_size_that_it_may_have(served):
     """New tasks are refused with 503, those acknowledged stay, and are done once it may be larger."""
-    server = served(ORCHESTRATOR_STORAGE_MAX_BYTES=str(2**20))
+    server = served(ORCHESTRATOR_STORAGE_MAX_BYTES=str(2**20), ORCHESTRATOR_STORAGE_MIN_FREE_BYTES="0")
     await server.start()
     acknowledged = await fill(server, "indexing")
     assert len(acknowledged) > 10
@@ -85,7 +86,7 @@ async def test_the_disk_is_full_for_a_while(served, small_disk):
 
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(20 * 2**20))
-    server = served(small_disk)
+    server = served(small_disk, ORCHESTRATOR_STORAGE_MIN_FREE_BYTES="0")
     async with ScriptedAgent("agent-1", held) as slow, ScriptedAgent("agent-2", capabilities=["indexing"]) as quick:
         await server.start()
         assert (await server.ask("POST", "/register_agent", json=slow.registration))[0] == 200
@@ -108,3 +109,27 @@ async def test_the_disk_is_full_for_a_while(served, small_disk):
     code, said = await server.stop()
     assert (code, "actor_failed" in said) == (0, False), said
     assert (await server.run("audit", "verify"))[0] == 0
+
+
+async def test_room_that_is_kept_for_what_was_accepted(served):
+    """New work is refused while there is room, so that every task accepted can be done; then there is room again."""
+    bound, kept = 2**21, 2**20
+    server = served(
+        ORCHESTRATOR_STORAGE_MAX_BYTES=str(bound),
+        ORCHESTRATOR_STORAGE_MIN_FREE_BYTES=str(kept),
+    )
+    await server.start()
+    acknowledged: list[str] = []
+    while (answer := await server.ask("POST", "/route_task", json=TASK))[0] == 202:
+        acknowledged.append(answer[2]["task_id"])
+    status, headers, body = answer
+    assert (status, body["code"], int(headers["Retry-After"]) > 0) == (503, "E_OVERLOADED", True), body
+    assert (await server.ask("GET", "/ready"))[2]["reasons"] == ["space_low"]
+    async with ScriptedAgent("agent-1", capabilities=["indexing"]) as agent:
+        assert (await server.ask("POST", "/register_agent", json=agent.registration))[0] == 200
+        await all_succeed(server, acknowledged)
+    assert (await server.stop())[0] == 0
+    server.environ["ORCHESTRATOR_STORAGE_MAX_BYTES"] = str(2 * bound)
+    await server.start()
+    assert (await server.ask("POST", "/route_task", json=TASK))[0] == 202
+    assert (await server.stop())[0] == 0
