@@ -161,7 +161,7 @@ class Orchestrator:
             environment=environment,
             ledger=ledger,
             queue=EmbeddedQueue(
-                ledger, environment.now, window=settings.queue.stream_maxlen, aging_s=settings.queue.aging_s
+                ledger, environment.now, tickets=settings.queue.stream_maxlen, aging_s=settings.queue.aging_s
             ),
             client=client,
             telemetry=self.telemetry,

@@ -1,8 +1,9 @@
 """The embedded queue: the ledger's ready rows, held as tickets in bounded memory, in the order in which to run them.
 
 Tasks wait in lines, one for each class and lane: tasks of a line find the same agents, so a line that no agent serves
-holds up no other. A line holds a window of tickets and is refilled from the ledger; a million tasks cost no more memory
-than the windows. Between classes a smooth weighted round-robin chooses, in which waiting adds weight.
+holds up no other. A line holds a window of tickets and is refilled from the ledger. The lines share one bound, so a
+million tasks cost no more memory than it allows, in however many lanes they wait. Between classes a smooth weighted
+round-robin chooses, in which waiting adds weight.
 """
 
 from bisect import bisect_left, insort
@@ -20,6 +21,10 @@ WEIGHTS: Mapping[Priority, float] = {Priority.URGENT: 8, Priority.HIGH: 4, Prior
 AGING_LIMIT = 0.5
 """What share of its weight a class may gain by waiting: it stays below the class above it, so that after a day without
 agents urgent work is still served first."""
+LEAST_WINDOW = 8
+"""Tickets that a line may hold however many lines there are."""
+SLICE_S = 0.02
+"""How long a taker reads ahead for the sweep before it looks for what it came for."""
 
 
 class _Line:
@@ -57,6 +62,7 @@ class EmbeddedQueue:
         now: Callable[[], float],
         *,
         window: int = 512,
+        tickets: int = 10_000,
         lines: int = 1024,
         aging_s: float = 60.0,
         sweep_s: float = 5.0,
@@ -64,11 +70,12 @@ class EmbeddedQueue:
     ) -> None:
         """`now` is in seconds since the epoch. While its head waits `aging_s`, a class gains half its weight.
 
-        Every `sweep_s` the ledger is looked through for tasks whose announcement was lost; every `patience_s` a waiting
-        taker looks again, since time alone may bring an agent back.
+        A line holds at most `window` tickets, and its share of the `tickets` that all of them hold together. Every
+        `sweep_s` the ledger is looked through for tasks whose announcement was lost; every `patience_s` a waiting taker
+        looks again, since time alone may bring an agent back.
         """
         self._ledger, self._now = ledger, now
-        self._size, self._max_lines = window, lines
+        self._window, self._tickets, self._max_lines = window, tickets, lines
         self._aging, self._sweep_every, self._patience = aging_s, sweep_s, patience_s
         self._lines: dict[tuple[Priority, str], _Line] = {}
         self._known: set[str] = set()
@@ -76,10 +83,16 @@ class EmbeddedQueue:
         self._taken: set[str] = set()
         self._ended: set[str] = set()
         """Tasks that were taken and done with while the ledger was being read: what it answers may still name them."""
+        self._expected = 0
+        """How many lines the lanes of the last sweep need."""
         self._all_lanes = False
         """Whether every lane of the ledger has had its line, so that a new line starts with nothing behind it."""
+        self._all_found = False
+        """The same, as far as the sweep in progress has come."""
         self._credit = dict.fromkeys(Priority, 0.0)
         self._swept_at: float | None = None
+        self._unswept: deque[tuple[Priority, str]] = deque()
+        """Lanes that the sweep in progress has still to look at."""
         self._lane_cursor: tuple[Priority, str] | None = None
         self._reading = anyio.Lock()
         self._changed = anyio.Event()
@@ -122,14 +135,22 @@ class EmbeddedQueue:
     async def take(self, routable: Callable[[Ticket], bool]) -> Ticket:
         while True:
             changed = self._changed
+            more = False
             # What cannot be read now is read later; what is known already goes on.
             with suppress(Unreadable):
-                await self._read_ahead()
+                more = await self._read_ahead()
             ticket = self._next(routable)
             if ticket is not None:
                 return ticket
-            with anyio.move_on_after(self._patience):
-                await changed.wait()
+            if not more:
+                with anyio.move_on_after(self._patience):
+                    await changed.wait()
+
+    @property
+    def _size(self) -> int:
+        """How many tickets a line may hold, as things are."""
+        lines = max(1, len(self._lines), self._expected)
+        return min(self._window, max(LEAST_WINDOW, self._tickets // lines))
 
     def _line(self, priority: Priority, lane: str) -> _Line | None:
         """The line of that name; None when there are too many: the sweep will come round to it."""
@@ -137,7 +158,7 @@ class EmbeddedQueue:
         if line is not None:
             return line
         if len(self._lines) >= self._max_lines:
-            self._all_lanes = False
+            self._all_lanes = self._all_found = False
             return None
         line = self._lines[priority, lane] = _Line(complete=self._all_lanes)
         return line
@@ -176,32 +197,46 @@ class EmbeddedQueue:
         self._credit[turn] -= total
         return turn
 
-    async def _read_ahead(self) -> None:
-        """Fills lines that ran dry, and from time to time looks through the ledger for what was never announced."""
+    async def _read_ahead(self) -> bool:
+        """Fills lines that ran dry, and from time to time looks through the ledger for what was never announced.
+
+        True when that look is not at its end.
+        """
         async with self._reading:
-            now = anyio.current_time()
-            if self._swept_at is None or now - self._swept_at >= self._sweep_every:
-                await self._sweep()
-                self._swept_at = now
+            await self._sweep()
             for (priority, lane), line in list(self._lines.items()):
                 if not line.window and not line.complete:
                     await self._refill(priority, lane, line)
                 if not line.window and line.complete:
                     self._lines.pop((priority, lane), None)
+            return bool(self._unswept)
 
     async def _sweep(self) -> None:
+        """The first one to its end, so that the order holds from the start; the others by slices, since takers wait."""
+        now = anyio.current_time()
+        if not self._unswept:
+            if self._swept_at is not None and now - self._swept_at < self._sweep_every:
+                return
+            await self._begin_sweep()
+        end = inf if self._swept_at is None else now + SLICE_S
+        while self._unswept and anyio.current_time() <= end:
+            priority, lane = self._unswept[0]
+            line = self._line(priority, lane)
+            if line is not None:
+                await self._refill(priority, lane, line)
+            self._unswept.popleft()
+        if not self._unswept:
+            self._all_lanes = self._all_found
+            self._swept_at = anyio.current_time()
+
+    async def _begin_sweep(self) -> None:
         lanes = await self._ledger.lanes()
-        all_lanes = len(lanes) <= self._max_lines
-        if not all_lanes:
+        self._all_found = len(lanes) <= self._max_lines
+        if not self._all_found:
             self._all_lanes = False
             lanes = self._rotate(sorted(lanes))
-        for priority, lane in lanes:
-            line = self._line(priority, lane)
-            if line is None:
-                all_lanes = False
-            else:
-                await self._refill(priority, lane, line)
-        self._all_lanes = all_lanes
+        self._expected = len(lanes)
+        self._unswept.extend(lanes)
 
     def _rotate(self, lanes: list[tuple[Priority, str]]) -> list[tuple[Priority, str]]:
         """More lanes than lines: half of the lines are given, in turn, to the lanes that follow."""

@@ -232,6 +232,50 @@ async def test_memory_bound():
     assert repr(world.queue).startswith("<EmbeddedQueue 0 tickets")
 
 
+async def test_memory_bound_over_many_lanes():
+    """The lines share one bound, and every lane keeps its order."""
+    world = World(tickets=200)
+    lanes = [f"type-{number:02}|--|" for number in range(20)]
+    for _ in range(30):
+        for lane in lanes:
+            await world.put(1, lane=lane, announce=False)
+    taken: list[Ticket] = []
+    for _ in range(60):
+        taken += await world.work(10)
+        assert world.held() <= 200
+        world.check()
+    for lane in lanes:
+        of_lane = [ticket.seq for ticket in taken if ticket.lane == lane]
+        assert (len(of_lane), of_lane) == (30, sorted(of_lane))
+
+
+@virtual_time
+async def test_work_that_comes_during_a_long_sweep():
+    """It waits for no more than a slice of it; the sweep goes on, and finds what was lost."""
+    world = World(sweep_s=5.0)
+    world.unroutable = {f"type-{number:02}|--|" for number in range(40)}
+    for lane in sorted(world.unroutable):
+        await world.put(1, lane=lane)
+    await world.put(1, URGENT)
+    await world.work(1)
+    ready = world.ledger.ready
+
+    async def slowly(priority: Priority, lane: str, *, after: int, limit: int) -> list[Ticket]:
+        await anyio.sleep(0.05)
+        return await ready(priority, lane, after=after, limit=limit)
+
+    world.ledger.ready = slowly
+    await anyio.sleep(6.0)
+    (lost,) = await world.put(1, LOW, lane="zoo|--|", announce=False)
+    taken, began = list[Ticket](), anyio.current_time()
+    for number in range(1, 11):
+        await world.put(1, URGENT)
+        taken += await world.work(1)
+        assert anyio.current_time() - began <= number * 0.15
+    assert lost in [*taken, *await world.work(1)]
+    assert anyio.current_time() - began <= 6.0
+
+
 async def test_many_tasks_one_by_one():
     """What is done leaves nothing in memory, also while nothing needs to be read from the ledger."""
     world = World(sweep_s=1000.0)
