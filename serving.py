@@ -72,7 +72,7 @@ def url_of(listener: socket) -> str:
 
 
 def run(settings: Settings, listener: socket, manager: ServiceManager, beside: Beside | None = None) -> None:
-    """Serves on `listener` until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+    """Serves on `listener` until SIGTERM, SIGINT or SIGHUP, then drains. A second signal ends the process at once.
 
     `manager` is told of readiness, life and the end. `beside` runs in the same loop once everything is up. Raises what
     ended the system otherwise.
@@ -83,7 +83,9 @@ def run(settings: Settings, listener: socket, manager: ServiceManager, beside: B
 
 
 async def _serve(settings: Settings, listener: socket, manager: ServiceManager, beside: Beside | None) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    # The terminal that is closed ends service like the other two, unless we were started to outlive it (nohup).
+    hangup = (signal.SIGHUP,) if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else ()
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *hangup) as signals:
         async with anyio.create_task_group() as group:
             web = serve_on(listener, settings)
             async with Orchestrator(settings, make_web=web) as orchestrator, anyio.create_task_group() as served:

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import h11
 from hypercorn import protocol
-from hypercorn.config import Config
+from hypercorn.config import Config, Sockets
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 
@@ -54,6 +54,13 @@ class ServerConfig(Config):
     """Hypercorn's configuration, which it hands to each connection, and the connections."""
 
     connections: Connections
+
+    def create_sockets(self) -> Sockets:
+        """Hypercorn would let child processes inherit them, which would then hold the port when we are gone."""
+        sockets = super().create_sockets()
+        for listener in sockets.insecure_sockets:
+            listener.set_inheritable(False)
+        return sockets
 
 
 class BoundedH11Protocol(H11Protocol):

@@ -52,6 +52,22 @@ async def test_sigterm_with_a_call_in_flight(served):
     assert (await server.stop())[0] == 0
 
 
+async def test_the_terminal_is_closed(served):
+    """Service ends in order, unless it was started to outlive its terminal, as by nohup."""
+    server, before = served(), signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        await server.start()
+        server.process.send_signal(signal.SIGHUP)
+        assert (await server.end())[0] == 0
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        await server.start()
+        server.process.send_signal(signal.SIGHUP)
+        assert await server.status("GET", "/ready") == 200
+        assert (await server.stop())[0] == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 async def test_a_second_sigterm(served):
     """It ends the process at once, whatever is in flight; the task is done by the next process."""
     server, held = served(), Held()

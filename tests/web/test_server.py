@@ -1,5 +1,6 @@
 """The server alone, around small applications: connections beyond the bound, clients that do not read, and its end."""
 
+import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from orchestrator.kernel.inbox import Inbox, Stop
 from orchestrator.kernel.mailbox import Mailbox
 from orchestrator.web import protocol, server
+from orchestrator.web.protocol import ServerConfig
 from orchestrator.web.server import WebServer, listen
 
 pytestmark = pytest.mark.anyio
@@ -221,3 +223,13 @@ async def test_a_second_life_on_the_same_socket() -> None:
                 inbox.stop(Stop.FINAL)
     finally:
         listener.close()
+
+
+def test_child_processes_do_not_hold_the_port() -> None:
+    """The socket is not inherited: with the end of this process the port is free, whoever else still lives."""
+    with listen("127.0.0.1", 0) as listener:
+        config = ServerConfig()
+        config.bind = [f"fd://{os.dup(listener.fileno())}"]
+        (served,) = config.create_sockets().insecure_sockets
+        with served:
+            assert not served.get_inheritable()
