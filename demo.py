@@ -26,11 +26,16 @@ WIDTH = 132
 
 
 class Case(msgspec.Struct, frozen=True):
-    """A sample case: the task to send, and what should come of it."""
+    """A sample case: the task to send, once the case `after` has ended, and what should come of it."""
 
     title: str
     task: dict[str, Any]
     expect: dict[str, Any]
+    after: str | None = None
+
+    @property
+    def case_id(self) -> str:
+        return self.task["case_id"]
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -80,10 +85,10 @@ async def show(orchestrator: Orchestrator, url: str, folder: Path, *, once: bool
 
     True if all came out as expected.
     """
-    console = _Terminal()
+    console = _Terminal(highlight=False)
     if console.width < WIDTH:
         # Better that a narrow terminal breaks lines than that the table breaks words.
-        console = _Terminal(width=WIDTH)
+        console = _Terminal(width=WIDTH, highlight=False)
     await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         for name, command in agents(folder).items():
@@ -110,17 +115,21 @@ async def _wait_for_agents(orchestrator: Orchestrator, names: Sequence[str]) -> 
 
 
 async def _send_all(client: Client, known: Sequence[Case], run: str) -> list[Outcome]:
-    """All at once. `run` is part of their keys: the same case of an earlier run is another task."""
-    outcomes: dict[int, Outcome] = {}
+    """All at once, but for those that come after another. `run` is part of their keys: an earlier run's are others."""
+    outcomes: dict[str, Outcome] = {}
+    ended = {case.case_id: anyio.Event() for case in known}
 
-    async def send(number: int, case: Case) -> None:
+    async def send(case: Case) -> None:
+        if case.after is not None:
+            await ended[case.after].wait()
         key = f"{case.task['idempotency_key']}-{run}"
-        outcomes[number] = await _send(client, case, {**case.task, "idempotency_key": key})
+        outcomes[case.case_id] = await _send(client, case, {**case.task, "idempotency_key": key})
+        ended[case.case_id].set()
 
     async with anyio.create_task_group() as group:
-        for number, case in enumerate(known):
-            group.start_soon(send, number, case)
-    return [outcomes[number] for number in sorted(outcomes)]
+        for case in known:
+            group.start_soon(send, case)
+    return [outcomes[case.case_id] for case in known]
 
 
 async def _send(client: Client, case: Case, task: dict[str, Any]) -> Outcome:
@@ -133,7 +142,7 @@ async def _send(client: Client, case: Case, task: dict[str, Any]) -> Outcome:
     seconds = perf_counter() - began
     entries = await client.audit(task_id)
     state = str(done.body.get("status"))
-    expected = {"status": accepted.status, "state": state}
+    found = {"status": accepted.status, "state": state, "result": done.body.get("result")}
     return Outcome(
         case=case,
         status=accepted.status,
@@ -142,13 +151,12 @@ async def _send(client: Client, case: Case, task: dict[str, Any]) -> Outcome:
         why=explained(entries),
         seconds=seconds,
         result=_brief(done.body.get("result", done.body.get("reason"))),
-        as_expected=all(expected.get(name) == value for name, value in case.expect.items()),
+        as_expected=fits(case.expect, found),
     )
 
 
 def _refused(case: Case, answer: Answer, seconds: float) -> Outcome:
     code = str(answer.body.get("code"))
-    expected = {"status": answer.status, "code": code}
     return Outcome(
         case=case,
         status=answer.status,
@@ -157,8 +165,21 @@ def _refused(case: Case, answer: Answer, seconds: float) -> Outcome:
         why=str(answer.body.get("title")),
         seconds=seconds,
         result=code,
-        as_expected=all(expected.get(name) == value for name, value in case.expect.items()),
+        as_expected=fits(case.expect, {"status": answer.status, "code": code}),
     )
+
+
+def fits(expected: Any, found: Any) -> bool:
+    """Whether `found`, a JSON value, says all that `expected` does; its objects and lists may say more."""
+    match expected:
+        case dict():
+            wanted = cast("dict[str, Any]", expected)
+            return isinstance(found, dict) and all(name in found and fits(wanted[name], found[name]) for name in wanted)
+        case list():
+            parts, others = cast("list[Any]", expected), cast("list[Any]", found)
+            return isinstance(found, list) and len(others) >= len(parts) and all(map(fits, parts, others))
+        case _:
+            return expected == found
 
 
 def explained(entries: Sequence[dict[str, Any]]) -> str:
@@ -219,15 +240,17 @@ def _say_where_to_look(console: Console, url: str, folder: Path) -> None:
     console.print(
         f"\nServing on {url}; Ctrl-C ends it. Look at:\n"
         f"  curl {url}/agents\n  curl {url}/audit?limit=5\n  curl {url}/dlq\n  curl {url}/metrics\n"
-        f"Database and the agents' logs: {folder}/",
-        highlight=False,
+        f"Database and the agents' logs: {folder}/"
     )
 
 
 async def _start(command: Sequence[str], log: Path) -> Process:
     async with await anyio.open_file(log, "ab") as file:
         output = file.wrapped
-        return await anyio.open_process(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        # In a session of its own: Ctrl-C is for us. We end the agent, and it takes a second signal for impatience.
+        return await anyio.open_process(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
 
 
 async def _stop(process: Process) -> None:

@@ -1,11 +1,14 @@
 """What a newcomer sees first."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from orchestrator.demo import fits
 
 PATIENCE_S = 100
 
@@ -23,3 +26,34 @@ def test_every_sample_case_comes_out_as_expected_the_first_and_the_second_time(t
         assert "18 of 18 cases came out as expected." in shown.stdout
         assert "case-0003" in shown.stdout, "the refused case is in the table"
         assert "Traceback" not in shown.stderr
+
+
+def test_ctrl_c_ends_everything_in_order(tmp_path: Path) -> None:
+    """It reaches the processes in front. We end with 0 and in silence, and each agent drains and signs off."""
+    environ = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "demo", "--port", "0"],
+        env=environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as shown:  # fmt: skip
+        try:
+            assert shown.stdout is not None
+            assert any("Ctrl-C ends it" in line for line in shown.stdout)
+            os.killpg(shown.pid, signal.SIGINT)
+            _, said = shown.communicate(timeout=PATIENCE_S)
+        finally:
+            shown.kill()
+    assert (shown.returncode, said) == (0, "")
+    for name in ("embedder-1", "modelreasoner-1", "flaky-1"):
+        assert (tmp_path / "var" / f"{name}.log").read_text().endswith(f"{name} ended\n")
+
+
+@pytest.mark.parametrize(
+    ("expected", "fit"),
+    [
+        ({}, True), ({"a": 1}, True), ({"a": 2}, False), ({"c": None}, False), ({"b": [{"x": 1}]}, True),
+        ({"b": [{"x": 2}]}, False), ({"b": [{"x": 1}, {}, {}]}, False), ({"b": {}}, False), ([], False),
+    ],
+)  # fmt: skip
+def test_what_is_expected_of_a_case(expected: object, fit: bool) -> None:
+    """It says the least that must come of it; one word otherwise, and the case is unexpected."""
+    assert fits(expected, {"a": 1, "b": [{"x": 1, "y": 2}, {}]}) is fit

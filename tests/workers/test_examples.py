@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orchestrator.demo import fits
 from orchestrator.workers import Agent
 from orchestrator.workers.embedder_worker import embedder
 from orchestrator.workers.image_source import ImageSource
@@ -60,6 +61,7 @@ async def test_the_agents_do_as_the_cases_expect(
                     _, answer = await served.call(task["task_type"], task["payload"], task_id=task["case_id"])
                     assert answer["success"] is (case["expect"]["state"] == "succeeded"), (case["title"], answer)
                     assert answer["success"] or answer["error"]["retryable"] is False
+                    assert fits(case["expect"].get("result", {}), answer.get("output", {})), (case["title"], answer)
 
     await outcomes(embedder(ImageSource(examples), VectorIndex()), {"embed", "indexing"})
     await outcomes(modelreasoner(journal), {"analyze_monitor", "analyze_refer", "audit_log"})
