@@ -240,7 +240,7 @@ def serve_on(listener: socket, settings: Settings) -> MakeWeb:
         from orchestrator.web.app import build_app
         from orchestrator.web.server import WebServer
 
-        return WebServer(build_app(gateway, telemetry, settings), listener)
+        return WebServer(build_app(gateway, telemetry, settings), listener, settings.limits)
 
     return make_web
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from orchestrator.domain.policy import Policy, TaskType, Weights
 from orchestrator.domain.raw_media import plain
 from orchestrator.domain.reach import Network, Ports, Reach
+from orchestrator.domain.strict_json import Bounds
 from orchestrator.domain.task import Priority
 from orchestrator.settings_sources import (
     Effective,
@@ -90,6 +91,22 @@ class Web(_Section, frozen=True):
     max_streams: Annotated[int, Meta(ge=0, le=10_000)]
 
 
+class Limits(_Section, frozen=True):
+    connections: Annotated[int, Meta(ge=1, le=100_000)]
+    connections_per_peer: Annotated[int, Meta(ge=1, le=100_000)]
+    idle_s: Annotated[float, Meta(gt=0, le=3_600)]
+    header_bytes: Annotated[int, Meta(ge=1_024, le=2**20)]
+    headers: Annotated[int, Meta(ge=8, le=1_000)]
+    target_bytes: Annotated[int, Meta(ge=256, le=65_536)]
+    json_depth: Annotated[int, Meta(ge=4, le=200)]
+    json_keys: Annotated[int, Meta(ge=16, le=1_000_000)]
+    requests_per_s: Annotated[float, Meta(ge=0, le=1_000_000)]
+    requests_burst: Count
+    urgent_per_s: Annotated[float, Meta(ge=0, le=1_000_000)]
+    urgent_burst: Count
+    callers: Annotated[int, Meta(ge=16, le=1_000_000)]
+
+
 class Agents(_Section, frozen=True):
     ttl_s: Positive
     max_agents: Count
@@ -117,6 +134,10 @@ class Queue(_Section, frozen=True):
     stream_dlq: Name
     stream_maxlen: Count
     max_open: Count
+    max_open_urgent: Annotated[int, Meta(ge=0, le=10_000_000)]
+    max_open_high: Annotated[int, Meta(ge=0, le=10_000_000)]
+    max_open_normal: Annotated[int, Meta(ge=0, le=10_000_000)]
+    max_open_low: Annotated[int, Meta(ge=0, le=10_000_000)]
     aging_s: Positive
 
 
@@ -176,6 +197,7 @@ class Settings(_Section, frozen=True):
 
     storage: Storage
     web: Web
+    limits: Limits
     agents: Agents
     sync: Sync
     queue: Queue
@@ -222,6 +244,16 @@ class Settings(_Section, frozen=True):
             own_ports=frozenset({self.web.port}),
             plaintext=agents.allow_plaintext,
         )
+
+    def most_open(self) -> dict[Priority, int]:
+        """How many unfinished tasks each class may hold."""
+        queue = self.queue
+        own = (queue.max_open_urgent, queue.max_open_high, queue.max_open_normal, queue.max_open_low)
+        return {priority: most or queue.max_open for priority, most in zip(Priority, own, strict=True)}
+
+    def json_bounds(self) -> Bounds:
+        """The bounds of the JSON that clients send."""
+        return Bounds(self.limits.json_depth, self.limits.json_keys)
 
     def _task_type(self, kind: TaskTypeSettings) -> TaskType:
         retries = self.retry.max_retries if kind.max_retries < 0 else kind.max_retries

@@ -180,6 +180,6 @@ def acceptance_of(settings: Settings) -> Acceptance:
         raw_media_keys=settings.raw_media_keys(),
         deadline_s=settings.tasks.deadline_s,
         key_expiry_s=settings.storage.idempotency_expiry_s,
-        max_open=settings.queue.max_open,
+        max_open=settings.most_open(),
         sync_within_s=2 * settings.web.answer_timeout_s + settings.sync.timeout_s,
     )

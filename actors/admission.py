@@ -1,5 +1,7 @@
 """From a request to what the ledger is to store: the task, the decision about it, and the command that says both."""
 
+from collections.abc import Mapping
+
 import anyio
 from msgspec import Struct
 from msgspec.json import encode
@@ -13,19 +15,19 @@ from orchestrator.domain.errors import ConsentRequired, InvalidRequest, InvalidT
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.policy import Policy, decide
 from orchestrator.domain.raw_media import carries_raw_media
-from orchestrator.domain.task import Task, TaskRequest, demand_of
+from orchestrator.domain.task import Priority, Task, TaskRequest, demand_of
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.watch import Watch
 from orchestrator.storage.commands import Accept, Key, Note, TaskRecord
 
 
 class Acceptance(Struct, frozen=True):
-    """The settings of acceptance. Times are in seconds; `max_open` bounds the unfinished tasks of a class."""
+    """The settings of acceptance. Times are in seconds; `max_open` bounds the unfinished tasks of each class."""
 
     raw_media_keys: frozenset[str]
     deadline_s: float
     key_expiry_s: float
-    max_open: int
+    max_open: Mapping[Priority, int]
     sync_within_s: float
     at_once: int = 512
 
@@ -112,7 +114,7 @@ class Admission:
         progress = Progress(due_at=not_before if not_before is not None and not_before > task.created_at else None)
         audit = draft("accepted", TaskRecord(0, task, progress, task.created_at), progress, task.created_at, decision)
         lane = demand_of(task, task.created_at).lane
-        return Plan(decision, Accept(task, progress, lane, audit, key, self._acceptance.max_open))
+        return Plan(decision, Accept(task, progress, lane, audit, key, self._acceptance.max_open[task.priority]))
 
 
 def consent_required() -> ConsentRequired:

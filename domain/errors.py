@@ -61,6 +61,13 @@ class KeyReused(OrchestratorError):
     title = "The idempotency key was used for another request"
 
 
+class RateLimited(OrchestratorError):
+    """This caller asks for more than its share; nothing was stored."""
+
+    code = "E_RATE_LIMITED"
+    title = "Too many requests"
+
+
 class Overloaded(OrchestratorError):
     """A bound is reached; nothing was stored."""
 

@@ -9,15 +9,25 @@ from collections.abc import Iterable
 from math import isinf
 from typing import Any, NoReturn, cast
 
+from msgspec import Struct
+
 from orchestrator.domain.errors import InvalidJSON
 
-MAX_DEPTH = 32
-MAX_KEYS = 1_000
 MAX_INTEGER = 2**53
 _MAX_DIGITS = len(f"-{MAX_INTEGER}")
 
 
-def decode(body: bytes) -> Any:
+class Bounds(Struct, frozen=True):
+    """How many containers a value may stand in, and how many keys all objects may have together."""
+
+    depth: int = 32
+    keys: int = 1_000
+
+
+USUAL = Bounds()
+
+
+def decode(body: bytes, bounds: Bounds = USUAL) -> Any:
     """The JSON value in `body`. Raises InvalidJSON, whose detail never quotes the body."""
     try:
         text = body.decode("utf-8")
@@ -29,13 +39,13 @@ def decode(body: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise InvalidJSON(f"The body is not JSON: it breaks at character {error.pos}.") from None
     except RecursionError:
-        raise _too_deep() from None
-    _check(value)
+        raise _too_deep(bounds) from None
+    _check(value, bounds)
     return value
 
 
-def _too_deep() -> InvalidJSON:
-    return InvalidJSON(f"The body is nested deeper than {MAX_DEPTH} levels.")
+def _too_deep(bounds: Bounds) -> InvalidJSON:
+    return InvalidJSON(f"The body is nested deeper than {bounds.depth} levels.")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -62,7 +72,7 @@ def _constant(_name: str) -> NoReturn:
     raise InvalidJSON("The body holds NaN or an infinity.")
 
 
-def _check(root: Any) -> None:
+def _check(root: Any, bounds: Bounds) -> None:
     """Depth, keys and strings: level by level, without recursion. What stands on level 32 is inside 32 containers."""
     level: list[Any] = [root]
     keys = depth = 0
@@ -72,8 +82,8 @@ def _check(root: Any) -> None:
             if isinstance(value, str):
                 _check_strings((value,))
             elif isinstance(value, (dict, list)):
-                if depth >= MAX_DEPTH:
-                    raise _too_deep()
+                if depth >= bounds.depth:
+                    raise _too_deep(bounds)
                 if isinstance(value, dict):
                     mapping = cast("dict[str, Any]", value)
                     keys += len(mapping)
@@ -81,8 +91,8 @@ def _check(root: Any) -> None:
                     below.extend(mapping.values())
                 else:
                     below.extend(cast("list[Any]", value))
-        if keys > MAX_KEYS:
-            raise InvalidJSON(f"The body has more than {MAX_KEYS} keys.")
+        if keys > bounds.keys:
+            raise InvalidJSON(f"The body has more than {bounds.keys} keys.")
         level = below
         depth += 1
 

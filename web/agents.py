@@ -10,11 +10,11 @@ from orchestrator.web.context import Context, json_response
 def routes(context: Context) -> Blueprint:
     """`/register_agent` and `/agents/…`."""
     blueprint = Blueprint("agents", __name__)
-    gateway, ttl = context.gateway, context.settings.agents.ttl_s
+    gateway, bounds, ttl = context.gateway, context.bounds, context.settings.agents.ttl_s
 
     @blueprint.post("/register_agent")
     async def register() -> Response:
-        fields, text = await wire.read_fields(request)
+        fields, text = await wire.read_fields(request, bounds)
         agent = wire.agent(fields, lax=text)
         view = await gateway.register(agent)
         return json_response({"status": "ok", **wire.agent_status(view, anyio.current_time(), ttl)})
@@ -27,7 +27,7 @@ def routes(context: Context) -> Blueprint:
 
     @blueprint.post("/agents/<agent_id>/heartbeat")
     async def heartbeat(agent_id: str) -> Response:
-        fields = await wire.read_optional(request)
+        fields = await wire.read_optional(request, bounds)
         beat = wire.converted(fields, wire.Beat)
         view = await gateway.heartbeat(agent_id, beat.load)
         return json_response({"status": "ok", **wire.agent_status(view, anyio.current_time(), ttl)})

@@ -1,12 +1,14 @@
 """The Quart application: its routes, and a problem document for everything that goes wrong."""
 
+from functools import partial
 from typing import Any
 
-from quart import Quart, Response
+from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
+from orchestrator.actors.events import TaskRefused
 from orchestrator.actors.gateway import Gateway
-from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.errors import OrchestratorError, RateLimited
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
 from orchestrator.web import agents, audit, batches, events, operations, tasks
@@ -14,6 +16,7 @@ from orchestrator.web.bodies import Gate, request_class
 from orchestrator.web.context import Context
 from orchestrator.web.faults import log_fault
 from orchestrator.web.problems import http_problem, problem
+from orchestrator.web.rates import Rates
 
 
 def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings) -> Quart:
@@ -25,15 +28,25 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings) -> Qua
     app.url_map.strict_slashes = False
     # Otherwise `/task//x` would be a redirect.
     app.url_map.merge_slashes = False
-    context = Context(gateway, telemetry, settings)
+    rates = Rates(settings.limits)
+    context = Context(gateway, telemetry, settings, rates)
     for routes in (tasks.routes, batches.routes, events.routes, agents.routes, audit.routes, operations.routes):
         app.register_blueprint(routes(context))
     app.register_error_handler(OrchestratorError, _orchestrator_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _fault)
+    app.before_request(partial(_admit, rates, telemetry))
     app.after_request(_harden)
     app.asgi_app = Gate(app.asgi_app, settings.web.max_batches)
     return app
+
+
+async def _admit(rates: Rates, telemetry: Telemetry) -> None:
+    try:
+        rates.admit(request)
+    except RateLimited as error:
+        telemetry.emit(TaskRefused(error.code))
+        raise
 
 
 async def _orchestrator_error(error: Any) -> Response:

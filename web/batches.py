@@ -1,6 +1,5 @@
 """Many tasks in one request: each is answered for itself, all are stored with one commit."""
 
-from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
@@ -26,17 +25,30 @@ Refusal = OrchestratorError | HTTPException
 def routes(context: Context) -> Blueprint:
     """`POST /route_tasks`."""
     blueprint = Blueprint("batches", __name__)
-    gateway, streams = context.gateway, context.settings.streams()
+    gateway, bounds, streams = context.gateway, context.bounds, context.settings.streams()
 
     @blueprint.post(PATH)
     async def route_tasks() -> Response:
         if request.headers.getlist("Idempotency-Key"):
             raise InvalidRequest("idempotency_key: each task of a batch has its own.")
-        read = await _requests(await wire.read_batch(request), context.settings.web.max_body_bytes)
+        read = [await _verdict(number, text) for number, text in enumerate(await wire.read_batch(request))]
         good = [item for item in read if isinstance(item, TaskRequest)]
         routed = iter(await gateway.route_all(good) if good else [])
         verdicts = (next(routed) if isinstance(item, TaskRequest) else item for item in read)
         return json_response({"outcomes": [_outcome(verdict) for verdict in verdicts]}, 207)
+
+    async def _verdict(number: int, text: bytes) -> TaskRequest | Refusal:
+        """What the text asks for, or what is wrong with it."""
+        if number % SHARE == SHARE - 1:
+            await anyio.lowlevel.checkpoint()
+        if len(text) > context.settings.web.max_body_bytes:
+            return RequestEntityTooLarge()
+        try:
+            task = wire.task_request(decode(text, bounds), ())
+            context.rates.admit_task(request, task)
+        except OrchestratorError as error:
+            return error
+        return task
 
     def _outcome(verdict: Routed | Refusal) -> dict[str, Any]:
         if isinstance(verdict, Routed):
@@ -47,16 +59,3 @@ def routes(context: Context) -> Blueprint:
         return {"status": status, "body": problem} | ({} if wait is None else {"retry_after": ceil(wait)})
 
     return blueprint
-
-
-async def _requests(texts: Sequence[bytes], most: int) -> list[TaskRequest | Refusal]:
-    """What each text, of at most so many bytes, asks for; or what is wrong with it."""
-    read: list[TaskRequest | Refusal] = []
-    for number, text in enumerate(texts):
-        if number % SHARE == SHARE - 1:
-            await anyio.lowlevel.checkpoint()
-        try:
-            read.append(wire.task_request(decode(text), ()) if len(text) <= most else RequestEntityTooLarge())
-        except OrchestratorError as error:
-            read.append(error)
-    return read

@@ -7,8 +7,10 @@ from msgspec import Struct
 from quart import Response
 
 from orchestrator.actors.gateway import Gateway
+from orchestrator.domain.strict_json import Bounds
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
+from orchestrator.web.rates import Rates
 
 _encode = msgspec.json.Encoder().encode
 
@@ -19,6 +21,12 @@ class Context(Struct, frozen=True):
     gateway: Gateway
     telemetry: Telemetry
     settings: Settings
+    rates: Rates
+
+    @property
+    def bounds(self) -> Bounds:
+        """Those of the JSON in requests."""
+        return self.settings.json_bounds()
 
 
 def json_response(value: Any, status: int = 200, **headers: str) -> Response:

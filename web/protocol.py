@@ -4,7 +4,7 @@ It has no setting for its protocol class, so its module is given this one. Check
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import h11
@@ -14,46 +14,22 @@ from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 
 from orchestrator.domain.errors import Overloaded
+from orchestrator.settings import Limits
+from orchestrator.web.connections import Connections
 from orchestrator.web.problems import CONTENT_TYPE, http_document
+from orchestrator.web.strict_h11 import StrictConnection
 
-HEADER_BYTES = 16 * 1024
-HEADER_COUNT = 64
-CONNECTIONS = 512
 SEND_S = 30.0
 """How long a client may take to read so much of its answer that the next piece fits into the buffers."""
 LINGER_S = 2.0
 """How long a body that was refused is still read, and thrown away: a reset would take the answer with it."""
 
 
-class Connections:
-    """The open connections of one server, at most `most`."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._open: set[asyncio.WriteTransport] = set()
-
-    def __repr__(self) -> str:
-        return f"<Connections {len(self._open)}/{self._most}>"
-
-    def enter(self, transport: asyncio.WriteTransport) -> bool:
-        """Counts the connection until the current task, which serves it, ends; False if there are too many."""
-        task = asyncio.current_task()
-        if len(self._open) >= self._most or task is None:
-            return False
-        self._open.add(transport)
-        task.add_done_callback(lambda _: self._open.discard(transport))
-        return True
-
-    def abort_all(self) -> None:
-        """Breaks all of them off, whatever is still to be sent."""
-        for transport in self._open:
-            transport.abort()
-
-
 class ServerConfig(Config):
-    """Hypercorn's configuration, which it hands to each connection, and the connections."""
+    """Hypercorn's configuration, which it hands to each connection, and the connections with their limits."""
 
     connections: Connections
+    limits: Limits
 
     def create_sockets(self) -> Sockets:
         """Hypercorn would let child processes inherit them, which would then hold the port when we are gone."""
@@ -68,6 +44,9 @@ class BoundedH11Protocol(H11Protocol):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        # Hypercorn hands every connection the configuration that the server was started with.
+        self._server_config = cast("ServerConfig", self.config)
+        self.connection = StrictConnection(self._server_config.limits.header_bytes)
         self._pass_on = self.send
         self.send = self._send_in_time
         # `send` is a method of Hypercorn's TCPServer, the only way from here to the connection.
@@ -81,9 +60,9 @@ class BoundedH11Protocol(H11Protocol):
 
     async def initiate(self) -> None:
         self._reading = asyncio.current_task()
-        config: Config = self.config
-        if isinstance(config, ServerConfig) and not config.connections.enter(self._writer.transport):
-            await self._refuse(503)
+        status = self._server_config.connections.enter(self._writer.transport)
+        if status is not None:
+            await self._refuse(status)
 
     async def handle(self, event: Event) -> None:
         if self._lingering and isinstance(event, RawData):
@@ -122,7 +101,7 @@ class BoundedH11Protocol(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         self._method = request.method
-        status = refusal(request)
+        status = refusal(request, self._server_config.limits)
         if status is None:
             await super()._create_stream(_not_upgraded(request))
         else:
@@ -133,8 +112,8 @@ class BoundedH11Protocol(H11Protocol):
         await self.send(Closed())
 
     async def _send_error_response(self, status_code: int) -> None:
-        full = status_code == 503
-        body = http_document(status_code, Overloaded.code if full else None)
+        full = status_code in (429, 503)
+        body = http_document(status_code, Overloaded.code if status_code == 503 else None)
         headers: list[Any] = [
             (b"content-type", CONTENT_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
@@ -148,15 +127,18 @@ class BoundedH11Protocol(H11Protocol):
         await self._send_h11_event(h11.EndOfMessage())
 
 
-def refusal(request: h11.Request) -> int | None:
+def refusal(request: h11.Request, limits: Limits) -> int | None:
     """The status with which a request is refused that h11 lets through, if it is."""
     names = [name for name, _ in request.headers]
     size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
     if request.http_version not in (b"1.0", b"1.1"):
         return 505
-    if len(names) > HEADER_COUNT or size > HEADER_BYTES:
+    if len(request.target) > limits.target_bytes:
+        return 414
+    if len(names) > limits.headers or size > limits.header_bytes:
         return 431
-    if b"transfer-encoding" in names and b"content-length" in names:
+    # Which of two lengths counts, and whether a reader of HTTP/1.0 knows of chunks, differs from reader to reader.
+    if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
         return 400
     return None if request.target.startswith((b"/", b"*", b"http://", b"https://")) else 400
 

@@ -11,9 +11,11 @@ import anyio
 from hypercorn.asyncio import serve  # pyright: ignore[reportUnknownVariableType]
 
 from orchestrator.kernel.inbox import Inbox
+from orchestrator.settings import Limits
+from orchestrator.web.connections import Connections
 from orchestrator.web.faults import log_fault
 from orchestrator.web.problems import CONTENT_TYPE, http_document
-from orchestrator.web.protocol import CONNECTIONS, HEADER_BYTES, Connections, ServerConfig, install
+from orchestrator.web.protocol import ServerConfig, install
 
 ASGI = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -26,10 +28,9 @@ ABORT_S = 1.0
 class WebServer:
     """Serves `app` on `listener`, which it leaves open: who connects between two incarnations waits in the backlog."""
 
-    def __init__(self, app: ASGI, listener: socket, connections: int = CONNECTIONS) -> None:
-        """`connections` bounds those that are open at once."""
-        self._app, self._listener = app, listener
-        self._connections = Connections(connections)
+    def __init__(self, app: ASGI, listener: socket, limits: Limits) -> None:
+        self._app, self._listener, self._limits = app, listener, limits
+        self._connections = Connections(limits.connections, limits.connections_per_peer)
         self._late = anyio.Event()
         """Open requests are ended."""
         self._receiving: set[anyio.CancelScope] = set()
@@ -62,9 +63,9 @@ class WebServer:
 
     def _config(self) -> ServerConfig:
         config = ServerConfig()
-        config.connections = self._connections
+        config.connections, config.limits = self._connections, self._limits
         config.bind = [f"fd://{os.dup(self._listener.fileno())}"]
-        config.h11_max_incomplete_size = HEADER_BYTES
+        config.keep_alive_timeout = self._limits.idle_s
         config.include_server_header = False
         config.graceful_timeout = STOP_S + 2 * ABORT_S
         config.accesslog = None

@@ -10,14 +10,15 @@ from orchestrator.web.context import Context, json_response
 def routes(context: Context) -> Blueprint:
     """`/route_task`, `/task/…` and `/dlq`."""
     blueprint = Blueprint("tasks", __name__)
-    gateway = context.gateway
+    gateway, bounds = context.gateway, context.bounds
 
     @blueprint.post("/route_task")
     async def route_task() -> Response:
         dry_run = wire.flag(wire.query(request, "dry_run"), "dry_run")
-        task = wire.task_request(await wire.read_json(request), request.headers.getlist("Idempotency-Key"))
+        task = wire.task_request(await wire.read_json(request, bounds), request.headers.getlist("Idempotency-Key"))
         if dry_run:
             return json_response(wire.decision(await gateway.explain(task)))
+        context.rates.admit_task(request, task)
         return _routed(await gateway.route(task))
 
     @blueprint.get("/task/<task_id>")

@@ -18,7 +18,7 @@ from orchestrator.domain.endpoint import read_endpoint
 from orchestrator.domain.errors import InvalidJSON, InvalidRequest
 from orchestrator.domain.health import Availability
 from orchestrator.domain.lifecycle import State
-from orchestrator.domain.strict_json import decode
+from orchestrator.domain.strict_json import Bounds, decode
 from orchestrator.domain.task import Consent, TaskRequest
 from orchestrator.storage.commands import TaskRecord
 
@@ -40,22 +40,22 @@ class Beat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
 
 
-async def read_json(request: Request) -> Any:
+async def read_json(request: Request, bounds: Bounds) -> Any:
     """The body as a strictly decoded JSON value. Raises 415, 413, 408 or InvalidJSON."""
     _check_media_type(request, JSON)
-    return decode(await _body(request))
+    return decode(await _body(request), bounds)
 
 
-async def read_optional(request: Request) -> dict[str, Any]:
+async def read_optional(request: Request, bounds: Bounds) -> dict[str, Any]:
     """The object of a JSON body; empty where there is no body."""
     body = await _body(request)
     if not body:
         return {}
     _check_media_type(request, JSON)
-    return as_object(decode(body))
+    return as_object(decode(body, bounds))
 
 
-async def read_fields(request: Request) -> tuple[dict[str, Any], bool]:
+async def read_fields(request: Request, bounds: Bounds) -> tuple[dict[str, Any], bool]:
     """An object from a JSON body, a form, or the query when there is no body; and whether its values are all text."""
     body = await _body(request)
     if not body:
@@ -64,7 +64,7 @@ async def read_fields(request: Request) -> tuple[dict[str, Any], bool]:
     if request.mimetype == FORM:
         return _pairs(body), True
     _check_media_type(request, JSON)
-    return as_object(decode(body)), False
+    return as_object(decode(body, bounds)), False
 
 
 async def read_batch(request: Request) -> list[bytes]:

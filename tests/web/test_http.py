@@ -5,7 +5,6 @@ import json
 import pytest
 
 from orchestrator.testing import Reply, Service, a_task
-from orchestrator.web import protocol
 
 pytestmark = pytest.mark.anyio
 
@@ -132,28 +131,6 @@ async def test_a_transfer_encoding_that_nobody_knows(service: Service) -> None:
     problem(
         await service.raw(request("POST", "/route_task", "Transfer-Encoding: gzip, chunked")), 501, "E_NOT_IMPLEMENTED"
     )
-
-
-@pytest.mark.parametrize("shape", ["one long header", "many headers", "a long target", "never complete"])
-async def test_a_header_block_beyond_its_bound(service: Service, shape: str) -> None:
-    """431, whether it arrives at once or piece by piece."""
-    sent = {
-        "one long header": request("GET", "/health", "X: " + "x" * protocol.HEADER_BYTES),
-        "many headers": request("GET", "/health", *(f"X-{n}: x" for n in range(protocol.HEADER_COUNT))),
-        "a long target": request("GET", "/health?" + "x" * protocol.HEADER_BYTES),
-        "never complete": request("GET", "/health", "X: " + "x" * (protocol.HEADER_BYTES + 1))[:-4],
-    }[shape]
-    problem(await service.raw(sent), 431)
-
-
-async def test_a_header_block_at_its_bound(service: Service) -> None:
-    """Passes."""
-    room = protocol.HEADER_BYTES - len("/health" + "hostbox" + "connectionclose" + "x") - 3 * 4
-    answer = await service.raw(request("GET", "/health", "X: " + "x" * room))
-    assert answer.startswith(b"HTTP/1.1 200"), answer
-    problem(await service.raw(request("GET", "/health", "X: " + "x" * (room + 1))), 431)
-    names = [f"X-{n}: x" for n in range(protocol.HEADER_COUNT - 2)]
-    assert (await service.raw(request("GET", "/health", *names))).startswith(b"HTTP/1.1 200")
 
 
 async def test_an_offer_to_upgrade_is_not_taken_up(service: Service) -> None:

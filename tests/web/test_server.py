@@ -8,15 +8,18 @@ from typing import Any
 import anyio
 import anyio.abc
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.kernel.inbox import Inbox, Stop
 from orchestrator.kernel.mailbox import Mailbox
+from orchestrator.settings import load
 from orchestrator.web import protocol, server
 from orchestrator.web.protocol import ServerConfig
 from orchestrator.web.server import WebServer, listen
 
 pytestmark = pytest.mark.anyio
 
+LIMITS = load().limits
 GET = b"GET / HTTP/1.1\r\nHost: box\r\n\r\n"
 Run = Callable[..., AbstractAsyncContextManager[Callable[[], Any]]]
 
@@ -42,7 +45,7 @@ class Running:
 
 
 @asynccontextmanager
-async def running(app: Any, connections: int = 100) -> AsyncGenerator[Running]:
+async def running(app: Any, **limits: Any) -> AsyncGenerator[Running]:
     listener = listen("127.0.0.1", 0)
     inbox: Inbox[object] = Inbox(Mailbox("web", 1))
     ended = anyio.Event()
@@ -52,7 +55,7 @@ async def running(app: Any, connections: int = 100) -> AsyncGenerator[Running]:
     async def run() -> None:
         try:
             with scope:
-                await WebServer(app, listener, connections).run(inbox)
+                await WebServer(app, listener, replace(LIMITS, **limits)).run(inbox)
             ends.append("clean" if not scope.cancelled_caught else "cancelled")
         finally:
             ended.set()
@@ -217,7 +220,7 @@ async def test_a_second_life_on_the_same_socket() -> None:
             inbox: Inbox[object] = Inbox(Mailbox("web", 1))
             async with await anyio.connect_tcp("127.0.0.1", port) as early, anyio.create_task_group() as group:
                 await early.send(GET)
-                group.start_soon(WebServer(hello, listener).run, inbox)
+                group.start_soon(WebServer(hello, listener, LIMITS).run, inbox)
                 with anyio.fail_after(5):
                     assert b"hello" in await early.receive()
                 inbox.stop(Stop.FINAL)

@@ -1,0 +1,57 @@
+"""The open connections of a server: how many there may be, in all and from one peer."""
+
+import asyncio
+from collections import Counter
+from ipaddress import IPv6Address, ip_address
+from typing import Any
+
+
+def peer_of(address: Any) -> str:
+    """Who is at the other end, from a socket's address: an IPv4 address, an IPv6 network of 64 bits, or nothing.
+
+    One machine has a whole network of IPv6 addresses to itself, so these count as one.
+    """
+    try:
+        ip = ip_address(str(address[0]).partition("%")[0])
+    except (ValueError, LookupError, TypeError):
+        return ""
+    if isinstance(ip, IPv6Address):
+        return str(ip.ipv4_mapped) if ip.ipv4_mapped else f"{IPv6Address(int(ip) >> 64 << 64)}/64"
+    return str(ip)
+
+
+class Connections:
+    """The open connections of one server, at most `most`, and at most `per_peer` from one peer."""
+
+    def __init__(self, most: int, per_peer: int) -> None:
+        self._most, self._per_peer = most, per_peer
+        self._open: set[asyncio.WriteTransport] = set()
+        self._peers: Counter[str] = Counter()
+
+    def __repr__(self) -> str:
+        return f"<Connections {len(self._open)}/{self._most} from {len(self._peers)} peers>"
+
+    def enter(self, transport: asyncio.WriteTransport) -> int | None:
+        """Counts the connection until the current task, which serves it, ends; or the status of a refusal."""
+        task = asyncio.current_task()
+        peer = peer_of(transport.get_extra_info("peername"))
+        if task is None or len(self._open) >= self._most:
+            return 503
+        # Without an address there is a socket file before us, and whoever may use it decides who may.
+        if peer and self._peers[peer] >= self._per_peer:
+            return 429
+        self._open.add(transport)
+        self._peers[peer] += 1
+        task.add_done_callback(lambda _: self._leave(transport, peer))
+        return None
+
+    def _leave(self, transport: asyncio.WriteTransport, peer: str) -> None:
+        self._open.discard(transport)
+        self._peers[peer] -= 1
+        if not self._peers[peer]:
+            del self._peers[peer]
+
+    def abort_all(self) -> None:
+        """Breaks all of them off, whatever is still to be sent."""
+        for transport in self._open:
+            transport.abort()

@@ -1,0 +1,43 @@
+"""Each caller's share: how many requests it may make, and how many urgent tasks may be among them."""
+
+from typing import Any, cast
+
+import anyio
+from quart import Request
+
+from orchestrator.domain.errors import RateLimited
+from orchestrator.domain.rate import Meter, Rate
+from orchestrator.domain.task import Priority, TaskRequest
+from orchestrator.settings import Limits
+from orchestrator.web.connections import peer_of
+
+FREE = frozenset({"/health", "/ready", "/metrics"})
+"""What watches over the box is answered whoever floods it."""
+
+
+class Rates:
+    """Raises RateLimited before anything is read or stored."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._requests = Meter(Rate(limits.requests_per_s, limits.requests_burst), limits.callers)
+        self._urgent = Meter(Rate(limits.urgent_per_s, limits.urgent_burst), limits.callers)
+
+    def admit(self, request: Request) -> None:
+        """Counts a request."""
+        if request.path not in FREE:
+            _check(self._requests.take(caller_of(request), anyio.current_time()), "requests")
+
+    def admit_task(self, request: Request, task: TaskRequest) -> None:
+        """Counts a task of it, if that is urgent."""
+        if task.priority is Priority.URGENT:
+            _check(self._urgent.take(caller_of(request), anyio.current_time()), "urgent tasks")
+
+
+def caller_of(request: Request) -> str:
+    """Whose share it is: that of the machine at the other end."""
+    return peer_of(cast("Any", request.scope).get("client"))
+
+
+def _check(wait: float | None, what: str) -> None:
+    if wait is not None:
+        raise RateLimited(f"This caller sends more {what} than it may.", retry_after=wait)
