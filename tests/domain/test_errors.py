@@ -17,6 +17,7 @@ def test_the_list():
         "E_NOT_DEAD",
         "E_NOT_FOUND",
         "E_OVERLOADED",
+        "E_RATE_LIMITED",
         "E_SHUTTING_DOWN",
         "E_VALIDATION",
     ]
