@@ -109,13 +109,14 @@ class Reply:
 
 
 class Service:
-    """The whole orchestrator on a loopback port and a ledger in `file`, and a client: `async with Service(file) as it`.
+    """The whole orchestrator on a loopback port, and a client: `async with Service(store) as service`. Needs asyncio.
 
-    `environ` overrides settings as the environment would. Needs asyncio.
+    `store` is the file of its ledger, or the variables that name its stores. `environ` overrides settings like those.
     """
 
-    def __init__(self, file: Path, environ: Mapping[str, str] | None = None) -> None:
-        self.settings = load(environ={"DATABASE_URL": f"sqlite:///{file.absolute()}", **(environ or {})})
+    def __init__(self, store: Path | Mapping[str, str], environ: Mapping[str, str] | None = None) -> None:
+        stores = {"DATABASE_URL": f"sqlite:///{store.absolute()}"} if isinstance(store, Path) else store
+        self.settings = load(environ={**stores, **(environ or {})})
         self.orchestrator: Orchestrator
         self.port = 0
         self._stopped = True

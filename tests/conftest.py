@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-if (storage := str(Path(__file__).parent / "storage")) not in sys.path:
-    sys.path.append(storage)
+sys.path.append(str(Path(__file__).parent / "storage"))
+
+import postgres_server
+import redis_server
+import stores
 
 
 @pytest.fixture(scope="session")
 def postgres():
     """A PostgreSQL server; each test makes databases of its own in it."""
-    import postgres_server
-
     with postgres_server.running(postgres_server.PACKAGED) as server:
         yield server
 
@@ -21,8 +22,6 @@ def postgres():
 @pytest.fixture(scope="session")
 def redis_process():
     """The server behind `redis`."""
-    import redis_server
-
     with redis_server.running(redis_server.PACKAGED) as server:
         yield server
 
@@ -40,3 +39,20 @@ def redis(redis_process):
 def redis_url(redis):
     """An empty database of it."""
     return redis.url(redis.new_database())
+
+
+@pytest.fixture(scope="session")
+def emptied(postgres):
+    """A database that is empty for each test that asks for it."""
+    return stores.Emptied(postgres)
+
+
+@pytest.fixture(params=stores.COMBINATIONS)
+async def ledger(request, anyio_backend, tmp_path) -> dict[str, str]:
+    """The variables that name the stores: everything that HTTP promises, it promises on each combination of them."""
+    database, _, queue = request.param.partition("+")
+    if database == "postgresql":
+        url = await request.getfixturevalue("emptied").url()
+    else:
+        url = f"sqlite:///{tmp_path}/ledger.db"
+    return {"DATABASE_URL": url} | ({"REDIS_URL": request.getfixturevalue("redis_url")} if queue else {})

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator
-from pathlib import Path
 
 import anyio
 import pytest
@@ -23,12 +22,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
-async def service(ledger: Path) -> AsyncGenerator[Service]:
+async def service(ledger: dict[str, str]) -> AsyncGenerator[Service]:
     async with Service(ledger) as service:
         yield service
 
@@ -181,7 +175,7 @@ async def test_a_refused_request_does_not_take_its_key(service: Service) -> None
     assert (await service.route({"idempotency_key": "k"})).status == 202
 
 
-async def test_keys_survive_a_restart(ledger: Path) -> None:
+async def test_keys_survive_a_restart(ledger: dict[str, str]) -> None:
     """A new process on the same file knows them, with the result."""
     async with Service(ledger) as service, ScriptedAgent() as agent:
         await agent.register(service)

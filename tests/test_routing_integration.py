@@ -6,7 +6,6 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -34,12 +33,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
-async def service(ledger: Path) -> AsyncGenerator[Service]:
+async def service(ledger: dict[str, str]) -> AsyncGenerator[Service]:
     async with Service(ledger, QUICK) as service:
         yield service
 
@@ -121,7 +115,7 @@ async def test_a_synchronous_task_in_time(service: Service) -> None:
         assert len(agent.calls) == 1
 
 
-async def test_a_synchronous_task_that_takes_longer(ledger: Path) -> None:
+async def test_a_synchronous_task_that_takes_longer(ledger: dict[str, str]) -> None:
     """202 after the time-out; the same single call goes on, and its result is stored."""
     gate = Gate()
     async with (
@@ -311,7 +305,7 @@ async def test_a_site(service: Service) -> None:
         assert (await service.ended(elsewhere))["status"] == "expired"
 
 
-async def test_max_concurrency_under_load(ledger: Path) -> None:
+async def test_max_concurrency_under_load(ledger: dict[str, str]) -> None:
     """Is never exceeded, and one of the slots is kept for urgent work."""
     gate = Gate()
     async with (
@@ -540,7 +534,7 @@ GARBAGE: dict[str, tuple[Connection, str]] = {
 
 @pytest.mark.parametrize("name", GARBAGE)
 async def test_a_garbage_agent(
-    ledger: Path, name: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    ledger: dict[str, str], name: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ends in a retry and then a dead letter with a word of ours, never in a crash, and its words appear nowhere."""
     handle, reason = GARBAGE[name]
@@ -608,7 +602,7 @@ async def test_the_same_answer_twice(service: Service) -> None:
             assert (status["status"], status["result"]) == ("succeeded", "first")
 
 
-async def test_an_answer_that_comes_too_late(ledger: Path) -> None:
+async def test_an_answer_that_comes_too_late(ledger: dict[str, str]) -> None:
     """Of an older attempt is not accepted: the result is that of the current one."""
     first = Gate()
 
@@ -627,7 +621,7 @@ async def test_an_answer_that_comes_too_late(ledger: Path) -> None:
         assert (await service.ended(task_id))["result"] == "second"
 
 
-async def test_an_output_at_the_limit(ledger: Path) -> None:
+async def test_an_output_at_the_limit(ledger: dict[str, str]) -> None:
     """Is stored and given back whole."""
     most = 4096
     async with Service(ledger, {**QUICK, "ORCHESTRATOR_AGENTS_MAX_ANSWER_BYTES": str(most)}) as service:

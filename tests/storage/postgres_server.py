@@ -105,6 +105,14 @@ class Server:
         finally:
             await connection.close()
 
+    async def run(self, script: str, database: str) -> None:
+        """Runs statements that have no answer, in one transaction."""
+        connection = await asyncpg.connect(self.url(database))
+        try:
+            await connection.execute(script)
+        finally:
+            await connection.close()
+
     async def new_database(self) -> str:
         """An empty one."""
         name = f"test_{next(self._numbers)}"
