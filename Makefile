@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 # What a .venv was made with; another answer, or none, and it is made again.
 WHO := import sys; print(sys.implementation.cache_tag, sys.base_prefix)
 
-.PHONY: help install run test lint format wheel lock clean
+.PHONY: help install run test lint format wheel bundle lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -36,6 +36,9 @@ format: $(STAMP)  ## lay out the code, and repair what can be repaired safely
 
 wheel: $(STAMP)  ## build the wheel and check it in an environment of its own
 	$(BIN)/python scripts/check_wheel.py
+
+bundle: $(STAMP)  ## make dist/bundle, which installs without a network, and its bill of materials
+	$(BIN)/python scripts/make_bundle.py
 
 lock: .venv/.python  ## choose versions anew for requirements.lock; ARGS=--upgrade for the newest
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \

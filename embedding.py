@@ -74,6 +74,12 @@ class Orchestrator:
         """Accepts a task; on stable storage when it returns. Raises an OrchestratorError."""
         return await self.gateway.route(request)
 
+    def asgi(self) -> Any:
+        """Its HTTP API as an ASGI application, for a server of yours; it answers as long as this runs."""
+        from orchestrator.web.app import build_app
+
+        return build_app(self.gateway, self.telemetry, self.settings)
+
     def status(self) -> list[ChildStatus]:
         """The actors, in start order."""
         return self._supervisor.status() if self._supervisor is not None else []
@@ -265,9 +271,7 @@ class Application:
         await receive()
         try:
             async with Orchestrator(self._settings) as orchestrator:
-                from orchestrator.web.app import build_app
-
-                self._app = build_app(orchestrator.gateway, orchestrator.telemetry, self._settings)
+                self._app = orchestrator.asgi()
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         except Exception as error:  # noqa: BLE001 - the server is told, and ends by itself

@@ -1,0 +1,119 @@
+"""Makes `dist/bundle`: all that a box without a network needs to install the orchestrator, and a bill of materials.
+
+Run it with the interpreter of `.venv` (`make bundle`). The wheels are those of requirements.lock for this interpreter
+and machine. The bundle is then installed as its reader would, into an empty environment without an index, the command
+is tried there, and what was installed is listed in `sbom.cdx.json` (CycloneDX). Exits with a message where it fails.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+from check_wheel import NAME, ROOT, build, closure, locked, run, tree
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+EXTRAS = "postgres,redis,uvloop,otel"
+BUNDLE = ROOT / "dist" / "bundle"
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq")
+
+INSTALL = """# Installing without a network
+
+Made for {platform} and Python {python}. In this folder:
+
+    sha256sum --check SHA256SUMS
+    python3 -m venv /opt/orchestrator
+    /opt/orchestrator/bin/pip install --no-index --find-links wheels --require-hashes --requirement requirements.txt
+    /opt/orchestrator/bin/orchestrator --version
+
+`sbom.cdx.json` lists what is installed (CycloneDX).
+"""
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def gather(wheels: Path, scratch: Path) -> Path:
+    """Our wheel and the locked ones beside it; the requirements that name each by its hash."""
+    wheel = build(tree(), scratch)
+    needs = set(closure(Requirement(f"{NAME}[{EXTRAS}]"), set())) - {canonicalize_name(NAME)}
+    pinned = scratch / "locked.txt"
+    pinned.write_text(locked(needs), "utf-8")
+    run(*PIP, "download", "--no-deps", "--only-binary=:all:", "--require-hashes", "-r", pinned, "-d", wheels)
+    shutil.copy2(wheel, wheels)
+    requirements = BUNDLE / "requirements.txt"
+    ours = f"{NAME}=={wheel.name.split('-')[1]} --hash=sha256:{digest(wheel)}\n"
+    requirements.write_text(ours + pinned.read_text("utf-8"), "utf-8")
+    return requirements
+
+
+def try_out(wheels: Path, requirements: Path, scratch: Path) -> Path:
+    """The interpreter of an environment that was empty but for the bundle, in which the command has made a database."""
+    home = scratch / "empty"
+    venv.create(home, with_pip=False)
+    python = home / "bin" / "python"
+    install = ("install", "--no-index", "--find-links", wheels, "--require-hashes", "--requirement", requirements)
+    run(*PIP, "--python", python, *install)
+    run(*PIP, "--python", python, "check")
+    os.environ["DATABASE_URL"] = f"sqlite:///{scratch}/ledger.db"
+    run(home / "bin" / "orchestrator", "tables", cwd=scratch)
+    run(home / "bin" / "orchestrator", "audit", "verify", cwd=scratch)
+    return python
+
+
+def bill(python: Path, requirements: Path) -> None:
+    """Writes the bill of materials, and ends this script where it lacks something that was to be installed."""
+    file = BUNDLE / "sbom.cdx.json"
+    options = (
+        "--output-reproducible",
+        "--validate",
+        "--mc-type",
+        "application",
+        "--pyproject",
+        ROOT / "pyproject.toml",
+    )
+    run(Path(sys.executable).with_name("cyclonedx-py"), "environment", *options, "-o", file, python)
+    document = json.loads(file.read_text("utf-8"))
+    listed = {canonicalize_name(part["name"]) for part in (document["metadata"]["component"], *document["components"])}
+    pins = [line for line in requirements.read_text("utf-8").splitlines() if "==" in line]
+    wanted = {canonicalize_name(line.split("==")[0]) for line in pins}
+    installed = installed_in(python)
+    if lost := (installed - listed) | (installed - wanted):
+        sys.exit(f"the bill of materials, or the bundle, does not account for {sorted(lost)}")
+
+
+def installed_in(python: Path) -> set[str]:
+    """Canonical names of what is installed there."""
+    listing = run(
+        sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python, "list", "--format", "json"
+    )
+    return {canonicalize_name(part["name"]) for part in json.loads(listing)}
+
+
+def main() -> None:
+    shutil.rmtree(BUNDLE, ignore_errors=True)
+    wheels = BUNDLE / "wheels"
+    wheels.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as folder:
+        requirements = gather(wheels, Path(folder))
+        bill(try_out(wheels, requirements, Path(folder)), requirements)
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    text = INSTALL.format(platform=f"{sys.platform} {os.uname().machine}", python=python)
+    (BUNDLE / "INSTALL.md").write_text(text, "utf-8")
+    files = sorted(file for file in BUNDLE.rglob("*") if file.is_file())
+    sums = "".join(f"{digest(file)}  {file.relative_to(BUNDLE).as_posix()}\n" for file in files)
+    (BUNDLE / "SHA256SUMS").write_text(sums, "utf-8")
+    size = sum(file.stat().st_size for file in files) / 2**20
+    print(
+        f"{BUNDLE.relative_to(ROOT)}: {len(list(wheels.iterdir()))} wheels, {size:.0f} MiB; installed without an index"
+    )
+
+
+if __name__ == "__main__":
+    main()
