@@ -1,11 +1,13 @@
 """The audit trail as a file on disk: shown, verified, exported, beside a running orchestrator or without one."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from typing import BinaryIO, TypeVar
 
 import msgspec
 
+from orchestrator.crypto.signing import verifies
 from orchestrator.domain.audit import AuditEntry, ChainCheck, Flaw, Head
+from orchestrator.domain.evidence import Evidence, InvalidReceipt, receipt_of
 from orchestrator.storage.opening import latest_version, open_ledger, open_reader
 from orchestrator.storage.ports import AuditQuery, LedgerReader
 
@@ -17,6 +19,10 @@ class Report(msgspec.Struct, frozen=True):
 
     heads: list[Head]
     flaws: list[Flaw]
+    signed: dict[str, int]
+    """How many entries of each writer are under a signature."""
+    signers: list[str]
+    """The public keys of those signatures."""
 
 
 async def entries(url: str, *, task_id: str | None, case_id: str | None, limit: int) -> list[AuditEntry]:
@@ -28,19 +34,46 @@ async def entries(url: str, *, task_id: str | None, case_id: str | None, limit: 
     return await _read(url, read)
 
 
-async def verify(url: str) -> Report:
-    """Checks every chain of the ledger at `url`, entry by entry."""
-    return await _read(url, _verify)
+async def verify(url: str, *, receipts: Iterable[tuple[str, Head]] = (), public_keys: Collection[str] = ()) -> Report:
+    """Checks every chain of the ledger at `url`, entry by entry, against its checkpoints and the `receipts`.
+
+    Each receipt comes with where it is from. Only signatures under `public_keys` count, if there are any.
+    """
+    evidence = Evidence(verifies, public_keys)
+    for source, receipt in receipts:
+        evidence.receipt(receipt, source)
+
+    async def check(reader: LedgerReader) -> Report:
+        return await _verify(reader, evidence)
+
+    return await _read(url, check)
 
 
-async def _verify(reader: LedgerReader) -> Report:
+def read_receipts(file: Iterable[bytes], name: str) -> Iterator[tuple[str, Head]]:
+    """The receipts in a file of one a line, or of one answer a line. Raises InvalidReceipt, which names the line."""
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            source = f"{name}:{number}"
+            try:
+                yield f"the receipt {source}", receipt_of(line)
+            except InvalidReceipt as error:
+                raise InvalidReceipt(f"{source}: {error}") from None
+
+
+async def _verify(reader: LedgerReader, evidence: Evidence) -> Report:
     heads, flaws = await reader.audit_heads(), list[Flaw]()
     for head in heads:
         check = ChainCheck(head)
         async for entry in reader.audit_chain(head.writer):
             flaws.extend(check.add(entry))
+            flaws.extend(evidence.collect(entry))
         flaws.extend(check.end())
-    return Report(heads, flaws)
+    # Once more, since a checkpoint of one chain testifies to the others, and may stand anywhere.
+    for writer in sorted(evidence.writers):
+        async for entry in reader.audit_chain(writer):
+            flaws.extend(evidence.check(entry))
+    flaws.extend(evidence.end(heads))
+    return Report(heads, flaws, evidence.signed, sorted(evidence.signers))
 
 
 async def export(url: str, *, output: BinaryIO) -> None:

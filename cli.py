@@ -219,16 +219,27 @@ def audit_show(task_id: str | None, case_id: str | None, limit: int, file: Path 
 
 
 @audit.command("verify")
+@click.option("--against", type=click.File("rb"), help="Receipts, or answers with receipts, one JSON object a line.")
+@click.option("--public-key", "keys", type=click.File("r"), multiple=True, help="Whose checkpoints count; PEM or hex.")
 @file_option
-def audit_verify(file: Path | None) -> None:
+def audit_verify(against: Any, keys: tuple[Any, ...], file: Path | None) -> None:
     """Check every chain from its first entry to its last; exit code 1 if one does not hold."""
     from orchestrator import auditing
+    from orchestrator.crypto.signing import public_key_of
 
-    report = _on_ledger(file, auditing.verify)
+    try:
+        receipts = list(auditing.read_receipts(against, against.name)) if against else []
+        public_keys = [public_key_of(key.read()) for key in keys]
+    except ValueError as error:
+        _fail(2, str(error))
+    report = _on_ledger(file, partial(auditing.verify, receipts=receipts, public_keys=public_keys))
     for flaw in report.flaws:
         click.echo(f"{flaw.audit_id or flaw.writer}: {flaw.what}")
     for head in report.heads:
-        click.echo(f"{head.writer}: {head.seq} entries, head {head.entry_hash}")
+        signed = report.signed.get(head.writer, 0)
+        click.echo(f"{head.writer}: {head.seq} entries, {signed} of them signed, head {head.entry_hash}")
+    for signer in report.signers:
+        click.echo(f"signed with {signer}")
     click.echo("the chain does not hold" if report.flaws else "the chain holds")
     sys.exit(1 if report.flaws else 0)
 

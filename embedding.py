@@ -16,6 +16,9 @@ from orchestrator.actors.attempts import lost
 from orchestrator.actors.drain import Drain
 from orchestrator.actors.gateway import Gateway
 from orchestrator.actors.messages import Routed
+from orchestrator.actors.notary import Testify
+from orchestrator.crypto.signing import InvalidKey, Signer
+from orchestrator.domain.checkpoint import checkpoint
 from orchestrator.domain.health import Availability
 from orchestrator.domain.task import TaskRequest
 from orchestrator.kernel.actor import Actor
@@ -60,6 +63,7 @@ class Orchestrator:
         self.settings = load() if settings is None else settings
         self.environment = environment or Environment.real()
         self._client, self._ledger, self._make_web, self._decorate = client, ledger, make_web, decorate
+        self._testify = _testify(self.settings.audit.signing_key)
         self.telemetry = Telemetry(self.settings.streams())
         self._system: System | None = None
         self._supervisor: Supervisor | None = None
@@ -173,6 +177,7 @@ class Orchestrator:
             telemetry=self.telemetry,
             boot=environment.token(8),
             policy=settings.decision_policy(),
+            testify=self._testify,
             drain=Drain(settings.dispatch.drain_s),
         )
         self.telemetry.sample(self._sample)
@@ -201,6 +206,17 @@ class Orchestrator:
         if self._system is None:
             raise RuntimeError("the orchestrator is not running")
         return self._system
+
+
+def _testify(key: str) -> Testify | None:
+    """Signs checkpoints with `key`, if there is one. Raises SettingsError."""
+    if not key:
+        return None
+    try:
+        signer = Signer(key)
+    except InvalidKey as error:
+        raise SettingsError("audit.signing_key", str(error), "the settings") from None
+    return lambda heads, now: checkpoint(heads, now, signer.public_key, signer.sign)
 
 
 async def _take_back(ledger: Ledger, now: float) -> None:

@@ -56,7 +56,7 @@ NOT_SETTINGS = frozenset({"ORCHESTRATOR_URL"})
 DEFAULT_PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}
 """Of the servers that a URL may name: agents are never called there."""
 
-_SECRETS = frozenset({"storage.database_url", "storage.redis_url"})
+_SECRETS = frozenset({"storage.database_url", "storage.redis_url", "audit.signing_key"})
 
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,6 +77,17 @@ class Storage(_Section, frozen=True):
         fields = msgspec.structs.asdict(self).items()
         shown = [f"{name}={_shown(f'storage.{name}', value)!r}" for name, value in fields]
         return f"Storage({', '.join(shown)})"
+
+
+class Audit(_Section, frozen=True):
+    """Shows no key of its own accord."""
+
+    signing_key: str
+    checkpoint_entries: Count
+    checkpoint_s: Positive
+
+    def __repr__(self) -> str:
+        return f"Audit(signing_key={masked(self.signing_key)!r}, …)"
 
 
 class Web(_Section, frozen=True):
@@ -196,6 +207,7 @@ class Settings(_Section, frozen=True):
     """All settings, checked. Make one with `load`."""
 
     storage: Storage
+    audit: Audit
     web: Web
     limits: Limits
     agents: Agents

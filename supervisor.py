@@ -5,7 +5,7 @@ They stop in reverse. When one fails, it and those after it are started again, s
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from orchestrator.actors.admission import Acceptance
@@ -17,6 +17,7 @@ from orchestrator.actors.feed import TaskFeed
 from orchestrator.actors.gateway import Gateway
 from orchestrator.actors.janitor import Janitor
 from orchestrator.actors.messages import Commit, Directory, RegistryMessage, RouterMessage, RunSync, WakeAt
+from orchestrator.actors.notary import Intervals, Notary, Testify
 from orchestrator.actors.observing import Observer
 from orchestrator.actors.registry import Registry
 from orchestrator.actors.router import Router
@@ -74,6 +75,8 @@ class System:
     directory: Watch[Directory] = field(default_factory=lambda: Watch[Directory]({}))
     writable: Watch[bool] = field(default_factory=lambda: Watch(True))
     roomy: Watch[bool] = field(default_factory=lambda: Watch(True))
+    written: Watch[int] = field(default_factory=lambda: Watch(0))
+    testify: Testify | None = None
     feed: TaskFeed = field(default_factory=TaskFeed)
 
     @cached_property
@@ -111,7 +114,11 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
     stop_within = settings.dispatch.drain_s + MARGIN_S
 
     def audit_writer() -> AuditWriter:
-        return AuditWriter(s.ledger, observer.committed, s.writable, emit)
+        return AuditWriter(s.ledger, observer.committed, s.writable, s.written, emit)
+
+    def notary(testify: Testify) -> Notary:
+        intervals = Intervals(settings.audit.checkpoint_entries, settings.audit.checkpoint_s)
+        return Notary(s.environment, s.ledger, s.committer, s.written, testify, intervals)
 
     def registry() -> Registry:
         return Registry(s.environment, s.ledger, s.committer, s.directory, emit, settings.agents.max_agents)
@@ -144,6 +151,7 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
     consumers = [f"stream_consumer_{number + 1}" for number in range(settings.dispatch.consumers)]
     children: list[Child[object]] = [
         Child("audit_writer", mail.audit_writer, audit_writer, stall_after=30.0),
+        *(Child("notary", _unused("notary"), partial(notary, testify)) for testify in _present(s.testify)),
         Child("registry", mail.registry, registry),
         Child("router", mail.router, router),
         dispatching("sync_dispatcher", mail.sync_dispatcher, sync_dispatcher),
@@ -154,6 +162,11 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
         web = make_web
         children.append(Child("web", _unused("web"), lambda: web(s.gateway, s.telemetry), stop_within=10.0))
     return children
+
+
+def _present(testify: Testify | None) -> list[Testify]:
+    """Without a key nobody testifies: a checkpoint that is not signed proves nothing."""
+    return [] if testify is None else [testify]
 
 
 def _unused(name: str) -> Mailbox[object]:

@@ -11,7 +11,7 @@ from orchestrator.domain.errors import AuditUnavailable
 from orchestrator.kernel.errors import Fatal
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.watch import Watch
-from orchestrator.storage.commands import Accepted, Moved, TaskRecord
+from orchestrator.storage.commands import Accepted, Moved, Noted, Outcome, TaskRecord
 from orchestrator.storage.ports import CommitUnknown, Ledger, LedgerCorrupt, NotCommitted
 
 BATCH = 256
@@ -31,10 +31,19 @@ class AuditWriter:
     """Takes what is waiting, commits it as one batch, and only then answers."""
 
     def __init__(
-        self, ledger: Ledger, on_commit: Callable[[TaskRecord], None], writable: Watch[bool], emit: Emit
+        self,
+        ledger: Ledger,
+        on_commit: Callable[[TaskRecord], None],
+        writable: Watch[bool],
+        written: Watch[int],
+        emit: Emit,
     ) -> None:
-        """`on_commit` hears of each task that a commit changed; `writable` says whether the last commit went well."""
+        """`on_commit` hears of each task that a commit changed; `writable` says whether the last commit went well.
+
+        `written` counts the audit entries of this process.
+        """
         self._ledger, self._on_commit, self._writable, self._emit = ledger, on_commit, writable, emit
+        self._written = written
         self._turn = anyio.Lock()
 
     async def run(self, inbox: Inbox[Commit]) -> None:
@@ -64,6 +73,8 @@ class AuditWriter:
             raise LedgerDamaged from error
         self._available()
         self._emit(BatchCommitted(len(commands), anyio.current_time() - began))
+        # Before the answers, so that who counts its own entries finds them counted.
+        self._written.publish(self._written.value + sum(map(_has_entry, outcomes)))
         for outcome in outcomes:
             if isinstance(outcome, Accepted | Moved):
                 self._on_commit(outcome.record)
@@ -116,3 +127,13 @@ def parts(batch: Sequence[Commit], most: int) -> Iterator[list[Commit]]:
         size += len(request.commands)
     if part:
         yield part
+
+
+def _has_entry(outcome: Outcome) -> bool:
+    match outcome:
+        case Accepted() | Moved():
+            return True
+        case Noted(receipt):
+            return receipt is not None
+        case _:
+            return False

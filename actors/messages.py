@@ -7,6 +7,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from orchestrator.domain.agent import Agent, AgentView
+from orchestrator.domain.audit import Head
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.task import TaskRequest
@@ -30,10 +31,11 @@ class Answer(StrEnum):
 
 
 class Routed(Struct, frozen=True):
-    """A task that is on stable storage, and how to answer its sender."""
+    """A task that is on stable storage, how to answer its sender, and the place of its acceptance in the audit."""
 
     answer: Answer
     record: TaskRecord
+    receipt: Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +159,17 @@ RegistryMessage = Register | Heartbeat | DrainAgent | RemoveAgent | Reserve | Re
 
 
 class Ended(Struct, frozen=True):
-    """The attempt ended in time; `record` is the task after it."""
+    """The attempt ended in time; `record` is the task after it, `receipt` that of its acceptance."""
 
     record: TaskRecord
+    receipt: Head
 
 
 class Running(Struct, frozen=True):
     """The time is over; the same attempt goes on."""
 
     record: TaskRecord
+    receipt: Head
 
 
 class NotRun(Struct, frozen=True):

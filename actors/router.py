@@ -222,11 +222,11 @@ class Router:
         match outcome:
             case NotRun():
                 return None
-            case Ended(record):
+            case Ended(record, receipt):
                 done = record.progress.state is State.SUCCEEDED
-                return Routed(Answer.COMPLETED_SYNC if done else Answer.QUEUED, record)
-            case Running(record):
-                return Routed(Answer.QUEUED, record)
+                return Routed(Answer.COMPLETED_SYNC if done else Answer.QUEUED, record, receipt)
+            case Running(record, receipt):
+                return Routed(Answer.QUEUED, record, receipt)
             case _:
                 return _routed(outcome)
 
@@ -263,10 +263,10 @@ class Router:
 
 def _routed(outcome: Outcome) -> Routed:
     match outcome:
-        case Accepted(record):
-            return Routed(Answer.QUEUED, record)
-        case Duplicate(record):
-            return Routed(Answer.DUPLICATE, record)
+        case Accepted(record, receipt):
+            return Routed(Answer.QUEUED, record, receipt)
+        case Duplicate(record, receipt):
+            return Routed(Answer.DUPLICATE, record, receipt)
         case Reused():
             raise KeyReused("The key belongs to a request with another body.")
         case Noted():

@@ -80,24 +80,25 @@ class SyncDispatcher:
             await self._attempts.release(agent_id)
             message.reply.send(outcome)
             return
-        await self._call(message, outcome.record)
+        await self._call(message, outcome)
 
-    async def _call(self, message: RunSync, record: TaskRecord) -> None:
+    async def _call(self, message: RunSync, accepted: Accepted) -> None:
         """The caller's time runs beside the attempt, which it never cuts short."""
+        record = accepted.record
         ended: TaskRecord | None = None
         async with anyio.create_task_group() as group:
-            group.start_soon(self._let_go, message, record)
+            group.start_soon(self._let_go, message, accepted)
             ended = await self._attempts.see_through(record)
             group.cancel_scope.cancel()
         if ended is None:
             with suppress(Unreadable):
                 ended = await self._reader.task(record.task.task_id)
             ended = ended or record
-        if message.reply.send(Ended(ended)):
+        if message.reply.send(Ended(ended, accepted.receipt)):
             done = ended.progress.state is State.SUCCEEDED
             self._emit(SyncAttempted("completed" if done else "failed"))
 
-    async def _let_go(self, message: RunSync, record: TaskRecord) -> None:
+    async def _let_go(self, message: RunSync, accepted: Accepted) -> None:
         await anyio.sleep(self._timeout)
-        if message.reply.send(Running(record)):
+        if message.reply.send(Running(accepted.record, accepted.receipt)):
             self._emit(SyncAttempted("timeout"))

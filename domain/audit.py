@@ -19,7 +19,8 @@ _PREFIX = b"\x01"
 class AuditDraft(Struct, frozen=True, kw_only=True):
     """What a decision or transition has to say for itself; the ledger gives it its place in the chain.
 
-    `router_decision` is the Decision as JSON text. `created_at` is in seconds since the epoch.
+    `router_decision` is the Decision as JSON text, `detail` what only this kind of event has to say, as JSON text.
+    `created_at` is in seconds since the epoch.
     """
 
     event: str
@@ -33,6 +34,7 @@ class AuditDraft(Struct, frozen=True, kw_only=True):
     status: str | None = None
     attempt: int | None = None
     reason: str | None = None
+    detail: str | None = None
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
@@ -52,12 +54,16 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     status: str | None
     attempt: int | None
     reason: str | None
+    detail: str | None
     prev_hash: str
     entry_hash: str
 
 
 class Head(Struct, frozen=True):
-    """The end of a writer's chain: how many entries there are and the last one's hash."""
+    """The end of a writer's chain: how many entries there are and the last one's hash.
+
+    Given to a client as its receipt, it proves for ever that the chain once was so long and ended so.
+    """
 
     writer: str
     seq: int = 0
@@ -91,10 +97,16 @@ def link(head: Head, draft: AuditDraft) -> AuditEntry:
         status=draft.status,
         attempt=draft.attempt,
         reason=draft.reason,
+        detail=draft.detail,
         prev_hash=head.entry_hash,
         entry_hash="",
     )
     return replace(unsealed, entry_hash=entry_hash(unsealed))
+
+
+def head_of(entry: AuditEntry) -> Head:
+    """The end of a chain whose last entry this is."""
+    return Head(entry.writer, entry.seq, entry.entry_hash)
 
 
 def audit_id(writer: str, seq: int) -> str:
@@ -122,7 +134,7 @@ class ChainCheck:
         what = _broken_link(self._before, entry)
         if what is None and entry.seq == self._head.seq + 1:
             what = f"it stands beyond the chain's head, which says {self._head.seq}"
-        self._before = Head(entry.writer, entry.seq, entry.entry_hash)
+        self._before = head_of(entry)
         if what:
             yield Flaw(entry.writer, entry.seq, entry.audit_id, what)
 

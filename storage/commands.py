@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from orchestrator.domain.agent import Agent
-from orchestrator.domain.audit import AuditDraft
+from orchestrator.domain.audit import AuditDraft, Head
 from orchestrator.domain.lifecycle import Progress
 from orchestrator.domain.task import Priority, Task
 
@@ -114,15 +114,17 @@ Command = Accept | Transition | Note | SaveAgent | ForgetAgent | ExpireKeys | Re
 
 
 class Accepted(Struct, frozen=True):
-    """The task is stored as `record`."""
+    """The task is stored as `record`; `receipt` is the place of its audit entry, as with all outcomes that have one."""
 
     record: TaskRecord
+    receipt: Head
 
 
 class Duplicate(Struct, frozen=True):
-    """The key stands for the same request already; `record` is its task."""
+    """The key stands for the same request already; `record` is its task, `receipt` that of its acceptance."""
 
     record: TaskRecord
+    receipt: Head
 
 
 class Reused(Struct, frozen=True):
@@ -139,6 +141,7 @@ class Moved(Struct, frozen=True):
     """The transition took place; `record` is the task after it."""
 
     record: TaskRecord
+    receipt: Head
 
 
 class Stale(Struct, frozen=True):
@@ -146,7 +149,9 @@ class Stale(Struct, frozen=True):
 
 
 class Noted(Struct, frozen=True):
-    """Stored."""
+    """Stored; without a `receipt` where the command has no audit entry."""
+
+    receipt: Head | None = None
 
 
 class Requeued(Struct, frozen=True):

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from orchestrator.domain.agent import Agent
-from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, link
+from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, head_of, link
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.task import Priority
 from orchestrator.storage.commands import (
@@ -175,21 +175,19 @@ class MemoryLedger:
             case RelayAgain():
                 return self._relay_again(command)
             case SaveAgent():
-                self._log(command.audit)
                 self._agents[command.agent.agent_id] = command.agent
             case ForgetAgent():
-                self._log(command.audit)
                 self._agents.pop(command.agent_id, None)
             case Note():
-                self._log(command.audit)
-        return Noted()
+                pass
+        return Noted(self._log(command.audit))
 
     def _accept(self, command: Accept) -> Outcome:
         task, key = command.task, command.key
         if key is not None:
             known = self._keys.get((key.scope, key.key))
             if known is not None and not _is_over(known[0], command.audit.created_at):
-                return Duplicate(self._tasks[known[1]]) if known[0].fingerprint == key.fingerprint else Reused()
+                return self._duplicate(known[1]) if known[0].fingerprint == key.fingerprint else Reused()
         if command.limit and self._open[task.priority] >= command.limit:
             return Full(task.priority)
         if task.task_id in self._tasks:
@@ -197,12 +195,16 @@ class MemoryLedger:
         # A copy, and by way of JSON: what the caller does with its own afterwards changes nothing here.
         stored = replace(task, payload=_decode(_encode(task.payload)), meta=_decode(_encode(task.meta)))
         record = TaskRecord(len(self._tasks) + 1, stored, command.progress, command.audit.created_at)
-        self._log(command.audit)
+        receipt = self._log(command.audit)
         if key is not None:
             self._keys[key.scope, key.key] = (key, task.task_id)
         self._lanes[task.task_id], self._by_seq[record.seq] = command.lane, task.task_id
         self._store(record, None)
-        return Accepted(record)
+        return Accepted(record, receipt)
+
+    def _duplicate(self, task_id: str) -> Duplicate:
+        accepted = next(entry for entry in self._audit if entry.task_id == task_id)
+        return Duplicate(self._tasks[task_id], head_of(accepted))
 
     def _move(self, command: Transition) -> Outcome:
         expected, task_id = command.record.progress, command.record.task.task_id
@@ -212,9 +214,9 @@ class MemoryLedger:
         record = TaskRecord(
             current.seq, current.task, command.progress, command.audit.created_at, command.result or current.result
         )
-        self._log(command.audit)
+        receipt = self._log(command.audit)
         self._store(record, current.progress)
-        return Moved(record)
+        return Moved(record, receipt)
 
     def _store(self, record: TaskRecord, before: Progress | None) -> None:
         task = record.task
@@ -253,10 +255,11 @@ class MemoryLedger:
         for k in [k for k, (key, _) in self._keys.items() if _is_over(key, now)]:
             del self._keys[k]
 
-    def _log(self, draft: AuditDraft) -> None:
+    def _log(self, draft: AuditDraft) -> Head:
         entry = link(self._head, draft)
         self._audit.append(entry)
-        self._head = Head(entry.writer, entry.seq, entry.entry_hash)
+        self._head = head_of(entry)
+        return self._head
 
 
 def _is_ready(progress: Progress | None) -> bool:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, link
+from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, head_of, link
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
@@ -84,24 +84,25 @@ class Work:
             case Transition():
                 return self._move(command)
             case Note():
-                self._log(command.audit)
+                return Noted(self._log(command.audit))
             case SaveAgent(agent):
                 self.agents.append(rows.agent_row(agent))
                 # The bulk saves first: who is saved after having been forgotten stays.
                 self.gone.pop(agent.agent_id, None)
-                self._log(command.audit)
+                return Noted(self._log(command.audit))
             case ForgetAgent(agent_id):
                 self.gone[agent_id] = None
-                self._log(command.audit)
+                return Noted(self._log(command.audit))
             case ExpireKeys():
                 if self.keys:
                     raise Unexpected  # The bulk expires first; a key that stands before must be there to expire.
                 self.expiries.append(command.now)
+                return Noted()
             case Relayed(positions):
                 self.relayed.extend(positions)
+                return Noted()
             case RelayAgain():
                 raise Unexpected  # What it comes to is known only when it is done, on its own.
-        return Noted()
 
     def _accept(self, command: Accept) -> Accepted:
         task, key = command.task, command.key
@@ -114,8 +115,7 @@ class Work:
         self.tasks.append(rows.task_row(record, command.lane))
         self._count(task.priority, None, command.progress)
         self._tell(task.task_id, task.priority, None, command.progress)
-        self._log(command.audit)
-        return Accepted(record)
+        return Accepted(record, self._log(command.audit))
 
     def _move(self, command: Transition) -> Moved:
         record, updated_at = command.record, command.audit.created_at
@@ -128,13 +128,14 @@ class Work:
             self.results.append(rows.result_row(record.task.task_id, command.result))
         self._count(record.task.priority, before, command.progress)
         self._tell(record.task.task_id, record.task.priority, before, command.progress)
-        self._log(command.audit)
-        return Moved(TaskRecord(record.seq, record.task, command.progress, updated_at, command.result))
+        moved = TaskRecord(record.seq, record.task, command.progress, updated_at, command.result)
+        return Moved(moved, self._log(command.audit))
 
-    def _log(self, draft: AuditDraft) -> None:
+    def _log(self, draft: AuditDraft) -> Head:
         entry = link(self.head, draft)
         self.audit.append(entry)
-        self.head = Head(entry.writer, entry.seq, entry.entry_hash)
+        self.head = head_of(entry)
+        return self.head
 
     def _tell(self, task_id: str, priority: Priority, before: Progress | None, after: Progress) -> None:
         if self._book.outbox:

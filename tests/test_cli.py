@@ -172,6 +172,7 @@ def test_a_flaw_in_the_audit_is_named(tmp_path: Path) -> None:
     submitted(box)
     assert box.stop() == 0
     with sqlite3.connect(tmp_path / "ledger.db") as connection:
+        connection.execute("DROP TRIGGER audit_entries_are_final")
         connection.execute("UPDATE audit_entries SET case_id = 'case-other' WHERE seq = 2")
     connection.close()
     verdict = box.run("audit", "verify")

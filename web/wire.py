@@ -214,22 +214,22 @@ def instant(text: str | None, name: str) -> str | None:
 
 
 def routed(answered: Routed, queue: str) -> tuple[int, dict[str, Any]]:
-    """Status and body of the answer to an accepted task, which waits in `queue` if it has to."""
-    record = answered.record
+    """Status and body of the answer to an accepted task, which waits in `queue` if it has to; with its receipt."""
+    record, receipt = answered.record, {"receipt": msgspec.structs.asdict(answered.receipt)}
     task_id, state, result = record.task.task_id, record.progress.state, record.result
     match answered.answer:
         case Answer.COMPLETED_SYNC:
             output = result.output if result else None
             body = {"task_id": task_id, "status": answered.answer.value, "result": output}
-            return 200, {**body, "agent_id": record.progress.agent_id}
+            return 200, {**body, "agent_id": record.progress.agent_id, **receipt}
         case Answer.DUPLICATE:
             body = {"task_id": task_id, "status": answered.answer.value, "state": state.value, "queue": queue}
             found = {} if result is None else {"result": result.output, "agent_id": result.agent_id}
-            return 200, body | found
+            return 200, body | found | receipt
         case Answer.QUEUED:
             # A synchronous attempt may have ended the task for good; its sender should not wait for it.
             status = state if state.final else State.QUEUED
-            return 202, {"task_id": task_id, "status": status.value, "queue": queue}
+            return 202, {"task_id": task_id, "status": status.value, "queue": queue, **receipt}
 
 
 def task_status(record: TaskRecord) -> dict[str, Any]:
@@ -290,8 +290,9 @@ def agent_status(view: AgentView, now: float, ttl: float) -> dict[str, Any]:
 
 
 def audit_entry(entry: AuditEntry) -> dict[str, Any]:
-    """An audit entry; its decision as JSON, byte for byte what the hash covers."""
+    """An audit entry; what is JSON in it as JSON, byte for byte what the hash covers."""
     fields = msgspec.structs.asdict(entry)
-    if entry.router_decision is not None:
-        fields["router_decision"] = msgspec.Raw(entry.router_decision.encode("utf-8", "replace"))
+    for name in ("router_decision", "detail"):
+        if fields[name] is not None:
+            fields[name] = msgspec.Raw(fields[name].encode("utf-8", "replace"))
     return fields

@@ -8,6 +8,7 @@ command that is the cause: one bad command fails alone, and costs a few round tr
 from collections.abc import Sequence
 from typing import Any
 
+from orchestrator.domain.audit import Head
 from orchestrator.storage import rows
 from orchestrator.storage.commands import (
     Accept,
@@ -82,8 +83,12 @@ class Batch:
             found = await self._connection.fetchrow(sql.FIND_KEY, key.scope, key.key)
             if found is not None:
                 fingerprint, task_id = found
-                return Duplicate(await self._read_task(task_id)) if fingerprint == key.fingerprint else Reused()
+                return await self._duplicate(task_id) if fingerprint == key.fingerprint else Reused()
         return Full(command.task.priority) if is_full(self.book, command) else None
+
+    async def _duplicate(self, task_id: str) -> Duplicate:
+        receipt = await self._connection.fetchrow(sql.READ_RECEIPT, task_id)
+        return Duplicate(await self._read_task(task_id), Head(*receipt))
 
     async def _read_task(self, task_id: str) -> TaskRecord:
         row = await self._connection.fetchrow(sql.READ_TASK, self._offset, task_id)

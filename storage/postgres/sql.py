@@ -103,7 +103,7 @@ ADD_AUDIT = (
     " SELECT " + AUDIT_COLUMNS + ", (SELECT coalesce(max(position), 0) FROM audit_entries) + number"
     " FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],"
     " $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[], $15::text[],"
-    " $16::text[]) WITH ORDINALITY AS new (" + AUDIT_COLUMNS + ", number)"
+    " $16::text[], $17::text[]) WITH ORDINALITY AS new (" + AUDIT_COLUMNS + ", number)"
 )
 # Told anew, a task gets a new position: whoever is about to relay the old one does not remove the new one.
 ADD_OUTGOING = (
@@ -147,6 +147,7 @@ READ_CHAINS = (
     " (SELECT writer FROM audit_heads UNION SELECT writer FROM found WHERE writer IS NOT NULL) AS writers"
     " LEFT JOIN audit_heads USING (writer) ORDER BY writer"
 )
+READ_RECEIPT = "SELECT writer, seq, entry_hash FROM audit_entries WHERE task_id = $1 ORDER BY position LIMIT 1"
 LAST_LINK = "SELECT seq, entry_hash FROM audit_entries WHERE writer = $1 ORDER BY seq DESC LIMIT 1"
 READ_CHAIN = "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE writer = $1 AND seq > $2 ORDER BY seq LIMIT $3"
 _AUDIT = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position > $1 AND created_at >= $2"

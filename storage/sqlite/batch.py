@@ -9,6 +9,7 @@ import contextlib
 import sqlite3
 from collections.abc import Sequence
 
+from orchestrator.domain.audit import Head
 from orchestrator.storage import rows
 from orchestrator.storage.commands import (
     Accept,
@@ -120,8 +121,13 @@ def _refusal(connection: sqlite3.Connection, book: Book, command: Command) -> Ou
         found = connection.execute(sql.FIND_KEY, (command.key.scope, command.key.key)).fetchone()
         if found is not None:
             fingerprint, task_id = found
-            return Duplicate(read_task(connection, task_id)) if fingerprint == command.key.fingerprint else Reused()
+            return _duplicate(connection, task_id) if fingerprint == command.key.fingerprint else Reused()
     return Full(command.task.priority) if is_full(book, command) else None
+
+
+def _duplicate(connection: sqlite3.Connection, task_id: str) -> Duplicate:
+    receipt = connection.execute(sql.READ_RECEIPT, (task_id,)).fetchone()
+    return Duplicate(read_task(connection, task_id), Head(*receipt))
 
 
 def read_task(connection: sqlite3.Connection, task_id: str) -> TaskRecord:

@@ -38,14 +38,20 @@ SAVE_AGENT = (
 FORGET_AGENT = "DELETE FROM agents WHERE agent_id = ?"
 READ_AGENTS = "SELECT agent FROM agents ORDER BY agent_id"
 
-ADD_AUDIT = "INSERT INTO audit_entries (" + AUDIT_COLUMNS + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+ADD_AUDIT = (
+    "INSERT INTO audit_entries (" + AUDIT_COLUMNS + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 SAVE_HEAD = (
     "INSERT INTO audit_heads (writer, seq, entry_hash) VALUES (?, ?, ?)"
     " ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq, entry_hash = excluded.entry_hash"
 )
+# From writer to writer by the index of the chains: their entries are not read.
 READ_CHAINS = (
-    "SELECT writer, coalesce(seq, 0), entry_hash FROM"
-    " (SELECT writer FROM audit_heads UNION SELECT DISTINCT writer FROM audit_entries)"
+    "WITH RECURSIVE found (writer) AS (SELECT min(writer) FROM audit_entries UNION ALL"
+    " SELECT (SELECT min(writer) FROM audit_entries WHERE writer > found.writer) FROM found"
+    " WHERE found.writer IS NOT NULL)"
+    " SELECT writer, coalesce(seq, 0), entry_hash FROM"
+    " (SELECT writer FROM audit_heads UNION SELECT writer FROM found WHERE writer IS NOT NULL)"
     " LEFT JOIN audit_heads USING (writer) ORDER BY writer"
 )
 READ_HEADS = "SELECT writer, seq, entry_hash FROM audit_heads ORDER BY writer"
@@ -77,6 +83,7 @@ RELAY_AGAIN = (
 RELAYED_UP_TO = "SELECT priority, lane, seq" + _READY_AFTER + "1 OFFSET ? - 1"
 
 PAGES = "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+READ_RECEIPT = "SELECT writer, seq, entry_hash FROM audit_entries WHERE task_id = ? ORDER BY position LIMIT 1"
 LAST_LINK = "SELECT seq, entry_hash FROM audit_entries WHERE writer = ? ORDER BY seq DESC LIMIT 1"
 LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM tasks"
 COUNT_READY = "SELECT priority, count(*) FROM tasks WHERE state = 'queued' AND due_at IS NULL GROUP BY priority"

@@ -5,6 +5,7 @@ import sqlite3
 
 import pytest
 
+from orchestrator import auditing
 from orchestrator.domain.audit import AuditDraft, AuditEntry, Flaw, Head, flaws, link
 from orchestrator.storage.commands import Note
 from orchestrator.storage.opening import open_reader
@@ -40,6 +41,7 @@ async def file(tmp_path):
             status="queued",
             attempt=1,
             reason="why",
+            detail="{}",
         )
         for number in range(LENGTH)
     ]
@@ -50,7 +52,10 @@ async def file(tmp_path):
 
 
 def tamper(file, statement: str, *parameters: object) -> None:
+    """As somebody does who knows that the triggers are in the way."""
     with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
         connection.execute(statement, parameters)
 
 
@@ -91,6 +96,14 @@ async def test_bytes_in_place_of_a_character(file):
     page = await reader.audit(AuditQuery(task_id="task-4"))
     assert [entry.seq for entry in page.entries] == [5]
     await reader.close()
+
+
+async def test_checkpoint_of_broken_bytes(file):
+    """What no JSON can hold is no checkpoint: it is named, and breaks nothing."""
+    tamper(file, "UPDATE audit_entries SET event = 'checkpoint', detail = CAST(x'7bff' AS TEXT) WHERE seq = 5")
+    flaws = (await auditing.verify(f"sqlite:///{file}")).flaws
+    assert {flaw.seq for flaw in flaws} == {5}
+    assert "it is no checkpoint that can be read" in {flaw.what for flaw in flaws}
 
 
 async def test_bytes_that_look_like_what_stood_there(file):

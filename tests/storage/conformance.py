@@ -32,7 +32,7 @@ from ledger_lives import live, lives
 from msgspec.structs import replace
 
 from orchestrator.domain.agent import Agent
-from orchestrator.domain.audit import rfc3339
+from orchestrator.domain.audit import head_of, rfc3339
 from orchestrator.domain.lifecycle import Progress, State, Step
 from orchestrator.domain.task import Consent, Priority
 from orchestrator.storage.commands import (
@@ -141,10 +141,11 @@ class Keys(Contract):
     async def test_same_request_again(self, ledger):
         """It is a duplicate of the first task, as that is by now, with its result; no second task, no audit entry."""
         (record,) = await stored(ledger, accept(1, key=a_key()))
-        assert await one(ledger, accept(2, key=a_key())) == Duplicate(record)
+        receipt = head_of((await trail(ledger))[0])
+        assert await one(ledger, accept(2, key=a_key())) == Duplicate(record, receipt)
         done = await moved(ledger, record, Step.LEASE, Step.SUCCEED, output={"score": 0.1})
         assert done.result is not None
-        assert await one(ledger, accept(3, key=a_key())) == Duplicate(done)
+        assert await one(ledger, accept(3, key=a_key())) == Duplicate(done, receipt)
         assert await ledger.task(task_id(2)) is None
         assert [entry.event for entry in await trail(ledger)] == ["accepted", "leased", "succeeded"]
 

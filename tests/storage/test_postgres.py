@@ -10,6 +10,7 @@ import anyio
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 from ledger_builders import (
+    NOW,
     a_key,
     accept,
     draft,
@@ -27,7 +28,9 @@ from postgres_proxy import Proxy
 from postgres_server import Server
 
 from orchestrator import auditing
+from orchestrator.crypto.signing import Signer
 from orchestrator.domain.audit import flaws
+from orchestrator.domain.checkpoint import checkpoint
 from orchestrator.domain.lifecycle import State, Step
 from orchestrator.domain.task import Priority
 from orchestrator.embedding import Orchestrator
@@ -51,6 +54,10 @@ pytestmark = pytest.mark.anyio
 
 READY_WITHIN_S = 10.0
 AT_ONCE_S = 2.5
+A_KEY = """-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
+-----END PRIVATE KEY-----
+"""
 WRITERS = (
     "SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database"
     " WHERE locktype = 'advisory' AND datname = '{}'"
@@ -446,9 +453,53 @@ class TestTheDatabase:
         """Nothing is chained to it."""
         async with opened(postgres, database) as ledger:
             await stored(ledger, accept(1), accept(2))
+        await postgres.execute("DROP FUNCTION audit_refuse() CASCADE", database)
         await postgres.execute("DELETE FROM audit_entries WHERE seq = 2", database)
         with pytest.raises(LedgerCorrupt):
             await PostgresLedger.opened(postgres.url(database), "clinic", time.time)
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE audit_entries SET reason = 'nice' WHERE seq = 2",
+            "DELETE FROM audit_entries WHERE seq = 2",
+            "TRUNCATE audit_entries",
+            "INSERT INTO audit_entries TABLE audit_entries ON CONFLICT (position) DO UPDATE SET reason = 'nice'",
+            "DELETE FROM audit_heads",
+            "UPDATE audit_heads SET seq = seq - 1",
+            "UPDATE audit_heads SET entry_hash = ''",
+            "TRUNCATE audit_heads",
+        ],
+    )
+    async def test_trail_only_grows(self, postgres, database, statement):
+        """Whoever tries to change or remove an entry by SQL is refused, the server's owner as well."""
+        async with opened(postgres, database) as ledger:
+            await stored(ledger, accept(1), accept(2))
+            before = await trail(ledger)
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="the audit trail only grows"):
+                await postgres.execute(statement, database)
+            await stored(ledger, accept(3))
+            assert (await trail(ledger))[:2] == before
+
+    async def test_replicas_testify_to_each_other(self, postgres, database):
+        """A checkpoint of one names the ends of all chains: what it names of another's cannot be cut off, unseen."""
+        url = postgres.url(database)
+        async with opened(postgres, database) as ledger, opened(postgres, database) as other:
+            await stored(other, accept(1), accept(2))
+            await stored(ledger, accept(3))
+            signer = Signer(A_KEY)
+            draft = checkpoint(await ledger.audit_heads(), NOW, signer.public_key, signer.sign)
+            await one(ledger, Note(draft))
+        report = await auditing.verify(url, public_keys=[signer.public_key])
+        assert (report.flaws, report.signed) == ([], {"clinic": 1, "clinic-2": 2})
+        await postgres.execute("DROP FUNCTION audit_refuse() CASCADE", database)
+        await postgres.execute("DELETE FROM audit_entries WHERE writer = 'clinic-2' AND seq = 2", database)
+        entry = "(SELECT entry_hash FROM audit_entries WHERE writer = 'clinic-2')"
+        await postgres.execute(
+            f"UPDATE audit_heads SET seq = 1, entry_hash = {entry} WHERE writer = 'clinic-2'", database
+        )
+        (flaw,) = (await auditing.verify(url, public_keys=[signer.public_key])).flaws
+        assert (flaw.writer, flaw.seq) == ("clinic-2", 2)
 
     @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+asyncpg"])
     async def test_by_any_of_its_names(self, postgres, database, scheme):
@@ -479,6 +530,7 @@ class TestTheDatabase:
         await auditing.export(url, output=output)
         assert len(output.getvalue().splitlines()) == 3
         assert await auditing.create_tables(url) == 1
+        await postgres.execute("DROP FUNCTION audit_refuse() CASCADE", database)
         await postgres.execute("UPDATE audit_entries SET reason = 'nice' WHERE seq = 2", database)
         assert [flaw.seq for flaw in (await auditing.verify(url)).flaws] == [2]
 

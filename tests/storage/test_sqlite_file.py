@@ -14,6 +14,7 @@ from orchestrator.domain.lifecycle import Step
 from orchestrator.storage.commands import Note, Noted
 from orchestrator.storage.opening import UnsupportedURL, open_ledger, open_reader, sqlite_path
 from orchestrator.storage.ports import LedgerCorrupt, LedgerError, LedgerLocked, SchemaTooNew
+from orchestrator.storage.rows import AUDIT_COLUMNS
 from orchestrator.storage.sqlite import schema
 from orchestrator.storage.sqlite.ledger import SqliteLedger
 
@@ -212,8 +213,41 @@ async def test_book_that_does_not_fit(file, damage):
     """An audit trail that does not end where its head says cannot be continued: it is refused."""
     await made(file, tasks=3)
     with raw(file) as connection:
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
         connection.execute(damage)
     await refused(file, LedgerCorrupt)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_entries SET reason = 'nice' WHERE seq = 2",
+        "UPDATE audit_entries SET seq = seq",
+        "UPDATE OR REPLACE audit_entries SET seq = 1 WHERE seq = 2",
+        "DELETE FROM audit_entries WHERE seq = 3",
+        "DELETE FROM audit_entries",
+        "REPLACE INTO audit_entries SELECT * FROM audit_entries WHERE seq = 2",
+        f"REPLACE INTO audit_entries SELECT position + 9, {AUDIT_COLUMNS} FROM audit_entries WHERE seq = 2",
+        "INSERT INTO audit_entries SELECT * FROM audit_entries WHERE true ON CONFLICT DO UPDATE SET reason = 'nice'",
+        "DELETE FROM audit_heads",
+        "UPDATE audit_heads SET seq = seq - 1",
+        "UPDATE audit_heads SET entry_hash = ''",
+        "UPDATE audit_heads SET writer = 'other', seq = seq + 1",
+    ],
+)
+async def test_trail_only_grows(file, statement):
+    """Whoever tries to change or remove an entry by SQL is refused, and the ledger goes on."""
+    await made(file, tasks=3)
+    with raw(file) as connection:
+        before = connection.execute("SELECT * FROM audit_entries").fetchall()
+        with pytest.raises(sqlite3.IntegrityError, match="audit"):
+            connection.execute(statement)
+        assert connection.execute("SELECT * FROM audit_entries").fetchall() == before
+    ledger = await SqliteLedger.opened(str(file))
+    await stored(ledger, accept(4))
+    assert len(await trail(ledger)) == 4
+    await ledger.close()
 
 
 async def test_migrations(file, monkeypatch):
@@ -238,13 +272,12 @@ async def test_migrations(file, monkeypatch):
 
 
 async def made_again(file: Path) -> None:
-    """Opens and closes; the task and its entry are there."""
+    """Opens and closes; what was written before is there, and it goes on."""
     ledger = await SqliteLedger.opened(str(file))
-    assert len(await trail(ledger)) == 1
-    assert await one(ledger, Note(draft("note"))) == Noted()
-    with raw(file) as connection:
-        connection.execute("DELETE FROM audit_entries WHERE seq > 1")
-        connection.execute("UPDATE audit_heads SET (seq, entry_hash) = (SELECT seq, entry_hash FROM audit_entries)")
+    before = await trail(ledger)
+    assert before[0].event == "accepted"
+    assert isinstance(await one(ledger, Note(draft("note"))), Noted)
+    assert (await trail(ledger))[:-1] == before
     await ledger.close()
 
 

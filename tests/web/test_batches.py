@@ -46,7 +46,9 @@ async def test_an_array_of_tasks(service: Service) -> None:
     reply = await service.ask("POST", "/route_tasks", json=[a_task(priority=p) for p in ("low", "urgent")])
     for found, priority in zip(outcomes(reply), ("low", "urgent"), strict=True):
         task_id = found["body"]["task_id"]
-        expected = {"task_id": task_id, "status": "queued", "queue": f"tasks:{priority}"}
+        entry = (await service.audit(task_id=task_id))[0]
+        receipt = {name: entry[name] for name in ("writer", "seq", "entry_hash")}
+        expected = {"task_id": task_id, "status": "queued", "queue": f"tasks:{priority}", "receipt": receipt}
         assert found == {"status": 202, "body": expected}
         assert (await service.ask("GET", f"/task/{task_id}")).json["priority"] == priority
 

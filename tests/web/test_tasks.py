@@ -27,13 +27,22 @@ def refused(reply: Reply, status: int, code: str) -> Any:
     return reply.json
 
 
+async def receipt_of(service: Service, task_id: str) -> Any:
+    """What the answer to an accepted task must hold: the place of its first entry."""
+    accepted = (await service.audit(task_id=task_id))[0]
+    assert accepted["event"] == "accepted"
+    return {name: accepted[name] for name in ("writer", "seq", "entry_hash")}
+
+
 @pytest.mark.parametrize("priority", ["urgent", "high", "normal", "low"])
 async def test_a_task_that_nobody_can_take_yet(service: Service, priority: str) -> None:
     """Is accepted: 202 with its id, where it waits, and where to look."""
     reply = await service.route({"priority": priority})
     assert reply.status == 202
     assert reply.headers["Content-Type"] == "application/json"
-    assert reply.json == {"task_id": reply.json["task_id"], "status": "queued", "queue": f"tasks:{priority}"}
+    receipt = await receipt_of(service, reply.json["task_id"])
+    expected = {"status": "queued", "queue": f"tasks:{priority}", "receipt": receipt}
+    assert reply.json == {"task_id": reply.json["task_id"], **expected}
     assert TASK_ID.fullmatch(reply.json["task_id"])
     assert reply.headers["Location"] == f"/task/{reply.json['task_id']}"
     status = await service.ask("GET", reply.headers["Location"])
@@ -52,7 +61,8 @@ async def test_a_synchronous_task(service: Service) -> None:
         await agent.register(service)
         reply = await service.route({"task_type": "analyze_monitor"})
         assert reply.status == 200
-        expected = {"status": "completed_sync", "result": {"done": True}, "agent_id": "light"}
+        receipt = await receipt_of(service, reply.json["task_id"])
+        expected = {"status": "completed_sync", "result": {"done": True}, "agent_id": "light", "receipt": receipt}
         assert reply.json == {"task_id": reply.json["task_id"], **expected}
         assert reply.headers["Location"] == f"/task/{reply.json['task_id']}"
         status = await service.ended(reply.json["task_id"])
@@ -66,7 +76,8 @@ async def test_the_same_request_again(service: Service) -> None:
     again = await service.route({"idempotency_key": "k"})
     assert (first.status, again.status) == (202, 200)
     task_id = first.json["task_id"]
-    assert again.json == {"task_id": task_id, "status": "duplicate", "state": "queued", "queue": "tasks:normal"}
+    expected = {"status": "duplicate", "state": "queued", "queue": "tasks:normal"}
+    assert again.json == {"task_id": task_id, **expected, "receipt": first.json["receipt"]}
     assert again.headers["Location"] == f"/task/{task_id}"
 
 

@@ -75,6 +75,7 @@ CREATE TABLE audit_entries (
     status          text COLLATE "C",
     attempt         bigint,
     reason          text COLLATE "C",
+    detail          text COLLATE "C",
     prev_hash       text COLLATE "C" NOT NULL,
     entry_hash      text COLLATE "C" NOT NULL
 );
@@ -89,6 +90,16 @@ CREATE TABLE audit_heads (
     seq        bigint NOT NULL,
     entry_hash text COLLATE "C" NOT NULL
 );
+
+-- The trail only grows, whoever asks: the owner of the tables is held to it as well, as long as the triggers are there.
+CREATE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'the audit trail only grows' USING ERRCODE = 'insufficient_privilege'; END $$;
+CREATE TRIGGER audit_entries_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_entries
+FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
+CREATE TRIGGER audit_heads_stay BEFORE DELETE OR TRUNCATE ON audit_heads
+FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
+CREATE TRIGGER audit_heads_go_forward BEFORE UPDATE ON audit_heads FOR EACH ROW
+WHEN (NEW.writer <> OLD.writer OR NEW.seq <= OLD.seq) EXECUTE FUNCTION audit_refuse();
 
 CREATE TABLE agents (
     agent_id text COLLATE "C" PRIMARY KEY,

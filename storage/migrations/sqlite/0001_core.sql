@@ -72,6 +72,7 @@ CREATE TABLE audit_entries (
     status          TEXT,
     attempt         INTEGER,
     reason          TEXT,
+    detail          TEXT,
     prev_hash       TEXT NOT NULL,
     entry_hash      TEXT NOT NULL
 ) STRICT;
@@ -86,6 +87,19 @@ CREATE TABLE audit_heads (
     seq        INTEGER NOT NULL,
     entry_hash TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- The trail only grows. A REPLACE deletes without asking the trigger on DELETE, so what stands may not be inserted either.
+CREATE TRIGGER audit_entries_stay BEFORE DELETE ON audit_entries
+BEGIN SELECT RAISE(ABORT, 'audit entries are never deleted'); END;
+CREATE TRIGGER audit_entries_are_final BEFORE UPDATE ON audit_entries
+BEGIN SELECT RAISE(ABORT, 'audit entries never change'); END;
+CREATE TRIGGER audit_entries_are_not_replaced BEFORE INSERT ON audit_entries
+WHEN EXISTS (SELECT 1 FROM audit_entries WHERE position = NEW.position OR (writer = NEW.writer AND seq = NEW.seq))
+BEGIN SELECT RAISE(ABORT, 'audit entries never change'); END;
+CREATE TRIGGER audit_heads_stay BEFORE DELETE ON audit_heads
+BEGIN SELECT RAISE(ABORT, 'the heads of the audit are never deleted'); END;
+CREATE TRIGGER audit_heads_go_forward BEFORE UPDATE ON audit_heads WHEN NEW.writer <> OLD.writer OR NEW.seq <= OLD.seq
+BEGIN SELECT RAISE(ABORT, 'the heads of the audit only go forward'); END;
 
 CREATE TABLE agents (
     agent_id TEXT PRIMARY KEY,

@@ -1,0 +1,1 @@
+"""Cryptography: the one place that imports it. Keys come in as text, and never go out."""
