@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from socket import AF_UNIX, socket
+from socket import AF_UNIX, gethostname, socket
 from types import TracebackType
 from typing import Any
 
@@ -29,10 +29,12 @@ from orchestrator.kernel.supervisor import Supervisor
 from orchestrator.outbound.ports import AgentClient
 from orchestrator.settings import Settings, SettingsError, load
 from orchestrator.storage.commands import Moved
-from orchestrator.storage.opening import UnsupportedURL, open_ledger
-from orchestrator.storage.ports import Ledger
+from orchestrator.storage.opening import open_ledger, open_streams
+from orchestrator.storage.ports import Ledger, Queue, Streams
 from orchestrator.storage.queue import EmbeddedQueue
-from orchestrator.supervisor import Decorate, MakeWeb, System, supervise
+from orchestrator.storage.streams.names import StreamNames
+from orchestrator.storage.streams.queue import StreamQueue
+from orchestrator.supervisor import Carriage, Decorate, MakeWeb, System, supervise
 from orchestrator.telemetry import Sample, Telemetry
 
 LOOP_TICK_S = 0.5
@@ -53,16 +55,18 @@ class Orchestrator:
         environment: Environment | None = None,
         client: AgentClient | None = None,
         ledger: Ledger | None = None,
+        streams: Streams | None = None,
         make_web: MakeWeb | None = None,
         decorate: Decorate | None = None,
     ) -> None:
-        """Without `settings`: the packaged ones. A `client` or `ledger` given replaces the real one, and is closed.
+        """Without `settings`: the packaged ones. What is given of adapters replaces the real one, and is closed.
 
         `decorate` may put something around each actor.
         """
         self.settings = load() if settings is None else settings
         self.environment = environment or Environment.real()
-        self._client, self._ledger, self._make_web, self._decorate = client, ledger, make_web, decorate
+        self._client, self._ledger, self._streams = client, ledger, streams
+        self._make_web, self._decorate = make_web, decorate
         self._testify = _testify(self.settings.audit.signing_key)
         self.telemetry = Telemetry(self.settings.streams())
         self._system: System | None = None
@@ -149,15 +153,20 @@ class Orchestrator:
         finally:
             with anyio.CancelScope(shield=True):
                 await system.client.close()
+                if system.carriage is not None:
+                    await system.carriage.streams.close()
                 await system.ledger.close()
 
     async def _assemble(self) -> System:
         settings, environment = self.settings, self.environment
-        if settings.storage.redis_url:
-            raise UnsupportedURL("storage.redis_url: this version has the embedded queue only")
-        storage = settings.storage
+        boot, storage = environment.token(8), settings.storage
+        streams = self._streams or _streams(settings, boot)
         ledger = self._ledger or await open_ledger(
-            storage.database_url, max_bytes=storage.max_bytes, writer=storage.writer, now=environment.now
+            storage.database_url,
+            max_bytes=storage.max_bytes,
+            writer=storage.writer,
+            now=environment.now,
+            outbox=streams is not None,
         )
         try:
             await _take_back(ledger, environment.now())
@@ -166,19 +175,19 @@ class Orchestrator:
             with anyio.CancelScope(shield=True):
                 await ledger.close()
             raise
+        queue, carriage = _queue(ledger, environment, settings, streams)
         system = System(
             settings=settings,
             environment=environment,
             ledger=ledger,
-            queue=EmbeddedQueue(
-                ledger, environment.now, tickets=settings.queue.stream_maxlen, aging_s=settings.queue.aging_s
-            ),
+            queue=queue,
             client=client,
             telemetry=self.telemetry,
-            boot=environment.token(8),
+            boot=boot,
             policy=settings.decision_policy(),
             testify=self._testify,
             drain=Drain(settings.dispatch.drain_s),
+            carriage=carriage,
         )
         self.telemetry.sample(self._sample)
         return system
@@ -188,8 +197,12 @@ class Orchestrator:
         names, now = self.settings.streams(), system.environment.now()
         ttl, tick = self.settings.agents.ttl_s, anyio.current_time()
         states = [view.health.availability(tick, ttl).value for view in system.directory.value.values()]
+        ready = {names[priority]: depths.ready for priority, depths in system.ledger.depths().items()}
+        every = {**names, None: self.settings.queue.stream_dlq}
+        carried = system.carriage.lengths.value.items() if system.carriage is not None else ()
         return Sample(
-            queue_size={names[priority]: depths.ready for priority, depths in system.ledger.depths().items()},
+            queue_size={every[stream]: length for stream, length in carried} or ready,
+            tasks_ready=ready,
             queue_oldest_age={names[p]: max(0.0, now - since) for p, since in system.queue.oldest().items()},
             mailbox_depth={child.name: child.depth for child in self.status()},
             room=system.space.room,
@@ -217,6 +230,25 @@ def _testify(key: str) -> Testify | None:
     except InvalidKey as error:
         raise SettingsError("audit.signing_key", str(error), "the settings") from None
     return lambda heads, now: checkpoint(heads, now, signer.public_key, signer.sign)
+
+
+def _streams(settings: Settings, boot: str) -> Streams | None:
+    """The streams that the settings name, under a consumer's name that no other process ever has."""
+    if not settings.storage.redis_url:
+        return None
+    names = StreamNames(settings.streams(), settings.queue.stream_dlq, settings.queue.group)
+    consumer = f"{settings.storage.writer or gethostname()}-{boot}"
+    return open_streams(settings.storage.redis_url, names, consumer, claim_s=settings.queue.claim_s)
+
+
+def _queue(
+    ledger: Ledger, environment: Environment, settings: Settings, streams: Streams | None
+) -> tuple[Queue, Carriage | None]:
+    aging_s = settings.queue.aging_s
+    if streams is None:
+        return EmbeddedQueue(ledger, environment.now, tickets=settings.queue.stream_maxlen, aging_s=aging_s), None
+    queue = StreamQueue(ledger, environment.now, hold=settings.dispatch.slots, aging_s=aging_s)
+    return queue, Carriage(streams, queue)
 
 
 async def _take_back(ledger: Ledger, now: float) -> None:

@@ -143,7 +143,10 @@ class Queue(_Section, frozen=True):
     stream_normal: Name
     stream_low: Name
     stream_dlq: Name
+    group: Name
     stream_maxlen: Count
+    payload_in_stream: bool
+    claim_s: Annotated[float, Meta(ge=1, le=86_400)]
     max_open: Count
     max_open_urgent: Annotated[int, Meta(ge=0, le=10_000_000)]
     max_open_high: Annotated[int, Meta(ge=0, le=10_000_000)]

@@ -3,7 +3,7 @@
 They stop in reverse. When one fails, it and those after it are started again, since they hold handles to it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -16,15 +16,18 @@ from orchestrator.actors.drain import Drain
 from orchestrator.actors.feed import TaskFeed
 from orchestrator.actors.gateway import Gateway
 from orchestrator.actors.janitor import Janitor
-from orchestrator.actors.messages import Commit, Directory, RegistryMessage, RouterMessage, RunSync, WakeAt
+from orchestrator.actors.messages import Commit, Directory, RegistryMessage, RouterMessage, RunSync, TellStream, WakeAt
 from orchestrator.actors.notary import Intervals, Notary, Testify
 from orchestrator.actors.observing import Observer
 from orchestrator.actors.registry import Registry
+from orchestrator.actors.relay import Relay, Relaying
 from orchestrator.actors.router import Router
 from orchestrator.actors.space import SpaceWatch, Watermarks
 from orchestrator.actors.stream_consumer import StreamConsumer
+from orchestrator.actors.stream_reader import StreamReader
 from orchestrator.actors.sync_dispatcher import SyncDispatcher
 from orchestrator.domain.policy import Policy
+from orchestrator.domain.task import Priority
 from orchestrator.kernel.actor import Actor
 from orchestrator.kernel.child import Child
 from orchestrator.kernel.environment import Environment
@@ -34,7 +37,7 @@ from orchestrator.kernel.supervisor import Strategy, Supervisor
 from orchestrator.kernel.watch import Watch
 from orchestrator.outbound.ports import AgentClient
 from orchestrator.settings import Settings
-from orchestrator.storage.ports import Ledger, Queue
+from orchestrator.storage.ports import Ledger, Queue, StreamIntake, Streams
 from orchestrator.telemetry import Telemetry
 
 INTENSITY = Intensity(restarts=3, period=30.0)
@@ -55,7 +58,17 @@ class Mailboxes:
     registry: Mailbox[RegistryMessage] = field(default_factory=lambda: Mailbox("registry", 4096))
     router: Mailbox[RouterMessage] = field(default_factory=lambda: Mailbox("router", 1024))
     sync_dispatcher: Mailbox[RunSync] = field(default_factory=lambda: Mailbox("sync_dispatcher", 256))
+    relay: Mailbox[TellStream] = field(default_factory=lambda: Mailbox("relay", 64))
     janitor: Mailbox[WakeAt] = field(default_factory=lambda: Mailbox("janitor", 64))
+
+
+@dataclass(frozen=True)
+class Carriage:
+    """Streams that carry the work between replicas, and the side of the queue at which they come in."""
+
+    streams: Streams
+    intake: StreamIntake
+    lengths: Watch[Mapping[Priority | None, int]] = field(default_factory=lambda: Watch({}))
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,7 @@ class System:
     boot: str
     policy: Policy
     drain: Drain
+    carriage: Carriage | None = None
     mail: Mailboxes = field(default_factory=Mailboxes)
     directory: Watch[Directory] = field(default_factory=lambda: Watch[Directory]({}))
     writable: Watch[bool] = field(default_factory=lambda: Watch(True))
@@ -110,7 +124,8 @@ class System:
 def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[object]]:
     """The actors in start order."""
     s, mail, settings, emit = system, system.mail, system.settings, system.telemetry.emit
-    observer = Observer(s.environment, s.queue, s.feed, mail.janitor.ref, emit)
+    relay_ref = mail.relay.ref if s.carriage is not None else None
+    observer = Observer(s.environment, s.queue, s.feed, mail.janitor.ref, emit, relay_ref)
     stop_within = settings.dispatch.drain_s + MARGIN_S
 
     def audit_writer() -> AuditWriter:
@@ -156,6 +171,7 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
         Child("router", mail.router, router),
         dispatching("sync_dispatcher", mail.sync_dispatcher, sync_dispatcher),
         *(dispatching(name, _unused(name), stream_consumer(name)) for name in consumers),
+        *(carrying(s, s.carriage) if s.carriage is not None else ()),
         Child("janitor", mail.janitor, janitor),
     ]
     if make_web is not None:
@@ -167,6 +183,21 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
 def _present(testify: Testify | None) -> list[Testify]:
     """Without a key nobody testifies: a checkpoint that is not signed proves nothing."""
     return [] if testify is None else [testify]
+
+
+def carrying(system: System, carriage: Carriage) -> Sequence[Child[object]]:
+    """The actors between ledger and streams."""
+    s, rules = system, Relaying(system.settings.queue.stream_maxlen, system.settings.queue.payload_in_stream)
+
+    def relay() -> Relay:
+        return Relay(
+            s.environment, s.ledger, s.committer, carriage.streams, carriage.lengths, s.telemetry.emit, rules
+        )  # fmt: skip
+
+    def stream_reader() -> StreamReader:
+        return StreamReader(carriage.streams, s.ledger, carriage.intake, s.drain)
+
+    return [Child("relay", s.mail.relay, relay), Child("stream_reader", _unused("stream_reader"), stream_reader)]
 
 
 def _unused(name: str) -> Mailbox[object]:

@@ -21,7 +21,7 @@ from orchestrator.kernel import events as k
 LOG_FIELDS = frozenset(
     [
         *("event", "level", "timestamp", "logger", "task_id", "task_type", "priority", "attempt", "outcome", "reason"),
-        *("state", "code", "agent_id", "change", "actor", "error", "delay"),
+        *("state", "code", "agent_id", "change", "actor", "error", "delay", "policy"),
     ]
 )
 FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -32,6 +32,7 @@ class Sample(Struct, frozen=True):
     """What is true at the moment of a scrape. Ages are in seconds."""
 
     queue_size: Mapping[str, int]
+    tasks_ready: Mapping[str, int]
     queue_oldest_age: Mapping[str, float]
     mailbox_depth: Mapping[str, int]
     agents: Mapping[str, int]
@@ -73,6 +74,8 @@ class Telemetry:
         self._writable = gauge("ledger_writable", "1 while the ledger can be written")
         self._loop = gauge("event_loop_lag_seconds", "How late the last tick came")
         self._writable.set(1)
+        self._streams = gauge("streams_reachable", "1 while the streams can be reached, where work is carried by them")
+        self._told_again = counter("streams_told_again_total", "Times that all that was ready was relayed again")
 
     def sample(self, take: Callable[[], Sample]) -> None:
         """Have `take` called at each scrape."""
@@ -133,6 +136,17 @@ class Telemetry:
                 self._log.error("space_low")
             case e.SpaceBack():
                 self._log.info("space_back")
+            case e.StreamsAway():
+                self._streams.set(0)
+                self._log.error("streams_away", error=event.error)
+            case e.StreamsBack():
+                self._streams.set(1)
+                self._log.info("streams_back")
+            case e.StreamsToldAgain():
+                self._told_again.inc()
+                self._log.warning("streams_told_again")
+            case e.StreamsEvict():
+                self._log.error("streams_may_be_evicted", policy=event.policy)
             case k.ActorRestarting():
                 self._restarts.labels(event.actor).inc()
                 self._log.warning("actor_restarting", actor=event.actor, delay=round(event.delay, 3))
@@ -161,7 +175,8 @@ class _Gauges(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         sample = self._take()
-        yield from _family("queue_size", "Tasks ready to run", "queue", sample.queue_size)
+        yield from _family("queue_size", "Entries in the stream, or tasks ready to run", "queue", sample.queue_size)
+        yield from _family("tasks_ready", "Tasks of the ledger that are ready to run", "queue", sample.tasks_ready)
         yield from _family("queue_oldest_age_seconds", "Age of the oldest task ready", "queue", sample.queue_oldest_age)
         yield from _family("mailbox_depth", "Messages waiting", "actor", sample.mailbox_depth)
         if sample.room is not None:

@@ -90,6 +90,26 @@ class SpaceBack(Struct, frozen=True):
     """There is room for new work again."""
 
 
+class StreamsAway(Struct, frozen=True):
+    """The streams cannot be reached; work goes on from the ledger. `error` is its name for why."""
+
+    error: str
+
+
+class StreamsBack(Struct, frozen=True):
+    """The streams can be reached again."""
+
+
+class StreamsToldAgain(Struct, frozen=True):
+    """The streams were new or had lost what they held: all that is ready is told to them again."""
+
+
+class StreamsEvict(Struct, frozen=True):
+    """The streams may be thrown away when memory is short, by that policy of their server."""
+
+    policy: str
+
+
 Event = (
     TaskAccepted
     | TaskRefused
@@ -103,6 +123,10 @@ Event = (
     | LedgerBack
     | SpaceLow
     | SpaceBack
+    | StreamsAway
+    | StreamsBack
+    | StreamsToldAgain
+    | StreamsEvict
     | KernelEvent
 )
 Emit = Callable[[Event], None]

@@ -10,7 +10,7 @@ from orchestrator.domain.agent import Agent, AgentView
 from orchestrator.domain.audit import Head
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.errors import OrchestratorError
-from orchestrator.domain.task import TaskRequest
+from orchestrator.domain.task import Priority, TaskRequest
 from orchestrator.kernel.reply import Request
 from orchestrator.outbound.ports import Ending
 from orchestrator.storage.commands import Accept, Command, Outcome, TaskRecord
@@ -182,6 +182,16 @@ class RunSync(Request[Ended | Running | NotRun | Outcome]):
 
     accept: Accept
     decision: Decision
+
+
+# To the relay.
+
+
+@dataclass(frozen=True, slots=True)
+class TellStream:
+    """The outbox holds something for the stream of this class, or for that of the dead letters (None)."""
+
+    stream: Priority | None
 
 
 # To the janitor.

@@ -4,9 +4,9 @@ import contextlib
 
 from orchestrator.actors.events import Emit, TaskEnded
 from orchestrator.actors.feed import TaskFeed
-from orchestrator.actors.messages import WakeAt
+from orchestrator.actors.messages import TellStream, WakeAt
 from orchestrator.domain.lifecycle import State
-from orchestrator.domain.task import demand_of
+from orchestrator.domain.task import Priority, demand_of
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import NotDelivered
 from orchestrator.kernel.ref import Ref
@@ -18,10 +18,16 @@ class Observer:
     """Called by the audit writer after each commit, once for every task that it changed."""
 
     def __init__(
-        self, environment: Environment, queue: Queue, feed: TaskFeed, janitor: Ref[WakeAt], emit: Emit
+        self,
+        environment: Environment,
+        queue: Queue,
+        feed: TaskFeed,
+        janitor: Ref[WakeAt],
+        emit: Emit,
+        relay: Ref[TellStream] | None = None,
     ) -> None:
         self._environment, self._queue, self._feed = environment, queue, feed
-        self._janitor, self._emit = janitor, emit
+        self._janitor, self._emit, self._relay = janitor, emit, relay
 
     def committed(self, record: TaskRecord) -> None:
         """A task is in this state now."""
@@ -29,6 +35,8 @@ class Observer:
         self._feed.publish(record)
         if progress.state.final:
             self._emit(TaskEnded(task.task_id, task.task_type, progress.state, progress.reason))
+            if progress.state is State.DEAD:
+                self._tell_stream(None)
         elif progress.due_at is not None:
             # A janitor with a full mailbox is about to look anyway.
             with contextlib.suppress(NotDelivered):
@@ -36,3 +44,10 @@ class Observer:
         elif progress.state is State.QUEUED:
             lane = demand_of(task, self._environment.now()).lane
             self._queue.announce(Ticket(task.task_id, task.priority, lane, record.seq, record.updated_at))
+            self._tell_stream(task.priority)
+
+    def _tell_stream(self, stream: Priority | None) -> None:
+        if self._relay is not None:
+            # A relay with a full mailbox has enough to look for.
+            with contextlib.suppress(NotDelivered):
+                self._relay.tell(TellStream(stream))

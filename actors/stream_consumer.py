@@ -84,7 +84,7 @@ class StreamConsumer:
     async def _take_work(self, inbox: Inbox[object], calls: TaskGroup) -> None:
         while True:
             inbox.at_work(False)
-            ticket = await self._queue.take(self._routable)
+            ticket = await self._queue.take(self._routable, self._slots_for)
             inbox.at_work(True)
             self._busy += 1
             try:
@@ -107,11 +107,12 @@ class StreamConsumer:
         self._busy -= 1
         self._queue.wake()
 
+    def _slots_for(self, priority: Priority) -> int:
+        return max(0, self._slots - self._busy - (priority is not Priority.URGENT))
+
     def _routable(self, ticket: Ticket) -> bool:
-        """Whether some agent could take the tasks of the ticket's lane now, and a slot of ours is free for them."""
+        """Whether some agent could take the tasks of the ticket's lane now."""
         urgent = ticket.priority is Priority.URGENT
-        if self._busy >= (self._slots if urgent else self._slots - 1):
-            return False
         demand = demand_of_lane(ticket.lane, urgent=urgent)
         if demand.task_type not in self._policy.task_types:
             return False

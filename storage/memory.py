@@ -46,9 +46,9 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 class MemoryLedger:
     """Keeps the same promises as the others, but for stable storage."""
 
-    exclusive = True
-
-    def __init__(self, writer: str = "main", *, outbox: bool = False) -> None:
+    def __init__(self, writer: str = "main", *, outbox: bool = False, exclusive: bool = True) -> None:
+        """With an `outbox`, it writes down what streams are to be told. Not `exclusive`, several systems share it."""
+        self.exclusive = exclusive
         self._tasks: dict[str, TaskRecord] = {}
         self._lanes: dict[str, str] = {}
         self._keys: dict[tuple[str, str], tuple[Key, str]] = {}

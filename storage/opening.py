@@ -11,17 +11,18 @@ import anyio
 
 from orchestrator.kernel.environment import Environment
 from orchestrator.storage.memory import MemoryLedger
-from orchestrator.storage.ports import Ledger
+from orchestrator.storage.ports import Ledger, Streams
 from orchestrator.storage.sqlite import schema as sqlite_schema
 from orchestrator.storage.sqlite.ledger import SqliteLedger
 from orchestrator.storage.sqlite.reader import SqliteReader
 
 if TYPE_CHECKING:
     from orchestrator.storage.postgres.reader import PostgresReader
+    from orchestrator.storage.streams.names import StreamNames
 
 
 class UnsupportedURL(ValueError):
-    """No ledger of this program answers to that URL."""
+    """No ledger, and no streams, of this program answer to that URL."""
 
 
 def sqlite_path(url: str) -> str:
@@ -60,7 +61,7 @@ async def open_ledger(
     if url == "memory://":
         return MemoryLedger(outbox=outbox)
     if is_postgres(url):
-        _need_driver()
+        _need_driver("asyncpg", "postgresql://", "postgres")
         from orchestrator.storage.postgres.connecting import InvalidAddress
         from orchestrator.storage.postgres.ledger import PostgresLedger
 
@@ -98,7 +99,7 @@ def latest_version(url: str) -> int:
 
 
 async def _open_postgres_reader(url: str) -> "PostgresReader":
-    _need_driver()
+    _need_driver("asyncpg", "postgresql://", "postgres")
     from orchestrator.storage.postgres.clock import Clock
     from orchestrator.storage.postgres.connecting import InvalidAddress, dsn_of
     from orchestrator.storage.postgres.reader import PostgresReader
@@ -111,9 +112,20 @@ async def _open_postgres_reader(url: str) -> "PostgresReader":
     return reader
 
 
-def _need_driver() -> None:
+def open_streams(url: str, names: "StreamNames", consumer: str, *, claim_s: float) -> Streams:
+    """The streams at `url`, which are reached when they are first used: they may be away. Raises UnsupportedURL."""
+    _need_driver("redis", "redis://", "redis")
+    from orchestrator.storage.streams.redis_streams import InvalidRedisURL, RedisStreams
+
+    try:
+        return RedisStreams(url, names, consumer, claim_s=claim_s)
+    except InvalidRedisURL as error:
+        raise UnsupportedURL(str(error)) from None
+
+
+def _need_driver(module: str, scheme: str, extra: str) -> None:
     """Raises UnsupportedURL where the extra is not installed."""
     try:
-        import_module("asyncpg")
+        import_module(module)
     except ImportError:
-        raise UnsupportedURL("postgresql:// needs the extra: pip install 'routing-orchestrator[postgres]'") from None
+        raise UnsupportedURL(f"{scheme} needs the extra: pip install 'routing-orchestrator[{extra}]'") from None

@@ -191,6 +191,105 @@ class Ledger(LedgerReader, Protocol):
         ...
 
 
+class StreamsUnavailable(Exception):
+    """The streams cannot be reached now, or did not answer in time; what was to be done may have been done."""
+
+
+class Message(Struct, frozen=True):
+    """What a stream is told: that of a class, or of the dead letters (None). The fields hold no more than they must."""
+
+    priority: Priority | None
+    fields: dict[str, str]
+
+
+class StreamEntry(Struct, frozen=True):
+    """What a stream told us: that a task is ready. It stays ours, and in the stream, until it is removed."""
+
+    priority: Priority
+    entry_id: str
+    task_id: str
+
+
+class Streams(Protocol):
+    """Carries work between processes, and may lose everything at any moment. All calls raise StreamsUnavailable."""
+
+    async def add(self, messages: Sequence[Message]) -> None:
+        """Puts each message at the end of its stream. Never tried twice: after an error it may be there or not."""
+        ...
+
+    async def lengths(self) -> Mapping[Priority | None, int]:
+        """How many entries each stream holds, whether somebody works on them or not."""
+        ...
+
+    async def read(self, wanted: Mapping[Priority, int], wait_s: float) -> list[StreamEntry]:
+        """New entries, at most so many of each class. Waits up to `wait_s` for the first one."""
+        ...
+
+    async def claim(self, limit: int) -> list[StreamEntry]:
+        """Entries that somebody, maybe ourselves, took long ago or gave back; at most `limit` of each class."""
+        ...
+
+    async def give_back(self, entries: Sequence[StreamEntry]) -> None:
+        """Others may claim the entries at once."""
+        ...
+
+    async def remove(self, entries: Sequence[StreamEntry]) -> None:
+        """The entries are done with. Twice is safe."""
+        ...
+
+    async def intact(self) -> bool:
+        """Whether the streams are those that `vouch` was said of: nothing was lost since."""
+        ...
+
+    async def vouch(self) -> None:
+        """All that is ready has been told to these streams, or stands in the outbox."""
+        ...
+
+    async def evicts(self) -> str | None:
+        """The policy by which the streams may be thrown away when memory is short; None if they never are."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go. Twice is safe."""
+        ...
+
+
+class StreamIntake(Protocol):
+    """The side of a queue at which what streams tell comes in."""
+
+    def room(self) -> Mapping[Priority, int]:
+        """How many more entries of each class are wanted now: none of a class that nobody has a slot for."""
+        ...
+
+    async def wanting(self) -> None:
+        """Waits until there is room in some class."""
+        ...
+
+    def deliver(self, entries: Sequence[StreamEntry], tickets: Sequence[Ticket]) -> None:
+        """Takes in entries, with the tickets of those of their tasks that are ready. Twice is safe."""
+        ...
+
+    def finished(self) -> list[StreamEntry]:
+        """Entries that are done with since the last call."""
+        ...
+
+    async def finishing(self) -> None:
+        """Waits until an entry is done with."""
+        ...
+
+    def held(self) -> list[StreamEntry]:
+        """Entries that are in hand and not done with."""
+        ...
+
+    def attach(self) -> None:
+        """The streams carry the work from now on. Twice is safe."""
+        ...
+
+    def detach(self) -> None:
+        """The streams are away: the ledger itself is looked through for work. Twice is safe."""
+        ...
+
+
 class Queue(Protocol):
     """Which task is next. Entries are hints; the ledger's compare-and-set decides who gets the task."""
 
@@ -198,8 +297,11 @@ class Queue(Protocol):
         """A task is ready. Never waits, never fails; may be dropped, since the ledger knows it too."""
         ...
 
-    async def take(self, routable: Callable[[Ticket], bool]) -> Ticket:
-        """Waits for the next task by class and age of which `routable` (asked once for each lane) is true."""
+    async def take(self, routable: Callable[[Ticket], bool], free: Callable[[Priority], int] = ...) -> Ticket:
+        """Waits for the next task by class and age of which `routable` (asked once for each lane) is true.
+
+        `free` is how many slots the taker has for a class: of one for which it has none it wants nothing.
+        """
         ...
 
     def wake(self) -> None:

@@ -27,7 +27,12 @@ SLICE_S = 0.02
 """How long a taker reads ahead for the sweep before it looks for what it came for."""
 
 
-class _Line:
+def for_any(_: Priority) -> int:
+    """A taker with a slot for every class."""
+    return 1
+
+
+class Line:
     """A window on the tasks of one class and lane, in the order of acceptance."""
 
     def __init__(self, *, complete: bool) -> None:
@@ -77,7 +82,7 @@ class EmbeddedQueue:
         self._ledger, self._now = ledger, now
         self._window, self._tickets, self._max_lines = window, tickets, lines
         self._aging, self._sweep_every, self._patience = aging_s, sweep_s, patience_s
-        self._lines: dict[tuple[Priority, str], _Line] = {}
+        self._lines: dict[tuple[Priority, str], Line] = {}
         self._known: set[str] = set()
         """Tasks in a window or taken."""
         self._taken: set[str] = set()
@@ -132,19 +137,23 @@ class EmbeddedQueue:
                 oldest[priority] = min(oldest.get(priority, inf), line.window[0].queued_at)
         return oldest
 
-    async def take(self, routable: Callable[[Ticket], bool]) -> Ticket:
+    async def take(self, routable: Callable[[Ticket], bool], free: Callable[[Priority], int] = for_any) -> Ticket:
         while True:
             changed = self._changed
             more = False
             # What cannot be read now is read later; what is known already goes on.
             with suppress(Unreadable):
                 more = await self._read_ahead()
-            ticket = self._next(routable)
+            ticket = self._next(routable, free)
             if ticket is not None:
                 return ticket
             if not more:
-                with anyio.move_on_after(self._patience):
+                with anyio.move_on_after(self._pause()):
                     await changed.wait()
+
+    def _pause(self) -> float:
+        """How long a taker waits before it looks again, if nothing changes."""
+        return self._patience
 
     @property
     def _size(self) -> int:
@@ -152,7 +161,7 @@ class EmbeddedQueue:
         lines = max(1, len(self._lines), self._expected)
         return min(self._window, max(LEAST_WINDOW, self._tickets // lines))
 
-    def _line(self, priority: Priority, lane: str) -> _Line | None:
+    def _line(self, priority: Priority, lane: str) -> Line | None:
         """The line of that name; None when there are too many: the sweep will come round to it."""
         line = self._lines.get((priority, lane))
         if line is not None:
@@ -160,23 +169,24 @@ class EmbeddedQueue:
         if len(self._lines) >= self._max_lines:
             self._all_lanes = self._all_found = False
             return None
-        line = self._lines[priority, lane] = _Line(complete=self._all_lanes)
+        line = self._lines[priority, lane] = Line(complete=self._all_lanes)
         return line
 
-    def _insert(self, line: _Line, ticket: Ticket) -> None:
+    def _insert(self, line: Line, ticket: Ticket) -> None:
         self._known.add(ticket.task_id)
         dropped = line.insert(ticket, self._size)
         if dropped is not None:
             self._known.discard(dropped.task_id)
 
-    def _next(self, routable: Callable[[Ticket], bool]) -> Ticket | None:
+    def _next(self, routable: Callable[[Ticket], bool], free: Callable[[Priority], int]) -> Ticket | None:
         """Takes the head of the line whose turn it is, among those that can go somewhere."""
-        heads: dict[Priority, tuple[Ticket, _Line]] = {}
+        heads: dict[Priority, tuple[Ticket, Line]] = {}
         for (priority, _), line in self._lines.items():
-            if line.window and (priority not in heads or line.window[0].seq < heads[priority][0].seq):
-                head = line.window[0]
-                if routable(head):
-                    heads[priority] = (head, line)
+            if not line.window or not free(priority):
+                continue
+            head = line.window[0]
+            if (priority not in heads or head.seq < heads[priority][0].seq) and routable(head):
+                heads[priority] = (head, line)
         if not heads:
             return None
         ticket, line = heads[self._turn({priority: head for priority, (head, _) in heads.items()})]
@@ -247,7 +257,7 @@ class EmbeddedQueue:
             self._forget(self._lines.pop(name).window)
         return chosen
 
-    async def _refill(self, priority: Priority, lane: str, line: _Line) -> None:
+    async def _refill(self, priority: Priority, lane: str, line: Line) -> None:
         """Reads the front of the line anew, and keeps what was announced meanwhile."""
         limit = self._size + len(self._taken)
         self._ended.clear()

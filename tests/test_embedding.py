@@ -68,12 +68,20 @@ async def test_two_on_one_database(settings: Settings) -> None:
         assert (await running.route(NOTE)).answer is Answer.QUEUED
 
 
-async def test_a_redis_that_this_version_cannot_use() -> None:
-    """A setting that would be ignored is refused instead."""
-    settings = load_settings(environ={"DATABASE_URL": "memory://", "REDIS_URL": "redis://localhost"})
+async def test_a_redis_that_cannot_be() -> None:
+    """An address that leads nowhere is refused at the start."""
+    settings = load_settings(environ={"DATABASE_URL": "memory://", "REDIS_URL": "http://localhost"})
     with pytest.raises(UnsupportedURL):
         async with Orchestrator(settings):
             pass
+
+
+async def test_a_redis_that_is_away() -> None:
+    """It is no reason not to start, nor not to take work."""
+    # Nobody listens on the port that is for discarding.
+    settings = load_settings(environ={"DATABASE_URL": "memory://", "REDIS_URL": "redis://127.0.0.1:9/0"})
+    async with Orchestrator(settings) as running:
+        assert (await running.route(NOTE)).answer is Answer.QUEUED
 
 
 def test_before_it_runs_there_is_nothing_to_ask(settings: Settings) -> None:

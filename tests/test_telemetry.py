@@ -29,6 +29,10 @@ EVENTS: list[e.Event] = [
     e.LedgerBack(),
     e.SpaceLow(),
     e.SpaceBack(),
+    e.StreamsAway("ConnectionError"),
+    e.StreamsBack(),
+    e.StreamsToldAgain(),
+    e.StreamsEvict("allkeys-lru"),
     k.ActorStarted("router"),
     k.ActorFailed("router", "ValueError"),
     k.ActorRestarting("router", 0.1),
@@ -58,7 +62,9 @@ def test_every_event_of_the_language_is_known() -> None:
 def test_the_metrics_of_the_contract_exist_and_no_label_holds_an_id() -> None:
     """The names that dashboards rely on; ids of tasks and agents stay out of every label."""
     telemetry = Telemetry(STREAMS)
-    telemetry.sample(lambda: Sample({"tasks:urgent": 2}, {"tasks:urgent": 1.5}, {"router": 0}, {"ready": 1}))
+    telemetry.sample(
+        lambda: Sample({"tasks:urgent": 2}, {"tasks:urgent": 3}, {"tasks:urgent": 1.5}, {"router": 0}, {"ready": 1})
+    )
     for event in EVENTS:
         telemetry.emit(event)
     text = telemetry.render().decode()
@@ -68,6 +74,8 @@ def test_the_metrics_of_the_contract_exist_and_no_label_holds_an_id() -> None:
         'orchestrator_tasks_failed_total{reason="status_5xx"} 1.0',
         'orchestrator_tasks_failed_total{reason="E_CONSENT_REQUIRED"} 1.0',
         'orchestrator_queue_size{queue="tasks:urgent"} 2.0',
+        'orchestrator_tasks_ready{queue="tasks:urgent"} 3.0',
+        "orchestrator_streams_told_again_total 1.0",
         'orchestrator_queue_oldest_age_seconds{queue="tasks:urgent"} 1.5',
         'orchestrator_sync_attempts_total{outcome="completed"} 1.0',
         'orchestrator_actor_restarts_total{actor="router"} 1.0',

@@ -1,0 +1,1 @@
+"""Streams between processes: Redis, and the queue that they feed."""
