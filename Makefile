@@ -38,7 +38,7 @@ wheel: $(STAMP)  ## build the wheel and check it in an environment of its own
 	$(BIN)/python scripts/check_wheel.py
 
 bundle: $(STAMP)  ## make dist/bundle, which installs without a network, and its bill of materials
-	$(BIN)/python scripts/make_bundle.py
+	$(BIN)/python scripts/make_bundle.py $(ARGS)
 
 lock: .venv/.python  ## choose versions anew for requirements.lock; ARGS=--upgrade for the newest
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
