@@ -19,6 +19,8 @@ from orchestrator.web.connections import Connections
 from orchestrator.web.problems import CONTENT_TYPE, http_document
 from orchestrator.web.strict_h11 import StrictConnection
 
+METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"})
+"""In these letters: Hypercorn would make capitals of any, and what follows a body that was too long looks like one."""
 SEND_S = 30.0
 """How long a client may take to read so much of its answer that the next piece fits into the buffers."""
 LINGER_S = 2.0
@@ -56,7 +58,7 @@ class BoundedH11Protocol(H11Protocol):
         self._reading: asyncio.Task[Any] | None = None
         self._method = b""
         self._client_done = anyio.Event()
-        self._lingering = False
+        self._lingering = self._refused = False
 
     async def initiate(self) -> None:
         self._reading = asyncio.current_task()
@@ -83,7 +85,7 @@ class BoundedH11Protocol(H11Protocol):
 
     async def _linger(self) -> None:
         """Where a body was not wanted, reads on for a moment, so that the client gets to read why."""
-        unread = self.connection.their_state in (h11.SEND_BODY, h11.ERROR)
+        unread = self._refused or self.connection.their_state in (h11.SEND_BODY, h11.ERROR)
         if not unread or self._lingering or self._client_done.is_set() or self._writer.is_closing():
             return
         self._lingering = True
@@ -113,6 +115,8 @@ class BoundedH11Protocol(H11Protocol):
 
     async def _send_error_response(self, status_code: int) -> None:
         full = status_code in (429, 503)
+        # Of connections beyond the bound none is kept, not even for a moment.
+        self._refused = not full
         body = http_document(status_code, Overloaded.code if status_code == 503 else None)
         headers: list[Any] = [
             (b"content-type", CONTENT_TYPE.encode()),
@@ -133,6 +137,8 @@ def refusal(request: h11.Request, limits: Limits) -> int | None:
     size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
     if request.http_version not in (b"1.0", b"1.1"):
         return 505
+    if request.method not in METHODS:
+        return 400
     if len(request.target) > limits.target_bytes:
         return 414
     if len(names) > limits.headers or size > limits.header_bytes:

@@ -6,12 +6,15 @@ RFC 9112 lets a recipient read a bare LF as the end of a line (§2.2), unfold li
 """
 
 import re
+from typing import Any
 
 import h11
 from h11._receivebuffer import ReceiveBuffer
 
-_AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]|\0")
-"""A bare LF, a bare CR, a folded line, NUL."""
+_AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""A bare LF, a bare CR, a folded line, a control character."""
+_CHUNK = re.compile(rb"[0-9A-Fa-f]{1,15}(;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
+"""The size of a chunk, in a number that no reader overflows at, and its extensions."""
 _LENGTH = re.compile(rb"content-length:[ \t]*[0-9]{1,15}[ \t]*", re.IGNORECASE)
 
 
@@ -22,9 +25,23 @@ class StrictConnection(h11.Connection):
         super().__init__(h11.SERVER, max_incomplete_event_size)
         self._receive_buffer = _StrictBuffer()
 
+    def receive_data(self, data: bytes) -> None:
+        # What follows a request that was the last one is none (RFC 9112 §9.6), and no reason to hold back its answer.
+        if not data or self.their_state is not h11.MUST_CLOSE:
+            super().receive_data(data)
+
+    def next_event(self) -> Any:
+        """Raises RemoteProtocolError for what is ambiguous, and for trailers, which nobody here reads."""
+        if self.their_state is h11.MUST_CLOSE:
+            return h11.NEED_DATA
+        event = super().next_event()
+        if isinstance(event, h11.EndOfMessage) and event.headers:
+            raise h11.RemoteProtocolError("trailers")
+        return event
+
 
 class _StrictBuffer(ReceiveBuffer):
-    """What was received. h11 takes heads and trailers from it by `maybe_extract_lines`."""
+    """What was received. h11 takes heads and trailers by the first method, the sizes of chunks by the second."""
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
         if not self._data.startswith(b"\r\n"):
@@ -37,3 +54,9 @@ class _StrictBuffer(ReceiveBuffer):
         if len(lengths) > 1 or any(not _LENGTH.fullmatch(line) for line in lengths):
             raise h11.LocalProtocolError("ambiguous length")
         return lines
+
+    def maybe_extract_next_line(self) -> bytearray | None:
+        line = super().maybe_extract_next_line()
+        if line is not None and not _CHUNK.fullmatch(line):
+            raise h11.LocalProtocolError("ambiguous chunk")
+        return line

@@ -1,12 +1,17 @@
 """The real thing for every test here: an orchestrator on a loopback port, and each combination of stores."""
 
+import sys
 from collections.abc import AsyncGenerator
 from functools import partial
+from pathlib import Path
 
 import pytest
 from stores import count
 
 from orchestrator.testing import Service
+
+if (here := str(Path(__file__).parent)) not in sys.path:
+    sys.path.append(here)
 
 
 @pytest.fixture
