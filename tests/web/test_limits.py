@@ -1,7 +1,7 @@
 """Limits: one below, at and one above each; beyond it the caller is told so, and nothing is stored."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @asynccontextmanager
-async def limited(tmp_path: Path, **limits: Any) -> AsyncGenerator[Service]:
+async def limited(ledger: Mapping[str, str] | Path, **limits: Any) -> AsyncGenerator[Service]:
     environ = {f"ORCHESTRATOR_{name.upper()}": str(value) for name, value in limits.items()}
-    async with Service(tmp_path / "ledger.db", environ) as service:
+    async with Service(ledger / "ledger.db" if isinstance(ledger, Path) else ledger, environ) as service:
         yield service
 
 
@@ -58,9 +58,9 @@ async def test_the_length_of_a_target(tmp_path: Path) -> None:
             assert status(await service.raw(head(target=target))) == expected
 
 
-async def test_the_depth_and_the_keys_of_json(tmp_path: Path, rows) -> None:
+async def test_the_depth_and_the_keys_of_json(ledger, rows) -> None:
     """400 beyond the bound, for tasks, agents and batches alike."""
-    async with limited(tmp_path, limits_json_depth=6, limits_json_keys=20) as service:
+    async with limited(ledger, limits_json_depth=6, limits_json_keys=20) as service:
         for depth, expected in ((5, 202), (6, 202), (7, 400)):
             nested = json.loads("[" * (depth - 2) + "]" * (depth - 2))
             reply = await service.route({"payload": {"a": nested}})
@@ -76,9 +76,9 @@ async def test_the_depth_and_the_keys_of_json(tmp_path: Path, rows) -> None:
     assert rows("tasks") == 6
 
 
-async def test_a_callers_rate(tmp_path: Path, rows) -> None:
+async def test_a_callers_rate(ledger, rows) -> None:
     """429 with Retry-After beyond its burst, for this caller alone; who watches over the box is still answered."""
-    async with limited(tmp_path, limits_requests_per_s=0.01, limits_requests_burst=3) as service:
+    async with limited(ledger, limits_requests_per_s=0.01, limits_requests_burst=3) as service:
         for expected in (202, 202, 202, 429, 429):
             reply = await service.route({})
             assert reply.status == expected, reply
@@ -92,9 +92,9 @@ async def test_a_callers_rate(tmp_path: Path, rows) -> None:
     assert rows("tasks") == 3
 
 
-async def test_a_callers_urgent_tasks(tmp_path: Path, rows) -> None:
+async def test_a_callers_urgent_tasks(ledger, rows) -> None:
     """Have a smaller bound of their own: beyond it 429, one by one in a batch, while other work goes on."""
-    async with limited(tmp_path, limits_urgent_per_s=0.01, limits_urgent_burst=3) as service:
+    async with limited(ledger, limits_urgent_per_s=0.01, limits_urgent_burst=3) as service:
         urgent = {"priority": "urgent"}
         assert (await service.route(urgent)).status == 202
         batch = await service.ask("POST", "/route_tasks", json=[{**a_task(), **urgent}] * 3 + [a_task()])
@@ -108,9 +108,9 @@ async def test_a_callers_urgent_tasks(tmp_path: Path, rows) -> None:
     assert rows("tasks") == 5
 
 
-async def test_the_open_tasks_of_a_class(tmp_path: Path, rows) -> None:
+async def test_the_open_tasks_of_a_class(ledger, rows) -> None:
     """503 with Retry-After beyond its own bound, or beyond the common one where it has none."""
-    async with limited(tmp_path, queue_max_open=2, queue_max_open_low=1) as service:
+    async with limited(ledger, queue_max_open=2, queue_max_open_low=1) as service:
         for priority, bound in (("low", 1), ("normal", 2), ("urgent", 2)):
             replies = [await service.route({"priority": priority}) for _ in range(bound + 1)]
             assert [reply.status for reply in replies] == [202] * bound + [503]
