@@ -7,37 +7,30 @@ unknown, 75 the database belongs to another process.
 
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import anyio
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from orchestrator import __version__
-from orchestrator.client import Answer, Client, Unreachable
-from orchestrator.settings import Settings, SettingsError, load, load_with_sources
-
-DEFAULT_URL = "http://127.0.0.1:8080"
-
-url_option = click.option(
-    "--url", envvar="ORCHESTRATOR_URL", default=DEFAULT_URL, show_default=True, help="Where it serves."
+from orchestrator.cli_keys import keys
+from orchestrator.console import (
+    call,
+    fail,
+    file_option,
+    on_ledger,
+    print_table,
+    read_json,
+    settings_of,
+    show,
+    url_option,
+    wait_option,
 )
-wait_option = click.option(
-    "--wait",
-    type=float,
-    is_flag=False,
-    flag_value=50.0,
-    default=0.0,
-    help="Wait for its end; at most so many seconds (50).",
-)
-file_option = click.option(
-    "--settings", "file", type=click.Path(path_type=Path, dir_okay=False), help="A settings file over the defaults."
-)
+from orchestrator.settings import Settings, SettingsError, load_with_sources
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,7 +47,7 @@ def serve(host: str | None, port: int | None, file: Path | None) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     from orchestrator import serving
 
-    settings = _settings(file, host, port)
+    settings = settings_of(file, host, port)
     _run_server(settings, None, serving.exit_code)
 
 
@@ -68,7 +61,7 @@ def demo(port: int | None, once: bool, file: Path | None) -> None:
 
     folder = Path("var")
     own = {"STORAGE_DATABASE_URL": f"sqlite:///./{folder}/demo.db", "LOG_LEVEL": "WARNING", "LOG_FORMAT": "console"}
-    settings = _settings(file, None, port, {f"ORCHESTRATOR_{name}": value for name, value in own.items()})
+    settings = settings_of(file, None, port, {f"ORCHESTRATOR_{name}": value for name, value in own.items()})
     _run_server(settings, (folder, once), serving.exit_code)
 
 
@@ -82,9 +75,9 @@ def _run_server(settings: Settings, demonstrate: tuple[Path, bool] | None, code:
     try:
         listener = serving.open_listener(manager, settings.web.host, settings.web.port)
     except BadSocket as error:
-        _fail(serving.EXIT_SETTINGS, str(error))
+        fail(serving.EXIT_SETTINGS, str(error))
     except OSError as error:
-        _fail(serving.EXIT_UNAVAILABLE, f"cannot listen on {settings.web.host}:{settings.web.port}: {error.strerror}")
+        fail(serving.EXIT_UNAVAILABLE, f"cannot listen on {settings.web.host}:{settings.web.port}: {error.strerror}")
     url = serving.url_of(listener)
     verdict: list[bool] = []
     beside = _announce(url) if demonstrate is None else _demonstrate(url, *demonstrate, verdict)
@@ -93,7 +86,7 @@ def _run_server(settings: Settings, demonstrate: tuple[Path, bool] | None, code:
     except Exception as error:  # noqa: BLE001 - the last resort of the process: one line and an exit code
         cause = serving.root_cause(error)
         words = f": {cause}" if isinstance(cause, serving.EXPLAINED) else ""
-        _fail(code(error), f"{type(cause).__name__}{words}")
+        fail(code(error), f"{type(cause).__name__}{words}")
     finally:
         listener.close()
     sys.exit(0 if all(verdict) else 1)
@@ -122,12 +115,12 @@ def _demonstrate(url: str, folder: Path, once: bool, verdict: list[bool]) -> Cal
 @url_option
 def submit(task: Any, wait: float, url: str) -> None:
     """Send a task, a JSON object from a file or standard input."""
-    accepted = _call(url, lambda client: client.submit(_json(task)))
+    accepted = call(url, lambda client: client.submit(read_json(task)))
     task_id = accepted.body.get("task_id")
     if wait and task_id:
-        _show(_call(url, lambda client: client.task(str(task_id), wait)))
+        show(call(url, lambda client: client.task(str(task_id), wait)))
     else:
-        _show(accepted)
+        show(accepted)
 
 
 @main.command()
@@ -136,14 +129,14 @@ def submit(task: Any, wait: float, url: str) -> None:
 @url_option
 def task(task_id: str, wait: float, url: str) -> None:
     """Show a task's status and result."""
-    _show(_call(url, lambda client: client.task(task_id, wait)))
+    show(call(url, lambda client: client.task(task_id, wait)))
 
 
 @main.command()
 @url_option
 def agents(url: str) -> None:
     """List the agents and how they are."""
-    answer = _call(url, lambda client: client.call("GET", "/agents"))
+    answer = call(url, lambda client: client.call("GET", "/agents"))
     rows = [
         (
             agent["agent_id"],
@@ -155,7 +148,7 @@ def agents(url: str) -> None:
         )
         for agent in answer.body.get("agents", [])
     ]
-    _print(("agent", "state", "location", "capabilities", "in flight", "endpoint"), rows)
+    print_table(("agent", "state", "location", "capabilities", "in flight", "endpoint"), rows)
 
 
 @main.command()
@@ -163,14 +156,14 @@ def agents(url: str) -> None:
 @url_option
 def explain(task: Any, url: str) -> None:
     """Say where a task would go and why; nothing is stored or sent."""
-    answer = _call(url, lambda client: client.call("POST", "/route_task", _json(task), {"dry_run": "true"}))
+    answer = call(url, lambda client: client.call("POST", "/route_task", read_json(task), {"dry_run": "true"}))
     if not answer.ok:
-        _show(answer)
+        show(answer)
     chosen, rows = answer.body["agent_id"], list[tuple[object, ...]]()
     for candidate in answer.body["candidates"]:
         verdict = candidate.get("excluded") or ("chosen" if candidate["agent_id"] == chosen else "kept")
         rows.append((candidate["agent_id"], verdict, candidate.get("score")))
-    _print(("candidate", "verdict", "score"), rows)
+    print_table(("candidate", "verdict", "score"), rows)
     if answer.body["refused"]:
         click.echo("refused: it carries raw media, and consent does not hold")
 
@@ -184,10 +177,10 @@ def dlq() -> None:
 @url_option
 def dlq_list(url: str) -> None:
     """List them."""
-    answer = _call(url, lambda client: client.call("GET", "/dlq", query={"limit": "1000"}))
+    answer = call(url, lambda client: client.call("GET", "/dlq", query={"limit": "1000"}))
     fields = ("task_id", "case_id", "task_type", "attempts", "reason", "updated_at")
     rows = [tuple(dead[field] for field in fields) for dead in answer.body.get("entries", [])]
-    _print(("task", "case", "type", "attempts", "reason", "since"), rows)
+    print_table(("task", "case", "type", "attempts", "reason", "since"), rows)
 
 
 @dlq.command("replay")
@@ -195,7 +188,7 @@ def dlq_list(url: str) -> None:
 @url_option
 def dlq_replay(task_id: str, url: str) -> None:
     """Make a new task of a dead one."""
-    _show(_call(url, lambda client: client.call("POST", f"/dlq/{task_id}/replay")))
+    show(call(url, lambda client: client.call("POST", f"/dlq/{task_id}/replay")))
 
 
 @main.group()
@@ -212,10 +205,10 @@ def audit_show(task_id: str | None, case_id: str | None, limit: int, file: Path 
     """Show entries, oldest first."""
     from orchestrator import auditing
 
-    entries = _on_ledger(file, partial(auditing.entries, task_id=task_id, case_id=case_id, limit=limit))
+    entries = on_ledger(file, partial(auditing.entries, task_id=task_id, case_id=case_id, limit=limit))
     fields = ("audit_id", "created_at", "event", "task_id", "case_id", "agent_id", "status", "reason")
     rows = [tuple(getattr(entry, field) for field in fields) for entry in entries]
-    _print(("entry", "at", "event", "task", "case", "agent", "status", "reason"), rows)
+    print_table(("entry", "at", "event", "task", "case", "agent", "status", "reason"), rows)
 
 
 @audit.command("verify")
@@ -231,8 +224,8 @@ def audit_verify(against: Any, keys: tuple[Any, ...], file: Path | None) -> None
         receipts = list(auditing.read_receipts(against, against.name)) if against else []
         public_keys = [public_key_of(key.read()) for key in keys]
     except ValueError as error:
-        _fail(2, str(error))
-    report = _on_ledger(file, partial(auditing.verify, receipts=receipts, public_keys=public_keys))
+        fail(2, str(error))
+    report = on_ledger(file, partial(auditing.verify, receipts=receipts, public_keys=public_keys))
     for flaw in report.flaws:
         click.echo(f"{flaw.audit_id or flaw.writer}: {flaw.what}")
     for head in report.heads:
@@ -251,7 +244,10 @@ def audit_export(output: Any, file: Path | None) -> None:
     """Write all entries as NDJSON, each with all fields that its hash covers."""
     from orchestrator import auditing
 
-    _on_ledger(file, partial(auditing.export, output=output))
+    on_ledger(file, partial(auditing.export, output=output))
+
+
+main.add_command(keys)
 
 
 @main.command()
@@ -261,9 +257,9 @@ def tables(file: Path | None) -> None:
     from orchestrator import auditing, serving
 
     try:
-        version = anyio.run(auditing.create_tables, _settings(file).storage.database_url)
+        version = anyio.run(auditing.create_tables, settings_of(file).storage.database_url)
     except Exception as error:  # noqa: BLE001 - the last resort of the process: one line and an exit code
-        _fail(serving.exit_code(error), f"{type(error).__name__}: {error}")
+        fail(serving.exit_code(error), f"{type(error).__name__}: {error}")
     click.echo(f"the schema is version {version}")
 
 
@@ -274,7 +270,7 @@ def backup(target: Path, file: Path | None) -> None:
     """Copy the database, in use or not, to the new file TARGET, and verify the copy."""
     from orchestrator import backups
 
-    report = _on_ledger(file, partial(backups.back_up, file=target))
+    report = on_ledger(file, partial(backups.back_up, file=target))
     click.echo(f"{target}: {_ends(report)}, the chain holds")
 
 
@@ -285,7 +281,7 @@ def restore(source: Path, file: Path | None) -> None:
     """Put the backup SOURCE in the place of the database, once verified; nobody may be using it."""
     from orchestrator import backups
 
-    report = _on_ledger(file, partial(backups.restore, file=source))
+    report = on_ledger(file, partial(backups.restore, file=source))
     click.echo(f"restored from {source}: {_ends(report)}, the chain holds")
 
 
@@ -300,69 +296,6 @@ def settings(file: Path | None) -> None:
     try:
         effective = load_with_sources(file, os.environ)[1]
     except SettingsError as error:
-        _fail(2, str(error))
+        fail(2, str(error))
     rows = [(it.name, msgspec.json.encode(it.value, enc_hook=str).decode(), it.source) for it in effective]
-    _print(("setting", "value", "from"), rows)
-
-
-def _print(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table whose first column, the one that people copy, is never cut."""
-    table = Table()
-    for number, column in enumerate(columns):
-        table.add_column(column, no_wrap=number == 0, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if field is None else str(field) for field in row))
-    console = Console()
-    # Into a file or a pipe nothing is squeezed.
-    (console if console.is_terminal else Console(width=200)).print(table)
-
-
-def _settings(
-    file: Path | None, host: str | None = None, port: int | None = None, base: dict[str, str] | None = None
-) -> Settings:
-    environ = {**(base or {}), **os.environ}
-    if host is not None:
-        environ["ORCHESTRATOR_WEB_HOST"] = host
-    if port is not None:
-        environ["ORCHESTRATOR_WEB_PORT"] = str(port)
-    try:
-        return load(file, environ)
-    except SettingsError as error:
-        _fail(2, str(error))
-
-
-def _json(file: Any) -> Any:
-    try:
-        return msgspec.json.decode(file.read())
-    except msgspec.DecodeError:
-        _fail(2, "the task is not valid JSON")
-
-
-def _call(url: str, ask: Callable[[Client], Coroutine[Any, Any, Answer]]) -> Answer:
-    async def call() -> Answer:
-        async with Client(url) as client:
-            return await ask(client)
-
-    try:
-        return anyio.run(call)
-    except Unreachable as error:
-        _fail(69, str(error))
-
-
-def _show(answer: Answer) -> NoReturn:
-    click.echo(msgspec.json.format(msgspec.json.encode(answer.body), indent=2).decode())
-    sys.exit(0 if answer.ok and answer.body.get("status") not in ("dead", "expired", "denied") else 1)
-
-
-def _on_ledger(file: Path | None, work: Callable[[str], Coroutine[Any, Any, Any]]) -> Any:
-    from orchestrator import serving
-
-    try:
-        return anyio.run(work, _settings(file).storage.database_url)
-    except Exception as error:  # noqa: BLE001 - the last resort of the process: one line and an exit code
-        _fail(serving.exit_code(error), f"{type(error).__name__}: {error}")
-
-
-def _fail(code: int, message: str) -> NoReturn:
-    click.echo(f"orchestrator: {message}", err=True)
-    sys.exit(code)
+    print_table(("setting", "value", "from"), rows)

@@ -29,8 +29,10 @@ class Answer(msgspec.Struct, frozen=True):
 class Client:
     """Use it in `async with`. One call is one request: it retries nothing."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, authorization: Mapping[str, str] | None = None) -> None:
+        """`authorization` is the header that says who asks, if one is needed."""
         self._url = url.rstrip("/")
+        self._authorization = authorization or {}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Client":
@@ -50,7 +52,7 @@ class Client:
         if self._session is None:
             raise RuntimeError("use the client in `async with`")
         data = None if body is None else msgspec.json.encode(body)
-        headers = {} if body is None else {"Content-Type": "application/json"}
+        headers = {**self._authorization, **({} if body is None else {"Content-Type": "application/json"})}
         try:
             with anyio.fail_after(wait_s + MARGIN_S):
                 request = self._session.request(

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from orchestrator.credentials import VARIABLES
 from orchestrator.domain.policy import Policy, TaskType, Weights
 from orchestrator.domain.raw_media import plain
 from orchestrator.domain.reach import Network, Ports, Reach
@@ -50,8 +51,10 @@ ALIASES = {
     "LOG_LEVEL": "log.level",
 }
 """Short names of environment variables."""
-NOT_SETTINGS = frozenset({"ORCHESTRATOR_URL"})
-"""Where clients and agents find the orchestrator: theirs, not ours."""
+NOT_SETTINGS = frozenset(
+    {"ORCHESTRATOR_URL", *VARIABLES, *(f"{name}_FILE" for name in VARIABLES)},
+)
+"""Where clients and agents find the orchestrator, and what they show it: theirs, not ours."""
 
 DEFAULT_PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}
 """Of the servers that a URL may name: agents are never called there."""
@@ -116,6 +119,15 @@ class Limits(_Section, frozen=True):
     urgent_per_s: Annotated[float, Meta(ge=0, le=1_000_000)]
     urgent_burst: Count
     callers: Annotated[int, Meta(ge=16, le=1_000_000)]
+
+
+class Auth(_Section, frozen=True):
+    api_keys: bool
+
+    @property
+    def configured(self) -> bool:
+        """Whether callers are asked who they are."""
+        return self.api_keys
 
 
 class Agents(_Section, frozen=True):
@@ -213,6 +225,7 @@ class Settings(_Section, frozen=True):
     audit: Audit
     web: Web
     limits: Limits
+    auth: Auth
     agents: Agents
     sync: Sync
     queue: Queue

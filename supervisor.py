@@ -16,6 +16,7 @@ from orchestrator.actors.drain import Drain
 from orchestrator.actors.feed import TaskFeed
 from orchestrator.actors.gateway import Gateway
 from orchestrator.actors.janitor import Janitor
+from orchestrator.actors.keyring import Keyring
 from orchestrator.actors.messages import Commit, Directory, RegistryMessage, RouterMessage, RunSync, TellStream, WakeAt
 from orchestrator.actors.notary import Intervals, Notary, Testify
 from orchestrator.actors.observing import Observer
@@ -103,13 +104,17 @@ class System:
         return Committer(self.mail.audit_writer.ref, self.settings.web.answer_timeout_s)
 
     @property
+    def keyring(self) -> Keyring:
+        return Keyring(self.environment, self.ledger, self.committer.commit)
+
+    @property
     def gateway(self) -> Gateway:
         # Whoever waits for a synchronous answer waits for a commit before it and one after it as well.
         within = 2 * self.settings.web.answer_timeout_s + self.settings.sync.timeout_s
         mail = self.mail
         return Gateway(
             mail.router.ref, mail.registry.ref, self.ledger, self.directory, self.writable, self.roomy, self.feed,
-            self.drain, self.client, answer_within_s=within,
+            self.drain, self.client, self.keyring, answer_within_s=within,
         )  # fmt: skip
 
     def attempts(self, actor: str) -> Attempts:

@@ -58,8 +58,8 @@ class Admission:
         self._environment, self._policy, self._acceptance = environment, policy, acceptance
         self._directory = directory
 
-    def task(self, request: TaskRequest) -> Task:
-        """The task that the request asks for. Raises InvalidTaskType or InvalidRequest."""
+    def task(self, request: TaskRequest, principal: str) -> Task:
+        """The task that `principal` asks for. Raises InvalidTaskType or InvalidRequest."""
         if request.task_type not in self._policy.task_types:
             raise InvalidTaskType("The task type is not one of those in the settings.")
         now, keys = self._environment.now(), self._acceptance.raw_media_keys
@@ -79,6 +79,7 @@ class Admission:
             created_at=now,
             deadline_at=deadline_at,
             idempotency_key=request.idempotency_key,
+            principal=principal,
         )
 
     def again(self, old: Task) -> Task:
@@ -105,14 +106,17 @@ class Admission:
         demand = demand_of(task, self._environment.now())
         return decide(demand, self._directory.value.values(), anyio.current_time(), self._policy)
 
-    def plan(self, task: Task, request: TaskRequest | None, key: Key | None) -> Plan:
-        """What is to be stored of the task, which `request` may delay."""
+    def plan(self, task: Task, request: TaskRequest | None, key: Key | None, by: str | None = None) -> Plan:
+        """What is to be stored of the task, which `request` may delay; `by` asks for it, if not its owner."""
         decision = self.decide(task)
         if decision.refused:
             return Plan(decision, Note(_refusal(task, decision)))
         not_before = request.not_before.timestamp() if request is not None and request.not_before else None
         progress = Progress(due_at=not_before if not_before is not None and not_before > task.created_at else None)
-        audit = draft("accepted", TaskRecord(0, task, progress, task.created_at), progress, task.created_at, decision)
+        audit = draft(
+            "accepted", TaskRecord(0, task, progress, task.created_at), progress, task.created_at, decision,
+            principal=by or task.principal,
+        )  # fmt: skip
         lane = demand_of(task, task.created_at).lane
         return Plan(decision, Accept(task, progress, lane, audit, key, self._acceptance.max_open[task.priority]))
 
@@ -131,4 +135,5 @@ def _refusal(task: Task, decision: Decision) -> AuditDraft:
         consent_id=task.consent.consent_id,
         status=State.DENIED.value,
         reason=ConsentRequired.code,
+        principal=task.principal,
     )

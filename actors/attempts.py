@@ -260,6 +260,7 @@ def draft(
     now: float,
     decision: Decision | None = None,
     model_version: str | None = None,
+    principal: str | None = None,
 ) -> AuditDraft:
     """The audit entry of a transition of `record` to `progress`."""
     return AuditDraft(
@@ -274,6 +275,7 @@ def draft(
         status=progress.state.value,
         attempt=progress.attempt,
         reason=progress.reason,
+        principal=principal,
     )
 
 

@@ -3,7 +3,8 @@
 A caller that goes away takes nothing with it: what it asked for is completed all the same.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
+from copy import copy
 from functools import partial
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ import anyio
 
 from orchestrator.actors.drain import Drain
 from orchestrator.actors.feed import TaskFeed, Watcher
+from orchestrator.actors.keyring import Keyring
 from orchestrator.actors.messages import (
     CancelTask,
     Directory,
@@ -28,8 +30,17 @@ from orchestrator.actors.messages import (
 )
 from orchestrator.actors.timeline import Timeline
 from orchestrator.domain.agent import Agent, AgentView
+from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.decision import Decision
-from orchestrator.domain.errors import AuditUnavailable, NotFound, OrchestratorError, Overloaded, ShuttingDown
+from orchestrator.domain.errors import (
+    AuditUnavailable,
+    Forbidden,
+    NotFound,
+    OrchestratorError,
+    Overloaded,
+    ShuttingDown,
+)
+from orchestrator.domain.identity import ANONYMOUS, Principal, Scope
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import TaskRequest
 from orchestrator.kernel.errors import ActorCrashed, AskTimeout, NotDelivered
@@ -62,6 +73,7 @@ class Gateway:
         feed: TaskFeed,
         drain: Drain,
         client: AgentClient,
+        keyring: Keyring,
         *,
         answer_within_s: float,
     ) -> None:
@@ -69,18 +81,25 @@ class Gateway:
         self._directory, self._writable, self._feed, self._drain = directory, writable, feed, drain
         self._client = client
         self._roomy = roomy
-        self._within = answer_within_s
+        self._keyring, self._within = keyring, answer_within_s
+        self._principal = ANONYMOUS
         self._registry_calls = anyio.CapacityLimiter(REGISTRY_CALLS)
 
-    async def route(self, request: TaskRequest, scope: str = "") -> Routed:
-        """Accepts a task; on stable storage when it returns. Keys of another `scope` are other keys."""
-        self._check_room()
-        return await self._ask(self._router, partial(RouteTask, request=request, scope=scope))
+    def acting_for(self, principal: Principal) -> "Gateway":
+        """The same system, as `principal` may see and change it. Without this: all of it, as the program itself."""
+        bound = copy(self)
+        bound._principal = principal
+        return bound
 
-    async def route_all(self, requests: Sequence[TaskRequest], scope: str = "") -> list[Routed | OrchestratorError]:
+    async def route(self, request: TaskRequest) -> Routed:
+        """Accepts a task; on stable storage when it returns. Keys of another principal are other keys."""
+        self._check_room()
+        return await self._ask(self._router, partial(RouteTask, request=request, principal=self._principal))
+
+    async def route_all(self, requests: Sequence[TaskRequest]) -> list[Routed | OrchestratorError]:
         """Accepts many tasks with one commit, each for itself, in their order; none of them runs synchronously."""
         self._check_room()
-        return await self._ask(self._router, partial(RouteTasks, requests=requests, scope=scope))
+        return await self._ask(self._router, partial(RouteTasks, requests=requests, principal=self._principal))
 
     async def explain(self, request: TaskRequest) -> Decision:
         """What would be decided now; nothing is stored or sent."""
@@ -88,12 +107,12 @@ class Gateway:
 
     async def cancel(self, task_id: str) -> TaskRecord:
         """Ends a task that is not finished."""
-        return await self._ask(self._router, partial(CancelTask, task_id=task_id))
+        return await self._ask(self._router, partial(CancelTask, task_id=task_id, principal=self._principal))
 
     async def replay(self, task_id: str) -> Routed:
         """Makes a new task of a dead one."""
         self._check_room()
-        return await self._ask(self._router, partial(ReplayTask, task_id=task_id))
+        return await self._ask(self._router, partial(ReplayTask, task_id=task_id, principal=self._principal))
 
     async def task(self, task_id: str, wait_s: float = 0.0) -> TaskRecord:
         """The task, and with `wait_s` its final state if it reaches one within so many seconds."""
@@ -122,11 +141,32 @@ class Gateway:
 
     async def dead(self, *, after: int = 0, limit: int = 100) -> list[TaskRecord]:
         """Dead letters in the order of their acceptance, after `seq` `after`."""
-        return await _read(self._reader.tasks(State.DEAD, after=after, limit=limit))
+        owner = None if self._principal.operates else self._principal.subject
+        return await _read(self._reader.tasks(State.DEAD, principal=owner, after=after, limit=limit))
 
     async def audit(self, query: AuditQuery) -> AuditPage:
-        """Audit entries, oldest first."""
+        """Audit entries, oldest first. Who does not operate asks for those of a task of its own."""
+        if not self._principal.operates:
+            if query.task_id is None:
+                raise Forbidden("Without the scope operate, audit entries are those of a task: name it by task_id.")
+            await self._record(query.task_id)
         return await _read(self._reader.audit(query))
+
+    async def create_key(self, subject: str, scopes: Set[Scope]) -> tuple[ApiKey, str]:
+        """A new API key and its text, which nobody is told again."""
+        return await self._keyring.create(self._principal, subject, scopes)
+
+    async def keys(self) -> list[ApiKey]:
+        """All API keys."""
+        return await self._keyring.all()
+
+    async def revoke_key(self, key_id: str) -> None:
+        """Ends an API key."""
+        await self._keyring.revoke(self._principal, key_id)
+
+    async def key(self, text: str) -> ApiKey | None:
+        """The API key that a caller presents as `text`, if it is one."""
+        return await self._keyring.find(text)
 
     async def register(self, agent: Agent) -> AgentView:
         """Knows the agent from now on, and as alive; one that would never be called is refused."""
@@ -165,7 +205,7 @@ class Gateway:
 
     async def _record(self, task_id: str) -> TaskRecord:
         record = await _read(self._reader.task(task_id))
-        if record is None:
+        if record is None or not self._principal.owns(record.task.principal):
             raise NotFound("There is no such task.")
         return record
 

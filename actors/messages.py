@@ -10,6 +10,7 @@ from orchestrator.domain.agent import Agent, AgentView
 from orchestrator.domain.audit import Head
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.identity import Principal
 from orchestrator.domain.task import Priority, TaskRequest
 from orchestrator.kernel.reply import Request
 from orchestrator.outbound.ports import Ending
@@ -43,7 +44,7 @@ class RouteTask(Request[Routed]):
     """Accept a task. Fails with an OrchestratorError; then nothing was stored but, for a refusal, its audit entry."""
 
     request: TaskRequest
-    scope: str = ""
+    principal: Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class RouteTasks(Request[list[Routed | OrchestratorError]]):
     """
 
     requests: Sequence[TaskRequest]
-    scope: str = ""
+    principal: Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +67,21 @@ class ExplainTask(Request[Decision]):
 
 @dataclass(frozen=True, slots=True)
 class CancelTask(Request[TaskRecord]):
-    """End a task that is not finished. Fails with NotFound or AlreadyFinished."""
+    """End a task of the principal's that is not finished. Fails with NotFound or AlreadyFinished."""
 
     task_id: str
+    principal: Principal
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayTask(Request[Routed]):
-    """Make a new task of a dead one, decided anew. Twice gives the same new task. Fails with NotFound or NotDead."""
+    """Make a new task of a dead one of the principal's, decided anew. Twice gives the same new task.
+
+    Fails with NotFound or NotDead.
+    """
 
     task_id: str
+    principal: Principal
 
 
 RouterMessage = RouteTask | RouteTasks | ExplainTask | CancelTask | ReplayTask

@@ -39,6 +39,7 @@ from orchestrator.domain.errors import (
     Overloaded,
 )
 from orchestrator.domain.idempotency import fingerprint
+from orchestrator.domain.identity import Principal
 from orchestrator.domain.lifecycle import State, Step
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.task import Task, TaskRequest
@@ -64,6 +65,8 @@ from orchestrator.storage.ports import LedgerReader
 
 REPLAYS = "replay"
 """The scope of the keys under which dead letters are replayed; callers have other scopes."""
+CALLERS = "caller:"
+"""Before a caller's name: the scope of its keys."""
 CANCEL_TRIES = 5
 PATIENCE_S = 1.0
 SHARE = 32
@@ -120,25 +123,25 @@ class Router:
         try:
             match message:
                 case RouteTask():
-                    message.reply.send(await self._route(message.request, message.scope))
+                    message.reply.send(await self._route(message.request, message.principal.subject))
                 case RouteTasks():
-                    message.reply.send(await self._route_all(message.requests, message.scope))
+                    message.reply.send(await self._route_all(message.requests, message.principal.subject))
                 case ExplainTask():
-                    message.reply.send(self._admission.decide(self._admission.task(message.request)))
+                    message.reply.send(self._admission.decide(self._admission.task(message.request, "")))
                 case CancelTask():
-                    message.reply.send(await self._cancel(message.task_id))
+                    message.reply.send(await self._cancel(message.task_id, message.principal))
                 case ReplayTask():
-                    message.reply.send(await self._replay(message.task_id))
+                    message.reply.send(await self._replay(message.task_id, message.principal))
         except OrchestratorError as error:
             if isinstance(message, RouteTask | RouteTasks | ReplayTask):
                 self._emit(TaskRefused(error.code))
             message.reply.fail(error)
 
-    async def _route(self, request: TaskRequest, scope: str) -> Routed:
-        task = self._admission.task(request)
+    async def _route(self, request: TaskRequest, principal: str) -> Routed:
+        task = self._admission.task(request, principal)
         if request.idempotency_key is None:
             return await self._accept(task, request, None)
-        key = self._claim(request.idempotency_key, request, scope)
+        key = self._claim(request.idempotency_key, request, f"{CALLERS}{principal}")
         try:
             return await self._accept(task, request, key)
         finally:
@@ -154,9 +157,9 @@ class Router:
         self._answering[name] = mark
         return self._admission.key(scope, text, mark)
 
-    async def _accept(self, task: Task, request: TaskRequest | None, key: Key | None) -> Routed:
+    async def _accept(self, task: Task, request: TaskRequest | None, key: Key | None, by: str | None = None) -> Routed:
         """Decides, stores, and where the type is synchronous and somebody is free, has it done."""
-        began, plan = anyio.current_time(), self._admission.plan(task, request, key)
+        began, plan = anyio.current_time(), self._admission.plan(task, request, key, by)
         routed = None
         if plan.startable is not None and self._policy.task_types[task.task_type].sync:
             routed = await self._run_sync(plan.startable, plan.decision)
@@ -165,7 +168,7 @@ class Router:
         self._accepted(routed, began)
         return routed
 
-    async def _route_all(self, requests: Sequence[TaskRequest], scope: str) -> list[Routed | OrchestratorError]:
+    async def _route_all(self, requests: Sequence[TaskRequest], principal: str) -> list[Routed | OrchestratorError]:
         """As `_route`, each for itself, in one commit. The ledger tells which keys of the batch are the same one."""
         began, claimed = anyio.current_time(), dict[str, Key]()
         try:
@@ -173,7 +176,7 @@ class Router:
             for number, request in enumerate(requests):
                 if number % SHARE == SHARE - 1:
                     await anyio.lowlevel.checkpoint()
-                plans.append(self._planned(request, scope, claimed))
+                plans.append(self._planned(request, principal, claimed))
             commands = [plan.command for plan in plans if isinstance(plan, Plan)]
             outcomes = iter(await self._committer.commit_all(commands) if commands else [])
         finally:
@@ -181,10 +184,10 @@ class Router:
                 del self._answering[key.scope, key.key]
         return [self._told(next(outcomes), began) if isinstance(plan, Plan) else self._refused(plan) for plan in plans]
 
-    def _planned(self, request: TaskRequest, scope: str, claimed: dict[str, Key]) -> Plan | OrchestratorError:
-        text = request.idempotency_key
+    def _planned(self, request: TaskRequest, principal: str, claimed: dict[str, Key]) -> Plan | OrchestratorError:
+        text, scope = request.idempotency_key, f"{CALLERS}{principal}"
         try:
-            task = self._admission.task(request)
+            task = self._admission.task(request, principal)
             if text is None:
                 return self._admission.plan(task, request, None)
             if text in claimed:
@@ -237,28 +240,29 @@ class Router:
         queued = routed.answer is Answer.QUEUED
         self._emit(TaskAccepted(task.task_id, task.task_type, task.priority, queued, seconds))
 
-    async def _cancel(self, task_id: str) -> TaskRecord:
+    async def _cancel(self, task_id: str, principal: Principal) -> TaskRecord:
         for _ in range(CANCEL_TRIES):
             record = await read(self._reader.task(task_id))
-            if record is None:
+            if record is None or not principal.owns(record.task.principal):
                 raise NotFound("There is no such task.")
             if record.progress.state.final:
                 raise AlreadyFinished(f"The task is {record.progress.state.value}, which is final.")
             progress = record.progress.end(Step.CANCEL, "cancelled")
-            audit = draft(Step.CANCEL.value, record, progress, self._environment.now())
+            audit = draft(Step.CANCEL.value, record, progress, self._environment.now(), principal=principal.subject)
             outcome = await self._committer.commit(Transition(record, progress, audit))
             if isinstance(outcome, Moved):
                 return outcome.record
         raise Overloaded("The task changes too fast to be cancelled; try again.", retry_after=1)
 
-    async def _replay(self, task_id: str) -> Routed:
+    async def _replay(self, task_id: str, principal: Principal) -> Routed:
         dead = await read(self._reader.task(task_id))
-        if dead is None:
+        if dead is None or not principal.owns(dead.task.principal):
             raise NotFound("There is no such task.")
         if dead.progress.state is not State.DEAD:
             raise NotDead(f"The task is {dead.progress.state.value}.")
         task = self._admission.again(dead.task)
-        return await self._accept(task, None, Key(REPLAYS, dead.task.task_id, dead.task.task_id))
+        key = Key(REPLAYS, dead.task.task_id, dead.task.task_id)
+        return await self._accept(task, None, key, principal.subject)
 
 
 def _routed(outcome: Outcome) -> Routed:

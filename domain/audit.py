@@ -35,6 +35,8 @@ class AuditDraft(Struct, frozen=True, kw_only=True):
     attempt: int | None = None
     reason: str | None = None
     detail: str | None = None
+    principal: str | None = None
+    """Who asked for it; None for what the orchestrator did by itself."""
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
@@ -55,6 +57,7 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     attempt: int | None
     reason: str | None
     detail: str | None
+    principal: str | None
     prev_hash: str
     entry_hash: str
 
@@ -98,6 +101,7 @@ def link(head: Head, draft: AuditDraft) -> AuditEntry:
         attempt=draft.attempt,
         reason=draft.reason,
         detail=draft.detail,
+        principal=draft.principal,
         prev_hash=head.entry_hash,
         entry_hash="",
     )

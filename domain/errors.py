@@ -89,6 +89,20 @@ class ShuttingDown(OrchestratorError):
     title = "The orchestrator is shutting down"
 
 
+class Unauthenticated(OrchestratorError):
+    """Who asks has shown no valid token, key or certificate."""
+
+    code = "E_UNAUTHENTICATED"
+    title = "Who are you?"
+
+
+class Forbidden(OrchestratorError):
+    """Who asks is known, and has no right to this."""
+
+    code = "E_FORBIDDEN"
+    title = "Not allowed"
+
+
 class NotFound(OrchestratorError):
     """There is no such task, agent or page."""
 

@@ -73,6 +73,8 @@ class Task(Struct, frozen=True, kw_only=True):
     deadline_at: float
     idempotency_key: str | None = None
     replay_of: str | None = None
+    principal: str = "anonymous"
+    """Whose it is: the subject that sent it."""
 
     @property
     def site(self) -> str | None:

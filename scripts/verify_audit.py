@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 
 FIELDS = [
     *("writer", "seq", "audit_id", "event", "created_at", "task_id", "case_id", "router_decision", "agent_id"),
-    *("model_version", "consent_id", "status", "attempt", "reason", "detail", "prev_hash", "entry_hash"),
+    *("model_version", "consent_id", "status", "attempt", "reason", "detail", "principal", "prev_hash", "entry_hash"),
 ]
 GENESIS = "0" * 64
 LONGEST_UNSIGNED = 1024

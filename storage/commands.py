@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from orchestrator.domain.agent import Agent
+from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditDraft, Head
 from orchestrator.domain.lifecycle import Progress
 from orchestrator.domain.task import Priority, Task
@@ -88,6 +89,20 @@ class ForgetAgent(Struct, frozen=True):
     audit: AuditDraft
 
 
+class SaveApiKey(Struct, frozen=True):
+    """Stores or replaces an API key. Comes to Noted."""
+
+    key: ApiKey
+    audit: AuditDraft
+
+
+class ForgetApiKey(Struct, frozen=True):
+    """Removes an API key: from here on it opens nothing. Comes to Noted."""
+
+    key_id: str
+    audit: AuditDraft
+
+
 class ExpireKeys(Struct, frozen=True):
     """Removes the idempotency keys whose published expiry is over at `now`. Comes to Noted."""
 
@@ -110,7 +125,9 @@ class RelayAgain(Struct, frozen=True):
     after: tuple[str, str, int] = ("", "", 0)
 
 
-Command = Accept | Transition | Note | SaveAgent | ForgetAgent | ExpireKeys | Relayed | RelayAgain
+Command = (
+    Accept | Transition | Note | SaveAgent | ForgetAgent | SaveApiKey | ForgetApiKey | ExpireKeys | Relayed | RelayAgain
+)
 
 
 class Accepted(Struct, frozen=True):

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from orchestrator.domain.agent import Agent
+from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, head_of, link
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.task import Priority
@@ -21,6 +22,7 @@ from orchestrator.storage.commands import (
     ExpireKeys,
     Failed,
     ForgetAgent,
+    ForgetApiKey,
     Full,
     Key,
     Moved,
@@ -32,6 +34,7 @@ from orchestrator.storage.commands import (
     Requeued,
     Reused,
     SaveAgent,
+    SaveApiKey,
     Stale,
     TaskRecord,
     Transition,
@@ -53,6 +56,7 @@ class MemoryLedger:
         self._lanes: dict[str, str] = {}
         self._keys: dict[tuple[str, str], tuple[Key, str]] = {}
         self._agents: dict[str, Agent] = {}
+        self._api_keys: dict[str, ApiKey] = {}
         self._audit: list[AuditEntry] = []
         self._head = Head(writer)
         self._ready: dict[tuple[Priority, str], list[int]] = {}
@@ -71,12 +75,21 @@ class MemoryLedger:
     async def task(self, task_id: str) -> TaskRecord | None:
         return self._tasks.get(task_id)
 
-    async def tasks(self, state: State, *, after: int = 0, limit: int = 100) -> list[TaskRecord]:
+    async def tasks(
+        self, state: State, *, principal: str | None = None, after: int = 0, limit: int = 100
+    ) -> list[TaskRecord]:
         found = [r for r in self._tasks.values() if r.progress.state is state and r.seq > after]
+        found = [r for r in found if principal is None or r.task.principal == principal]
         return [replace(record, result=None) for record in found[:limit]]
 
     async def agents(self) -> list[Agent]:
         return [self._agents[agent_id] for agent_id in sorted(self._agents)]
+
+    async def api_keys(self) -> list[ApiKey]:
+        return [self._api_keys[key_id] for key_id in sorted(self._api_keys)]
+
+    async def api_key(self, key_id: str) -> ApiKey | None:
+        return self._api_keys.get(key_id)
 
     async def audit(self, query: AuditQuery) -> AuditPage:
         found = [
@@ -178,6 +191,10 @@ class MemoryLedger:
                 self._agents[command.agent.agent_id] = command.agent
             case ForgetAgent():
                 self._agents.pop(command.agent_id, None)
+            case SaveApiKey():
+                self._api_keys[command.key.key_id] = command.key
+            case ForgetApiKey():
+                self._api_keys.pop(command.key_id, None)
             case Note():
                 pass
         return Noted(self._log(command.audit))
@@ -285,7 +302,13 @@ def _check_storable(command: Command) -> None:
             _encode((progress, result, audit))
             numbers = [progress.attempt, progress.failures, progress.lost, audit.attempt or 0]
             numbers += [result.attempt] if result else []
-        case Note(audit=audit) | SaveAgent(audit=audit) | ForgetAgent(audit=audit):
+        case (
+            Note(audit=audit)
+            | SaveAgent(audit=audit)
+            | ForgetAgent(audit=audit)
+            | SaveApiKey(audit=audit)
+            | ForgetApiKey(audit=audit)
+        ):
             _encode(command)
             numbers = [audit.attempt or 0]
         case ExpireKeys() | RelayAgain():

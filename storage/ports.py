@@ -6,6 +6,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from orchestrator.domain.agent import Agent
+from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditEntry, Head
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
@@ -94,12 +95,25 @@ class LedgerReader(Protocol):
         """The task with its progress, and its result when there is one."""
         ...
 
-    async def tasks(self, state: State, *, after: int = 0, limit: int = 100) -> list[TaskRecord]:
-        """Tasks in a state, in the order of acceptance, after `seq` `after`; without results."""
+    async def tasks(
+        self, state: State, *, principal: str | None = None, after: int = 0, limit: int = 100
+    ) -> list[TaskRecord]:
+        """Tasks in a state, in the order of acceptance, after `seq` `after`; without results.
+
+        Those of one principal, or everybody's.
+        """
         ...
 
     async def agents(self) -> list[Agent]:
         """All agents stored."""
+        ...
+
+    async def api_keys(self) -> list[ApiKey]:
+        """All API keys, by their ids."""
+        ...
+
+    async def api_key(self, key_id: str) -> ApiKey | None:
+        """The API key of that id."""
         ...
 
     async def audit(self, query: AuditQuery) -> AuditPage:

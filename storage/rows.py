@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from orchestrator.domain.agent import Agent
+from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditEntry
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.task import Consent, Priority, Task
@@ -18,7 +19,7 @@ Row = Sequence[Any]
 TASK_COLUMNS = (
     "seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key, replay_of,"
     " created_at, deadline_at, state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason,"
-    " updated_at"
+    " updated_at, principal"
 )
 RESULT_COLUMNS = "attempt, agent_id, output, model_version, finished_at"
 AUDIT_COLUMNS = ", ".join(AuditEntry.__struct_fields__)
@@ -29,6 +30,7 @@ DEAD_LETTERS = "dlq"
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
 _tried = msgspec.json.Decoder(tuple[str, ...]).decode
+_api_key = msgspec.json.Decoder(ApiKey).decode
 _any = msgspec.json.Decoder().decode
 
 
@@ -52,6 +54,7 @@ def task_row(record: TaskRecord, lane: str) -> Row:
         task.deadline_at,
         *progress_row(progress),
         record.updated_at,
+        task.principal,
     )
 
 
@@ -86,6 +89,7 @@ def task_record(row: Row, result: Result | None = None) -> TaskRecord:
         replay_of=row[11],
         created_at=row[12],
         deadline_at=row[13],
+        principal=row[25],
     )
     state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason = row[14:24]
     progress = Progress(
@@ -144,6 +148,16 @@ def outgoing(row: Row) -> Outgoing:
     """What `position, task_id, stream, task_type, reason` say."""
     priority = None if row[2] == DEAD_LETTERS else Priority(row[2])
     return Outgoing(row[0], row[1], priority, row[3], row[4])
+
+
+def api_key_row(key: ApiKey) -> Row:
+    """Key id and the key as JSON."""
+    return (key.key_id, _encode(key))
+
+
+def api_key(text: bytes) -> ApiKey:
+    """What the JSON of a key says."""
+    return _api_key(text)
 
 
 def ticket(row: Row) -> Ticket:

@@ -14,6 +14,7 @@ from orchestrator.storage.commands import (
     Command,
     ExpireKeys,
     ForgetAgent,
+    ForgetApiKey,
     Moved,
     Note,
     Noted,
@@ -21,6 +22,7 @@ from orchestrator.storage.commands import (
     RelayAgain,
     Relayed,
     SaveAgent,
+    SaveApiKey,
     TaskRecord,
     Transition,
 )
@@ -60,6 +62,8 @@ class Work:
         self.results: list[rows.Row] = []
         self.agents: list[rows.Row] = []
         self.gone: dict[str, None] = {}
+        self.api_keys: list[rows.Row] = []
+        self.gone_api_keys: dict[str, None] = {}
         self.expiries: list[float] = []
         self._outbox: dict[tuple[str, str], bool] = {}
         self.relayed: list[int] = []
@@ -92,6 +96,13 @@ class Work:
                 return Noted(self._log(command.audit))
             case ForgetAgent(agent_id):
                 self.gone[agent_id] = None
+                return Noted(self._log(command.audit))
+            case SaveApiKey(key):
+                self.api_keys.append(rows.api_key_row(key))
+                self.gone_api_keys.pop(key.key_id, None)
+                return Noted(self._log(command.audit))
+            case ForgetApiKey(key_id):
+                self.gone_api_keys[key_id] = None
                 return Noted(self._log(command.audit))
             case ExpireKeys():
                 if self.keys:

@@ -10,36 +10,36 @@ from orchestrator.web.context import Context, json_response
 def routes(context: Context) -> Blueprint:
     """`/register_agent` and `/agents/…`."""
     blueprint = Blueprint("agents", __name__)
-    gateway, bounds, ttl = context.gateway, context.bounds, context.settings.agents.ttl_s
+    bounds, ttl = context.bounds, context.settings.agents.ttl_s
 
     @blueprint.post("/register_agent")
     async def register() -> Response:
         fields, text = await wire.read_fields(request, bounds)
         agent = wire.agent(fields, lax=text)
-        view = await gateway.register(agent)
+        view = await context.gateway.register(agent)
         return json_response({"status": "ok", **wire.agent_status(view, anyio.current_time(), ttl)})
 
     @blueprint.get("/agents")
     async def agents() -> Response:
         now = anyio.current_time()
-        views = sorted(gateway.agents().values(), key=lambda view: view.agent.agent_id)
+        views = sorted(context.gateway.agents().values(), key=lambda view: view.agent.agent_id)
         return json_response({"agents": [wire.agent_status(view, now, ttl) for view in views]})
 
     @blueprint.post("/agents/<agent_id>/heartbeat")
     async def heartbeat(agent_id: str) -> Response:
         fields = await wire.read_optional(request, bounds)
         beat = wire.converted(fields, wire.Beat)
-        view = await gateway.heartbeat(agent_id, beat.load)
+        view = await context.gateway.heartbeat(agent_id, beat.load)
         return json_response({"status": "ok", **wire.agent_status(view, anyio.current_time(), ttl)})
 
     @blueprint.post("/agents/<agent_id>/drain")
     async def drain(agent_id: str) -> Response:
-        view = await gateway.drain(agent_id)
+        view = await context.gateway.drain(agent_id)
         return json_response({"status": "ok", **wire.agent_status(view, anyio.current_time(), ttl)})
 
     @blueprint.delete("/agents/<agent_id>")
     async def remove(agent_id: str) -> Response:
-        await gateway.remove(agent_id)
+        await context.gateway.remove(agent_id)
         return json_response({"status": "ok", "agent_id": agent_id})
 
     return blueprint

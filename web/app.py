@@ -11,12 +11,14 @@ from orchestrator.actors.gateway import Gateway
 from orchestrator.domain.errors import OrchestratorError, RateLimited
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
-from orchestrator.web import agents, audit, batches, events, operations, tasks
+from orchestrator.web import agents, audit, batches, events, keys, operations, tasks
 from orchestrator.web.bodies import Gate, request_class
 from orchestrator.web.context import Context
 from orchestrator.web.faults import log_fault
+from orchestrator.web.identity.authenticator import Authenticator
 from orchestrator.web.problems import http_problem, problem
 from orchestrator.web.rates import Rates
+from orchestrator.web.rights import guard
 
 
 def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings) -> Quart:
@@ -30,8 +32,9 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings) -> Qua
     app.url_map.merge_slashes = False
     rates = Rates(settings.limits)
     context = Context(gateway, telemetry, settings, rates)
-    for routes in (tasks.routes, batches.routes, events.routes, agents.routes, audit.routes, operations.routes):
-        app.register_blueprint(routes(context))
+    app.before_request(guard(Authenticator(settings.auth, gateway.key).principal))
+    for part in (tasks, batches, events, agents, audit, keys, operations):
+        app.register_blueprint(part.routes(context))
     app.register_error_handler(OrchestratorError, _orchestrator_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _fault)

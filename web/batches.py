@@ -25,7 +25,7 @@ Refusal = OrchestratorError | HTTPException
 def routes(context: Context) -> Blueprint:
     """`POST /route_tasks`."""
     blueprint = Blueprint("batches", __name__)
-    gateway, bounds, streams = context.gateway, context.bounds, context.settings.streams()
+    bounds, streams = context.bounds, context.settings.streams()
 
     @blueprint.post(PATH)
     async def route_tasks() -> Response:
@@ -33,7 +33,7 @@ def routes(context: Context) -> Blueprint:
             raise InvalidRequest("idempotency_key: each task of a batch has its own.")
         read = [await _verdict(number, text) for number, text in enumerate(await wire.read_batch(request))]
         good = [item for item in read if isinstance(item, TaskRequest)]
-        routed = iter(await gateway.route_all(good) if good else [])
+        routed = iter(await context.gateway.route_all(good) if good else [])
         verdicts = (next(routed) if isinstance(item, TaskRequest) else item for item in read)
         return json_response({"outcomes": [_outcome(verdict) for verdict in verdicts]}, 207)
 

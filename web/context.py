@@ -11,14 +11,15 @@ from orchestrator.domain.strict_json import Bounds
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
 from orchestrator.web.rates import Rates
+from orchestrator.web.rights import caller
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Context(Struct, frozen=True):
-    """The system behind the routes."""
+    """What every route needs of the system."""
 
-    gateway: Gateway
+    system: Gateway
     telemetry: Telemetry
     settings: Settings
     rates: Rates
@@ -27,6 +28,11 @@ class Context(Struct, frozen=True):
     def bounds(self) -> Bounds:
         """Those of the JSON in requests."""
         return self.settings.json_bounds()
+
+    @property
+    def gateway(self) -> Gateway:
+        """The system as the caller of the request that is being served may see and change it. Not for other moments."""
+        return self.system.acting_for(caller())
 
 
 def json_response(value: Any, status: int = 200, **headers: str) -> Response:

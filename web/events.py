@@ -88,12 +88,13 @@ class EventStream(ResponseBody):
 def routes(context: Context) -> Blueprint:
     """`GET /task/{id}/events`."""
     blueprint = Blueprint("events", __name__)
-    gateway, streams = context.gateway, Streams(context.settings.web.max_streams)
+    streams = Streams(context.settings.web.max_streams)
 
     @blueprint.get("/task/<task_id>/events")
     async def events(task_id: str) -> Response:
         text = request.headers.get("Last-Event-ID")
         seen = wire.whole(text, "Last-Event-ID", 0, 0, 2**53)
+        gateway = context.gateway
         await gateway.task(task_id)
         streams.check()
         response = Response(content_type=f"{CONTENT_TYPE}; charset=utf-8")

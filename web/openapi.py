@@ -11,9 +11,18 @@ from orchestrator.domain import errors
 from orchestrator.domain.agent import Agent
 from orchestrator.domain.task import TaskRequest
 from orchestrator.web.problems import CONTENT_TYPE, STATUS
-from orchestrator.web.wire import FORM, JSON, MAX_BATCH, NDJSON, Beat
+from orchestrator.web.rights import RIGHTS
+from orchestrator.web.wire import FORM, JSON, MAX_BATCH, NDJSON, Beat, NewKey
 
 _REF = "#/components/schemas/{name}"
+
+_SECURITY = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key. Each call names the scope it needs.",
+    }
+}
 
 Operation = tuple[str, str, str, Any, tuple[int, ...], tuple[str, ...]]
 """Method, path, summary, body, statuses of success, names of query parameters."""
@@ -32,6 +41,9 @@ OPERATIONS: tuple[Operation, ...] = (
     ("post", "/agents/{agent_id}/drain", "Send an agent no more work", None, (200,), ()),
     ("delete", "/agents/{agent_id}", "Forget an agent", None, (200,), ()),
     ("get", "/audit", "Audit entries", None, (200,), ("task_id", "case_id", "since", "after", "limit")),
+    ("get", "/keys", "All API keys, without their secrets", None, (200,), ()),
+    ("post", "/keys", "Make an API key; its text is in this answer only", NewKey, (201,), ()),
+    ("delete", "/keys/{key_id}", "Revoke an API key", None, (200,), ()),
     ("get", "/health", "Whether the process lives", None, (200,), ()),
     ("get", "/ready", "Whether to send work here", None, (200, 503), ()),
     ("get", "/metrics", "Metrics in Prometheus' text format", None, (200,), ()),
@@ -42,7 +54,7 @@ OPERATIONS: tuple[Operation, ...] = (
 @cache
 def description() -> dict[str, Any]:
     """The OpenAPI document."""
-    _, schemas = msgspec.json.schema_components([TaskRequest, Agent, Beat], ref_template=_REF)
+    _, schemas = msgspec.json.schema_components([TaskRequest, Agent, Beat, NewKey], ref_template=_REF)
     listed = schemas["Agent"]["properties"]["capabilities"]
     schemas["Agent"]["properties"]["capabilities"] = {"oneOf": [listed, {"type": "string", "minLength": 1}]}
     paths: dict[str, dict[str, Any]] = {}
@@ -53,7 +65,7 @@ def description() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Routing Orchestrator", "version": __version__},
         "paths": paths,
-        "components": {"schemas": {**schemas, "Problem": _problem()}},
+        "components": {"schemas": {**schemas, "Problem": _problem()}, "securitySchemes": _SECURITY},
     }
 
 
@@ -73,6 +85,9 @@ def _operation(
             },
         },
     }
+    scope = RIGHTS[f"{method.upper()} {path.replace('{', '<').replace('}', '>')}"]
+    if scope is not None:
+        found["security"] = [{"bearer": [scope.value]}]
     if body is not None:
         found["requestBody"] = _request_body(body)
     return found
@@ -86,7 +101,7 @@ def _request_body(body: Any) -> dict[str, Any]:
     # An agent registers by a form, or by the query, just as well: then its capabilities are separated by commas.
     kinds = (JSON, FORM) if body is Agent else (JSON,)
     schema = {"schema": {"$ref": _REF.format(name=body.__name__)}}
-    return {"content": dict.fromkeys(kinds, schema), "required": body is TaskRequest}
+    return {"content": dict.fromkeys(kinds, schema), "required": body in (TaskRequest, NewKey)}
 
 
 def _parameter(name: str, where: str) -> dict[str, Any]:

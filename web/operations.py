@@ -17,7 +17,7 @@ def routes(context: Context) -> Blueprint:
 
     @blueprint.get("/ready")
     async def ready() -> Response:
-        reasons = context.gateway.unready()
+        reasons = context.system.unready()
         return json_response({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     @blueprint.get("/metrics")

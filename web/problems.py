@@ -15,7 +15,9 @@ CONTENT_TYPE = "application/problem+json"
 STATUS: Mapping[type[errors.OrchestratorError], int] = {
     errors.InvalidJSON: 400,
     errors.InvalidTaskType: 400,
+    errors.Unauthenticated: 401,
     errors.ConsentRequired: 403,
+    errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.InProgress: 409,
     errors.AlreadyFinished: 409,
@@ -63,6 +65,8 @@ def problem(error: errors.OrchestratorError) -> Response:
     """The answer to an error of ours."""
     status, members = fields_of(error)
     response = Response(msgspec.json.encode(members), status=status, content_type=CONTENT_TYPE)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(ceil(error.retry_after))
     return response

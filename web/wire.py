@@ -17,6 +17,7 @@ from orchestrator.domain.decision import Decision
 from orchestrator.domain.endpoint import read_endpoint
 from orchestrator.domain.errors import InvalidJSON, InvalidRequest
 from orchestrator.domain.health import Availability
+from orchestrator.domain.identity import Scope, Subject
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.strict_json import Bounds, decode
 from orchestrator.domain.task import Consent, TaskRequest
@@ -30,14 +31,23 @@ NDJSON = "application/x-ndjson"
 MAX_BATCH = 500
 MAX_FIELDS = 64
 _UTF8 = frozenset({"utf-8", "utf8"})
-_NAMES = frozenset(name for kind in (TaskRequest, Consent, Agent) for name in kind.__struct_fields__) | {"load"}
-"""Names of fields that clients send: these may stand in what we say of them."""
 
 
 class Beat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a heartbeat; `load` is how busy the agent says it is, from 0 to 1."""
 
     load: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+
+
+class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The API key that an operator asks for: whose it is, and what it opens."""
+
+    subject: Subject
+    scopes: Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1, max_length=len(Scope))]
+
+
+_NAMES = frozenset(name for kind in (TaskRequest, Consent, Agent, NewKey) for name in kind.__struct_fields__) | {"load"}
+"""Names of fields that clients send: these may stand in what we say of them."""
 
 
 async def read_json(request: Request, bounds: Bounds) -> Any:

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import os
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
+
+from orchestrator.credentials import NoCredential, authorization
 
 log = logging.getLogger("orchestrator.workers")
 
@@ -18,15 +21,21 @@ BACKOFF_FIRST, BACKOFF_MOST = 0.5, 30.0
 class Registration:
     """One agent's standing with one orchestrator. `client` has a deadline for each call.
 
-    `card` is the body of `/register_agent`; `load` gives the share of places taken, 0 to 1.
+    `card` is the body of `/register_agent`; `load` gives the share of places taken, 0 to 1. What it
+    shows for itself is in `environ`: see `credentials.py`.
     """
 
     def __init__(
-        self, client: ClientSession, orchestrator: str, card: Mapping[str, Any], load: Callable[[], float]
+        self,
+        client: ClientSession,
+        orchestrator: str,
+        card: Mapping[str, Any],
+        load: Callable[[], float],
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._client = client
         self._base = orchestrator.rstrip("/")
-        self._card = card
+        self._card, self._environ = card, environ
         self._load = load
         self._path = f"/agents/{quote(card['agent_id'], safe='')}"
 
@@ -58,8 +67,10 @@ class Registration:
     async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> int:
         """The status of the answer, or 0 when there was none within the deadline. Follows no redirect."""
         try:
-            async with self._client.request(method, self._base + path, json=body, allow_redirects=False) as response:
+            headers = authorization(self._environ)
+            request = self._client.request(method, self._base + path, json=body, headers=headers, allow_redirects=False)
+            async with request as response:
                 return response.status
-        except (ClientError, TimeoutError, OSError) as error:
+        except (ClientError, NoCredential, TimeoutError, OSError) as error:
             log.warning("%s %s: %s", method, path, type(error).__name__)
             return 0

@@ -138,6 +138,7 @@ def _statements(work: Work, offset: float) -> list[tuple[str, Sequence[Any], int
         (sql.ADD_RESULTS, work.results, ()),
         # One statement touches a row but once: of several agents of one name it is given the last.
         (sql.SAVE_AGENTS, list({agent_id: (agent_id, agent) for agent_id, agent in work.agents}.values()), ()),
+        (sql.SAVE_API_KEYS, list({key_id: (key_id, key) for key_id, key in work.api_keys}.values()), ()),
     ):
         if gathered:
             found.append((statement, (*before, *_columns(gathered)), len(gathered)))
@@ -149,6 +150,8 @@ def _statements(work: Work, offset: float) -> list[tuple[str, Sequence[Any], int
         found.append((sql.REMOVE_OUTGOING, _columns(untold), None))
     if told := work.told(wanted=True):
         found.append((sql.ADD_OUTGOING, (*_columns(told), work.head.writer), len(told)))
+    if work.gone_api_keys:
+        found.append((sql.FORGET_API_KEYS, (list(work.gone_api_keys),), None))
     if work.audit:
         entries = [rows.audit_row(entry) for entry in work.audit]
         found.append((sql.ADD_AUDIT, _columns(entries), len(entries)))

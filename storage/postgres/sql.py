@@ -59,11 +59,11 @@ ADD_TASKS = (
     "INSERT INTO tasks (" + TASK_COLUMNS + ")"
     " SELECT seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key,"
     " replay_of, created_at, deadline_at + $1::float8, state, attempt, failures, lost, due_at + $1::float8, agent_id,"
-    " owner, lease_until + $1::float8, tried, reason, updated_at"
+    " owner, lease_until + $1::float8, tried, reason, updated_at, principal"
     " FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::bytea[],"
     " $10::bytea[], $11::integer[], $12::text[], $13::text[], $14::float8[], $15::float8[], $16::text[], $17::bigint[],"
     " $18::bigint[], $19::bigint[], $20::float8[], $21::text[], $22::text[], $23::float8[], $24::bytea[], $25::text[],"
-    " $26::float8[]) AS new (" + TASK_COLUMNS + ")"
+    " $26::float8[], $27::text[]) AS new (" + TASK_COLUMNS + ")"
 )
 MOVE_TASKS = (
     "UPDATE tasks SET state = new.state, attempt = new.attempt, failures = new.failures, lost = new.lost,"
@@ -81,7 +81,7 @@ MOVE_TASKS = (
 _TASK = (
     "SELECT seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key,"
     " replay_of, created_at, deadline_at - $1::float8, state, attempt, failures, lost, due_at - $1::float8, agent_id,"
-    " owner, lease_until - $1::float8, tried, reason, updated_at FROM tasks"
+    " owner, lease_until - $1::float8, tried, reason, updated_at, principal FROM tasks"
 )
 READ_TASK = _TASK + " WHERE task_id = $2"
 
@@ -98,12 +98,20 @@ SAVE_AGENTS = (
 FORGET_AGENTS = "DELETE FROM agents WHERE agent_id = ANY ($1::text[])"
 READ_AGENTS = "SELECT agent FROM agents ORDER BY agent_id"
 
+SAVE_API_KEYS = (
+    "INSERT INTO api_keys (key_id, api_key) SELECT * FROM unnest($1::text[], $2::bytea[])"
+    " ON CONFLICT (key_id) DO UPDATE SET api_key = excluded.api_key"
+)
+FORGET_API_KEYS = "DELETE FROM api_keys WHERE key_id = ANY ($1::text[])"
+READ_API_KEYS = "SELECT api_key FROM api_keys ORDER BY key_id"
+READ_API_KEY = "SELECT api_key FROM api_keys WHERE key_id = $1"
+
 ADD_AUDIT = (
     "INSERT INTO audit_entries (" + AUDIT_COLUMNS + ", position)"
     " SELECT " + AUDIT_COLUMNS + ", (SELECT coalesce(max(position), 0) FROM audit_entries) + number"
     " FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],"
     " $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[], $15::text[],"
-    " $16::text[], $17::text[]) WITH ORDINALITY AS new (" + AUDIT_COLUMNS + ", number)"
+    " $16::text[], $17::text[], $18::text[]) WITH ORDINALITY AS new (" + AUDIT_COLUMNS + ", number)"
 )
 # Told anew, a task gets a new position: whoever is about to relay the old one does not remove the new one.
 ADD_OUTGOING = (
@@ -159,6 +167,8 @@ READ_AUDIT_OF_TASK_IN_CASE = _AUDIT + " AND task_id = $4 AND case_id = $5" + _AU
 
 READ_STATE = _TASK + " WHERE state = $2 AND seq > $3 ORDER BY seq LIMIT $4"
 READ_DEAD = _TASK + " WHERE state = 'dead' AND seq > $2 ORDER BY seq LIMIT $3"
+READ_STATE_OF = _TASK + " WHERE state = $2 AND principal = $3 AND seq > $4 ORDER BY seq LIMIT $5"
+READ_DEAD_OF = _TASK + " WHERE state = 'dead' AND principal = $2 AND seq > $3 ORDER BY seq LIMIT $4"
 _LANE = "SELECT priority, lane FROM tasks WHERE state = 'queued' AND due_at IS NULL"
 _FIRST = " ORDER BY priority, lane LIMIT 1"
 # From lane to lane by the index: a million tasks in three lanes cost three steps.

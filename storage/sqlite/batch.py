@@ -163,6 +163,8 @@ def _statements(work: Work) -> list[tuple[str, list[rows.Row], bool]]:
         (sql.REMOVE_RELAYED, [(position,) for position in work.relayed], False),
         (sql.REMOVE_OUTGOING, list(work.told(wanted=False)), False),
         (sql.ADD_OUTGOING, list(work.told(wanted=True)), True),
+        (sql.SAVE_API_KEY, work.api_keys, True),
+        (sql.FORGET_API_KEY, [(key_id,) for key_id in work.gone_api_keys], False),
         (sql.ADD_AUDIT, [rows.audit_row(entry) for entry in work.audit], True),
     ]
     return [(statement, parameters, must) for statement, parameters, must in gathered if parameters]

@@ -7,6 +7,7 @@ from typing import Any
 import aiosqlite
 
 from orchestrator.domain.agent import Agent
+from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import GENESIS, AuditEntry, Head
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
@@ -58,13 +59,26 @@ class SqliteReader:
         result = await self._all(sql.READ_RESULT, (task_id,))
         return rows.task_record(found[0], rows.result(result[0])) if result else record
 
-    async def tasks(self, state: State, *, after: int = 0, limit: int = 100) -> list[TaskRecord]:
+    async def tasks(
+        self, state: State, *, principal: str | None = None, after: int = 0, limit: int = 100
+    ) -> list[TaskRecord]:
+        if principal is not None:
+            if state is State.DEAD:
+                return await self._records(sql.READ_DEAD_OF, (principal, after, limit))
+            return await self._records(sql.READ_STATE_OF, (state.value, principal, after, limit))
         if state is State.DEAD:
             return await self._records(sql.READ_DEAD, (after, limit))
         return await self._records(sql.READ_STATE, (state.value, after, limit))
 
     async def agents(self) -> list[Agent]:
         return [rows.agent(row[0]) for row in await self._all(sql.READ_AGENTS)]
+
+    async def api_keys(self) -> list[ApiKey]:
+        return [rows.api_key(row[0]) for row in await self._all(sql.READ_API_KEYS)]
+
+    async def api_key(self, key_id: str) -> ApiKey | None:
+        found = await self._all(sql.READ_API_KEY, (key_id,))
+        return rows.api_key(found[0][0]) if found else None
 
     async def audit(self, query: AuditQuery) -> AuditPage:
         statement, narrowing = sql.READ_AUDIT, ()

@@ -19,7 +19,7 @@ EXPIRE_KEYS = "DELETE FROM idempotency_keys WHERE expires_at IS NOT NULL AND exp
 
 ADD_TASK = (
     "INSERT INTO tasks (" + TASK_COLUMNS + ")"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 MOVE_TASK = (
     "UPDATE tasks SET state = ?, attempt = ?, failures = ?, lost = ?, due_at = ?, agent_id = ?, owner = ?,"
@@ -38,8 +38,15 @@ SAVE_AGENT = (
 FORGET_AGENT = "DELETE FROM agents WHERE agent_id = ?"
 READ_AGENTS = "SELECT agent FROM agents ORDER BY agent_id"
 
+SAVE_API_KEY = (
+    "INSERT INTO api_keys (key_id, api_key) VALUES (?, ?) ON CONFLICT (key_id) DO UPDATE SET api_key = excluded.api_key"
+)
+FORGET_API_KEY = "DELETE FROM api_keys WHERE key_id = ?"
+READ_API_KEYS = "SELECT api_key FROM api_keys ORDER BY key_id"
+READ_API_KEY = "SELECT api_key FROM api_keys WHERE key_id = ?"
+
 ADD_AUDIT = (
-    "INSERT INTO audit_entries (" + AUDIT_COLUMNS + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO audit_entries (" + AUDIT_COLUMNS + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 SAVE_HEAD = (
     "INSERT INTO audit_heads (writer, seq, entry_hash) VALUES (?, ?, ?)"
@@ -91,6 +98,12 @@ COUNT_OPEN = "SELECT priority, count(*) FROM tasks WHERE state IN ('queued', 'le
 
 READ_STATE = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE state = ? AND seq > ? ORDER BY seq LIMIT ?"
 READ_DEAD = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE state = 'dead' AND seq > ? ORDER BY seq LIMIT ?"
+READ_STATE_OF = (
+    "SELECT " + TASK_COLUMNS + " FROM tasks WHERE state = ? AND principal = ? AND seq > ? ORDER BY seq LIMIT ?"
+)
+READ_DEAD_OF = (
+    "SELECT " + TASK_COLUMNS + " FROM tasks WHERE state = 'dead' AND principal = ? AND seq > ? ORDER BY seq LIMIT ?"
+)
 NEXT_LANE = (
     "SELECT priority, lane FROM tasks WHERE state = 'queued' AND due_at IS NULL AND (priority, lane) > (?, ?)"
     " ORDER BY priority, lane LIMIT 1"

@@ -42,6 +42,7 @@ async def file(tmp_path):
             attempt=1,
             reason="why",
             detail="{}",
+            principal="clinic-a",
         )
         for number in range(LENGTH)
     ]

@@ -9,6 +9,7 @@ def test_the_list():
         "E_ALREADY_FINISHED",
         "E_AUDIT_UNAVAILABLE",
         "E_CONSENT_REQUIRED",
+        "E_FORBIDDEN",
         "E_IDEMPOTENCY_KEY_REUSED",
         "E_INTERNAL",
         "E_INVALID_JSON",
@@ -19,6 +20,7 @@ def test_the_list():
         "E_OVERLOADED",
         "E_RATE_LIMITED",
         "E_SHUTTING_DOWN",
+        "E_UNAUTHENTICATED",
         "E_VALIDATION",
     ]
     assert all(kind.title and kind.__doc__ for kind in kinds)

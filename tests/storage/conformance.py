@@ -32,7 +32,9 @@ from ledger_lives import live, lives
 from msgspec.structs import replace
 
 from orchestrator.domain.agent import Agent
+from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import head_of, rfc3339
+from orchestrator.domain.identity import Scope
 from orchestrator.domain.lifecycle import Progress, State, Step
 from orchestrator.domain.task import Consent, Priority
 from orchestrator.storage.commands import (
@@ -42,6 +44,7 @@ from orchestrator.storage.commands import (
     ExpireKeys,
     Failed,
     ForgetAgent,
+    ForgetApiKey,
     Full,
     Moved,
     Note,
@@ -49,6 +52,7 @@ from orchestrator.storage.commands import (
     Result,
     Reused,
     SaveAgent,
+    SaveApiKey,
     Stale,
     Transition,
 )
@@ -99,6 +103,7 @@ class Accepting(Contract):
             deadline_at=NOW + 1e-3,
             idempotency_key=UNICODE,
             replay_of=task_id(77),
+            principal=UNICODE,
         )
         progress = Progress(State.LEASED, 3, 2, 1, None, "agent-é", "boot-1", NOW + 0.1, ("a", "ü"), UNICODE)
         (record,) = await stored(ledger, Accept(task, progress, LANE, draft("accepted", task, progress)))
@@ -570,6 +575,35 @@ class Reading(Contract):
         assert await ledger.tasks(State.DEAD, after=dead[1].seq) == dead[2:]
         assert await ledger.tasks(State.QUEUED) == records[1::2]
         assert await ledger.tasks(State.DENIED) == []
+
+    async def test_tasks_of_a_principal(self, ledger):
+        """Only its own, page by page, in any state; nobody is a part of somebody else's name."""
+        records = await stored(ledger, *[accept(n, principal=("ann", "anna")[n % 2]) for n in range(1, 8)])
+        dead = [await moved(ledger, record, Step.LEASE, Step.GIVE_UP) for record in records[:5]]
+        assert await ledger.tasks(State.DEAD, principal="anna") == dead[::2]
+        assert await ledger.tasks(State.DEAD, principal="ann") == dead[1::2]
+        assert await ledger.tasks(State.DEAD, principal="anna", after=dead[0].seq, limit=1) == [dead[2]]
+        assert await ledger.tasks(State.QUEUED, principal="anna") == [records[6]]
+        assert await ledger.tasks(State.DEAD, principal="an") == await ledger.tasks(State.DEAD, principal="") == []
+
+    async def test_api_keys(self, ledger, store):
+        """Stored, replaced, removed, in the order of the commands, and there again when the ledger is opened anew."""
+        key = ApiKey("key-1", UNICODE, (Scope.AUDIT_READ, Scope.OPERATE), "5a" * 32, NOW + 0.25)
+        other, audit = replace(key, key_id="key-0", scopes=()), draft("key")
+        assert await ledger.api_key("key-1") is None
+        await ledger.commit([SaveApiKey(key, audit), SaveApiKey(other, audit)])
+        assert await ledger.api_keys() == [other, key]
+        assert await ledger.api_key("key-1") == key
+        newer = replace(key, subject="newer")
+        await ledger.commit([ForgetApiKey("key-1", audit), SaveApiKey(newer, audit), ForgetApiKey("unknown", audit)])
+        assert await ledger.api_keys() == [other, newer]
+        await ledger.commit([SaveApiKey(key, audit), ForgetApiKey("key-1", audit)])
+        assert await ledger.api_key("key-1") is None
+        assert len(await trail(ledger)) == 7
+        await ledger.close()
+        again = await store.open()
+        assert await again.api_keys() == [other]
+        await again.close()
 
     async def test_agents(self, ledger, store):
         """Stored, replaced, removed, in the order of the commands, and there again when the ledger is opened anew."""

@@ -27,6 +27,7 @@ READS_ROWS = {"READ_LEASED"}
 WALKS_BY_POSITION = {
     "READ_AUDIT": "a page of the whole trail",
     "READ_STATE": "only dead letters are listed, by an index of their own",
+    "READ_STATE_OF": "only dead letters are listed, by an index of their own",
 }
 """Found by the primary key from a cursor on: what does not fit is passed over, row by row."""
 

@@ -22,7 +22,7 @@ METRICS = {
 }
 ENTRY = {
     "writer", "seq", "audit_id", "event", "created_at", "task_id", "case_id", "router_decision", "agent_id",
-    "model_version", "consent_id", "status", "attempt", "reason", "detail", "prev_hash", "entry_hash",
+    "model_version", "consent_id", "status", "attempt", "reason", "detail", "principal", "prev_hash", "entry_hash",
 }  # fmt: skip
 
 

@@ -27,7 +27,8 @@ CREATE TABLE tasks (
     lease_until     double precision,
     tried           bytea NOT NULL,
     reason          text COLLATE "C",
-    updated_at      double precision NOT NULL
+    updated_at      double precision NOT NULL,
+    principal       text COLLATE "C" NOT NULL
 );
 
 CREATE INDEX tasks_ready ON tasks (priority, lane, seq) WHERE state = 'queued' AND due_at IS NULL;
@@ -35,6 +36,7 @@ CREATE INDEX tasks_due ON tasks (due_at, seq) WHERE due_at IS NOT NULL;
 CREATE INDEX tasks_leased ON tasks (lease_until, seq) WHERE state = 'leased';
 CREATE INDEX tasks_open ON tasks (deadline_at, seq, priority) WHERE state IN ('queued', 'leased', 'retry_wait');
 CREATE INDEX tasks_dead ON tasks (seq) WHERE state = 'dead';
+CREATE INDEX tasks_dead_of ON tasks (principal, seq) WHERE state = 'dead';
 CREATE INDEX tasks_case ON tasks USING hash (case_id);
 
 CREATE TABLE results (
@@ -76,6 +78,7 @@ CREATE TABLE audit_entries (
     attempt         bigint,
     reason          text COLLATE "C",
     detail          text COLLATE "C",
+    principal       text COLLATE "C",
     prev_hash       text COLLATE "C" NOT NULL,
     entry_hash      text COLLATE "C" NOT NULL
 );
@@ -104,6 +107,12 @@ WHEN (NEW.writer <> OLD.writer OR NEW.seq <= OLD.seq) EXECUTE FUNCTION audit_ref
 CREATE TABLE agents (
     agent_id text COLLATE "C" PRIMARY KEY,
     agent    bytea NOT NULL
+);
+
+-- Of a key's secret there is only a hash in the JSON.
+CREATE TABLE api_keys (
+    key_id  text COLLATE "C" PRIMARY KEY,
+    api_key bytea NOT NULL
 );
 
 -- What a stream is still to be told. `writer` is the replica that wrote it and whose relay it is for.

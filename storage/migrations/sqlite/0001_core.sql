@@ -25,7 +25,8 @@ CREATE TABLE tasks (
     lease_until     REAL,
     tried           BLOB NOT NULL,
     reason          TEXT,
-    updated_at      REAL NOT NULL
+    updated_at      REAL NOT NULL,
+    principal       TEXT NOT NULL
 ) STRICT;
 
 -- State and due_at stand after the payload in a row. With them in the index, counting and looking for lanes reads no row.
@@ -34,6 +35,7 @@ CREATE INDEX tasks_due ON tasks (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX tasks_leased ON tasks (lease_until) WHERE state = 'leased';
 CREATE INDEX tasks_open ON tasks (deadline_at, priority, state) WHERE state IN ('queued', 'leased', 'retry_wait');
 CREATE INDEX tasks_dead ON tasks (seq) WHERE state = 'dead';
+CREATE INDEX tasks_dead_of ON tasks (principal, seq) WHERE state = 'dead';
 CREATE INDEX tasks_case ON tasks (case_id);
 
 CREATE TABLE results (
@@ -73,6 +75,7 @@ CREATE TABLE audit_entries (
     attempt         INTEGER,
     reason          TEXT,
     detail          TEXT,
+    principal       TEXT,
     prev_hash       TEXT NOT NULL,
     entry_hash      TEXT NOT NULL
 ) STRICT;
@@ -104,6 +107,12 @@ BEGIN SELECT RAISE(ABORT, 'the heads of the audit only go forward'); END;
 CREATE TABLE agents (
     agent_id TEXT PRIMARY KEY,
     agent    BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Of a key's secret there is only a hash in the JSON.
+CREATE TABLE api_keys (
+    key_id  TEXT PRIMARY KEY,
+    api_key BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- What a stream is still to be told. A position is never given twice: what is done with one must not touch another.

@@ -1,0 +1,51 @@
+"""Who asks, and what he may ask for."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Subject = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$(?!\n)")]
+"""The name of a principal: printable ASCII without spaces."""
+
+
+class Scope(StrEnum):
+    """A right. None implies another; `operate` lifts the bounds of ownership, and is needed to administer."""
+
+    TASKS_SUBMIT = "tasks:submit"
+    TASKS_READ = "tasks:read"
+    TASKS_CANCEL = "tasks:cancel"
+    AGENTS_REGISTER = "agents:register"
+    AGENTS_READ = "agents:read"
+    AUDIT_READ = "audit:read"
+    DLQ_REPLAY = "dlq:replay"
+    OPERATE = "operate"
+
+
+class Principal(Struct, frozen=True):
+    """Whoever stands behind a request: the subject of a token, of an API key or of a certificate, and its rights."""
+
+    subject: str
+    scopes: frozenset[Scope] = frozenset()
+
+    @property
+    def operates(self) -> bool:
+        """Whether it sees, and acts on, what belongs to others."""
+        return Scope.OPERATE in self.scopes
+
+    def owns(self, subject: str) -> bool:
+        """Whether it may see and change what belongs to `subject`."""
+        return self.operates or self.subject == subject
+
+
+ANONYMOUS = Principal("anonymous", frozenset(Scope))
+"""Everybody, where no authentication is configured; and the program that embeds the orchestrator."""
+
+NOBODY = Principal("")
+"""Who was not asked who he is. It owns nothing, since nothing belongs to the empty name."""
+
+
+def scopes_of(text: str) -> frozenset[Scope]:
+    """The scopes in a list with spaces between (RFC 6749 §3.3). What is no scope of ours gives no right."""
+    words = text.split()
+    return frozenset(scope for scope in Scope if scope.value in words)

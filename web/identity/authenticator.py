@@ -1,0 +1,51 @@
+"""From what a request shows for itself to the principal behind it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from quart import Request
+
+from orchestrator.domain import api_key
+from orchestrator.domain.api_key import ApiKey
+from orchestrator.domain.errors import Unauthenticated
+from orchestrator.domain.identity import ANONYMOUS, Principal
+from orchestrator.settings import Auth
+
+FindKey = Callable[[str], Awaitable[ApiKey | None]]
+MAX_TOKEN = 8_192
+_log: Any = structlog.get_logger("orchestrator")
+
+
+class Authenticator:
+    """Without authentication in the settings everybody is anonymous, with all rights."""
+
+    def __init__(self, auth: Auth, find_key: FindKey) -> None:
+        self._auth, self._find_key = auth, find_key
+
+    async def principal(self, request: Request) -> Principal:
+        """Who sent the request. Raises Unauthenticated, or AuditUnavailable while the ledger cannot be asked."""
+        if not self._auth.configured:
+            return ANONYMOUS
+        token = bearer(request.headers.getlist("Authorization"))
+        if token is None:
+            raise Unauthenticated("Send an API key as a bearer token: Authorization: Bearer …")
+        return await self._by_token(token)
+
+    async def _by_token(self, token: str) -> Principal:
+        if self._auth.api_keys and token.startswith(api_key.PREFIX):
+            key = await self._find_key(token)
+            if key is not None:
+                return key.principal
+        raise Unauthenticated("The token is not valid.")
+
+
+def bearer(headers: list[str]) -> str | None:
+    """The token of the header Authorization (RFC 6750 §2.1); None where there is none. Raises Unauthenticated."""
+    if not headers:
+        return None
+    scheme, _, token = headers[0].partition(" ")
+    token = token.strip(" ")
+    if len(headers) > 1 or scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN:
+        raise Unauthenticated("The header Authorization must be one bearer token.")
+    return token
