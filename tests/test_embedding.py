@@ -118,15 +118,20 @@ class Host:
     async def get(self, path: str) -> int:
         statuses: list[int] = []
         messages = [{"type": "http.request", "body": b"", "more_body": False}]
+        answered = anyio.Event()
 
         async def receive() -> dict[str, Any]:
-            if not messages:
-                await anyio.sleep_forever()
-            return messages.pop()
+            if messages:
+                return messages.pop()
+            # As the specification has it: whoever asks for more after its answer hears that the client has gone.
+            await answered.wait()
+            return {"type": "http.disconnect"}
 
         async def send(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 statuses.append(message["status"])
+            elif not message.get("more_body", False):
+                answered.set()
 
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",

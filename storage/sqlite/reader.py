@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import aiosqlite
+import anyio
 
 from orchestrator.domain.agent import Agent
 from orchestrator.domain.api_key import ApiKey
@@ -29,7 +30,9 @@ class SqliteReader:
 
     async def open(self) -> None:
         """Opens the connection; raises LedgerCorrupt or Unreadable when the file cannot be read."""
-        self._open = connection = await aiosqlite.connect(self._path, isolation_level=None)
+        # Cancelled in its middle, aiosqlite would forget the connection that its thread has just opened.
+        with anyio.CancelScope(shield=True):
+            self._open = connection = await aiosqlite.connect(self._path, isolation_level=None)
         # Bytes that are no UTF-8 are damage that the audit must be able to name, not stumble over.
         connection.text_factory = _text
         try:
