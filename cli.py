@@ -144,7 +144,7 @@ def agents(url: str) -> None:
             agent["location"],
             ", ".join(agent["capabilities"]),
             f"{agent['in_flight']}/{agent['max_concurrency']}",
-            agent["endpoint"],
+            agent["endpoint"] or "(asks for work)",
         )
         for agent in answer.body.get("agents", [])
     ]

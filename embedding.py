@@ -12,11 +12,12 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from msgspec.structs import replace
 
-from orchestrator.actors.attempts import lost
 from orchestrator.actors.drain import Drain
 from orchestrator.actors.gateway import Gateway
 from orchestrator.actors.messages import Routed
 from orchestrator.actors.notary import Testify
+from orchestrator.actors.pull_leases import CALLED
+from orchestrator.actors.verdicts import lost
 from orchestrator.crypto.signing import InvalidKey, Signer
 from orchestrator.domain.checkpoint import checkpoint
 from orchestrator.domain.health import Availability
@@ -252,11 +253,12 @@ def _queue(
 
 
 async def _take_back(ledger: Ledger, now: float) -> None:
-    """Leases of a process that is gone: every one that a ledger of our own holds.
+    """Leases of a process that is gone: every one of its calls that a ledger of our own holds.
 
-    A ledger that is shared holds those of other replicas; there a lease is over when its time is.
+    A ledger that is shared holds those of other replicas; there a lease is over when its time is. So is everywhere that
+    of a pull agent, which goes on working.
     """
-    while ledger.exclusive and (leased := await ledger.leased("", PAGE)):
+    while ledger.exclusive and (leased := await ledger.leased(CALLED, PAGE)):
         outcomes = await ledger.commit([lost(record, now) for record in leased])
         if not all(isinstance(outcome, Moved) for outcome in outcomes):
             # Nobody else writes, so this cannot be a race. What stays leased lapses by itself.

@@ -9,17 +9,31 @@ from functools import cached_property, partial
 from typing import Any
 
 from orchestrator.actors.admission import Acceptance
-from orchestrator.actors.attempts import Attempts, RetryRules
+from orchestrator.actors.attempts import Attempts
 from orchestrator.actors.audit_writer import AuditWriter
 from orchestrator.actors.committing import Committer
 from orchestrator.actors.drain import Drain
 from orchestrator.actors.feed import TaskFeed
 from orchestrator.actors.gateway import Gateway
+from orchestrator.actors.granting import Granting
+from orchestrator.actors.handing_in import HandingIn
 from orchestrator.actors.janitor import Janitor
 from orchestrator.actors.keyring import Keyring
-from orchestrator.actors.messages import Commit, Directory, RegistryMessage, RouterMessage, RunSync, TellStream, WakeAt
+from orchestrator.actors.lease_desk import LeaseDesk
+from orchestrator.actors.leasing import Leasing
+from orchestrator.actors.messages import (
+    Commit,
+    Directory,
+    LeaseDeskMessage,
+    RegistryMessage,
+    RouterMessage,
+    RunSync,
+    TellStream,
+    WakeAt,
+)
 from orchestrator.actors.notary import Intervals, Notary, Testify
 from orchestrator.actors.observing import Observer
+from orchestrator.actors.pull_leases import PullLeases
 from orchestrator.actors.registry import Registry
 from orchestrator.actors.relay import Relay, Relaying
 from orchestrator.actors.router import Router
@@ -27,6 +41,7 @@ from orchestrator.actors.space import SpaceWatch, Watermarks
 from orchestrator.actors.stream_consumer import StreamConsumer
 from orchestrator.actors.stream_reader import StreamReader
 from orchestrator.actors.sync_dispatcher import SyncDispatcher
+from orchestrator.actors.verdicts import RetryRules, Verdicts
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.task import Priority
 from orchestrator.kernel.actor import Actor
@@ -59,6 +74,7 @@ class Mailboxes:
     registry: Mailbox[RegistryMessage] = field(default_factory=lambda: Mailbox("registry", 4096))
     router: Mailbox[RouterMessage] = field(default_factory=lambda: Mailbox("router", 1024))
     sync_dispatcher: Mailbox[RunSync] = field(default_factory=lambda: Mailbox("sync_dispatcher", 256))
+    lease_desk: Mailbox[LeaseDeskMessage] = field(default_factory=lambda: Mailbox("lease_desk", 1024))
     relay: Mailbox[TellStream] = field(default_factory=lambda: Mailbox("relay", 64))
     janitor: Mailbox[WakeAt] = field(default_factory=lambda: Mailbox("janitor", 64))
 
@@ -93,6 +109,7 @@ class System:
     written: Watch[int] = field(default_factory=lambda: Watch(0))
     testify: Testify | None = None
     feed: TaskFeed = field(default_factory=TaskFeed)
+    leases: PullLeases = field(default_factory=PullLeases)
 
     @cached_property
     def space(self) -> SpaceWatch:
@@ -113,24 +130,35 @@ class System:
         within = 2 * self.settings.web.answer_timeout_s + self.settings.sync.timeout_s
         mail = self.mail
         return Gateway(
-            mail.router.ref, mail.registry.ref, self.ledger, self.directory, self.writable, self.roomy, self.feed,
-            self.drain, self.client, self.keyring, answer_within_s=within,
+            self.environment, mail.router.ref, mail.registry.ref, mail.lease_desk.ref, self.ledger, self.directory,
+            self.writable, self.roomy, self.feed, self.drain, self.client, self.keyring,
+            answer_within_s=within,
         )  # fmt: skip
+
+    @property
+    def verdicts(self) -> Verdicts:
+        rules = RetryRules(self.settings.retry.base_s, self.settings.retry.cap_s)
+        return Verdicts(self.environment, self.policy, rules)
 
     def attempts(self, actor: str) -> Attempts:
         """What a dispatching actor of that name needs to make calls."""
-        rules = RetryRules(self.settings.retry.base_s, self.settings.retry.cap_s)
         return Attempts(
-            f"{self.boot}/{actor}", self.environment, self.policy, rules, self.directory, self.mail.registry.ref,
-            self.committer, self.client, self.telemetry.emit,
+            f"{self.boot}/{actor}", self.environment, self.policy, self.verdicts, self.directory,
+            self.mail.registry.ref, self.committer, self.client, self.telemetry.emit,
         )  # fmt: skip
+
+    def leasing(self, attempts: Attempts) -> Leasing:
+        """What an actor that takes work from the queue needs to lease it."""
+        return Leasing(attempts, self.environment, self.ledger, self.queue, self.committer)
 
 
 def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[object]]:
     """The actors in start order."""
     s, mail, settings, emit = system, system.mail, system.settings, system.telemetry.emit
-    relay_ref = mail.relay.ref if s.carriage is not None else None
-    observer = Observer(s.environment, s.queue, s.feed, mail.janitor.ref, emit, relay_ref)
+    relay_ref, registry_ref = mail.relay.ref if s.carriage is not None else None, mail.registry.ref
+    observer = Observer(
+        s.environment, s.queue, s.feed, s.leases, registry_ref, mail.janitor.ref, emit, relay_ref
+    )  # fmt: skip
     stop_within = settings.dispatch.drain_s + MARGIN_S
 
     def audit_writer() -> AuditWriter:
@@ -141,7 +169,8 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
         return Notary(s.environment, s.ledger, s.committer, s.written, testify, intervals)
 
     def registry() -> Registry:
-        return Registry(s.environment, s.ledger, s.committer, s.directory, emit, settings.agents.max_agents)
+        most = settings.agents.max_agents
+        return Registry(s.environment, s.ledger, s.committer, s.directory, s.leases, emit, most)
 
     def router() -> Router:
         acceptance = acceptance_of(settings)
@@ -154,14 +183,8 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
             timeout_s=settings.sync.timeout_s, max_concurrent=settings.sync.max_concurrent,
         )  # fmt: skip
 
-    def stream_consumer(name: str) -> Callable[[], StreamConsumer]:
-        return lambda: StreamConsumer(
-            s.attempts(name), s.environment, s.policy, s.directory, s.ledger, s.queue, s.committer, s.drain,
-            slots=settings.dispatch.slots,
-        )  # fmt: skip
-
     def janitor() -> Janitor:
-        return Janitor(s.environment, s.ledger, s.committer)
+        return Janitor(s.environment, s.ledger, s.committer, s.verdicts)
 
     def dispatching(name: str, mailbox: Mailbox[Any], start: Callable[[], Actor[Any]]) -> Child[object]:
         # Before it is ready it takes back its leases, and a slow disk may need the time of two commits for that.
@@ -175,7 +198,8 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
         Child("registry", mail.registry, registry),
         Child("router", mail.router, router),
         dispatching("sync_dispatcher", mail.sync_dispatcher, sync_dispatcher),
-        *(dispatching(name, _unused(name), stream_consumer(name)) for name in consumers),
+        *(dispatching(name, _unused(name), partial(_stream_consumer, s, name)) for name in consumers),
+        dispatching("lease_desk", mail.lease_desk, partial(_lease_desk, s)),
         *(carrying(s, s.carriage) if s.carriage is not None else ()),
         Child("janitor", mail.janitor, janitor),
     ]
@@ -203,6 +227,22 @@ def carrying(system: System, carriage: Carriage) -> Sequence[Child[object]]:
         return StreamReader(carriage.streams, s.ledger, carriage.intake, s.drain)
 
     return [Child("relay", s.mail.relay, relay), Child("stream_reader", _unused("stream_reader"), stream_reader)]
+
+
+def _stream_consumer(s: System, name: str) -> StreamConsumer:
+    attempts, slots = s.attempts(name), s.settings.dispatch.slots
+    return StreamConsumer(
+        attempts, s.leasing(attempts), s.policy, s.directory, s.ledger, s.queue, s.drain, slots=slots
+    )  # fmt: skip
+
+
+def _lease_desk(s: System) -> LeaseDesk:
+    attempts = s.attempts("lease_desk")
+    leasing = s.leasing(attempts)
+    granting = Granting(attempts, leasing, s.environment, s.policy, s.ledger, s.committer)
+    emit = s.telemetry.emit
+    handing_in = HandingIn(s.environment, s.policy, s.verdicts, s.ledger, s.committer, s.leases, s.feed, emit)
+    return LeaseDesk(attempts, leasing, granting, handing_in, s.policy, s.directory, s.ledger, s.queue, s.drain)
 
 
 def _unused(name: str) -> Mailbox[object]:

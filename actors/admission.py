@@ -7,8 +7,8 @@ from msgspec import Struct
 from msgspec.json import encode
 from msgspec.structs import replace
 
-from orchestrator.actors.attempts import draft
 from orchestrator.actors.messages import Directory
+from orchestrator.actors.verdicts import draft
 from orchestrator.domain.audit import AuditDraft
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.errors import ConsentRequired, InvalidRequest, InvalidTaskType

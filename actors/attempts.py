@@ -4,30 +4,29 @@ Used by the actors that dispatch, the synchronous and the queued ones: both foll
 """
 
 import contextlib
+from collections.abc import Collection
 from functools import partial
 from math import inf
 
 import anyio
-from msgspec import Struct
-from msgspec.json import encode
 
 from orchestrator.actors.committing import Committer
 from orchestrator.actors.events import AttemptEnded, Emit, TaskDispatched
 from orchestrator.actors.messages import Directory, RegistryMessage, ReleaseAll, Report, Reserve
+from orchestrator.actors.pull_leases import CALLED
 from orchestrator.actors.reading import read
-from orchestrator.domain.audit import AuditDraft
+from orchestrator.actors.verdicts import Verdicts, draft, lost, reason_of
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.lifecycle import Progress, State, Step
 from orchestrator.domain.policy import Policy, decide, permitted
-from orchestrator.domain.retry import backoff
 from orchestrator.domain.task import Priority, Task, demand_of
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import ActorCrashed, AskTimeout, KernelError
 from orchestrator.kernel.ref import Ref
 from orchestrator.kernel.watch import Watch
-from orchestrator.outbound.ports import AgentClient, Busy, Call, Declined, Ending, Garbled, Refused, Succeeded, TimedOut
-from orchestrator.storage.commands import ExpireKeys, Moved, Result, TaskRecord, Transition
+from orchestrator.outbound.ports import AgentClient, Call, Ending, Garbled, Refused, TimedOut
+from orchestrator.storage.commands import ExpireKeys, Moved, TaskRecord, Transition
 from orchestrator.storage.ports import LedgerReader
 
 LEASE_MARGIN_S = 15.0
@@ -37,22 +36,15 @@ MOST_LEASES = 2_000
 """More than an owner has slots."""
 
 
-class RetryRules(Struct, frozen=True):
-    """First back-off and its cap, in seconds."""
-
-    base_s: float
-    cap_s: float
-
-
 class Attempts:
-    """The shared half of the dispatching actors. `owner` names the leases and slots that are held through it."""
+    """The shared half of the dispatching actors. `owner` names the slots that it holds, and after CALLED the leases."""
 
     def __init__(
         self,
         owner: str,
         environment: Environment,
         policy: Policy,
-        rules: RetryRules,
+        verdicts: Verdicts,
         directory: Watch[Directory],
         registry: Ref[RegistryMessage],
         committer: Committer,
@@ -60,7 +52,7 @@ class Attempts:
         emit: Emit,
     ) -> None:
         self.owner = owner
-        self._environment, self._policy, self._rules = environment, policy, rules
+        self._environment, self._policy, self._verdicts = environment, policy, verdicts
         self._directory, self._registry, self._committer = directory, registry, committer
         self._client, self._emit = client, emit
 
@@ -73,7 +65,7 @@ class Attempts:
         try:
             # It changes nothing, and is answered after all that the former incarnation had posted, leases among it.
             await self._committer.commit(ExpireKeys(0.0))
-            leased = await read(reader.leased(self.owner, MOST_LEASES))
+            leased = await read(reader.leased(CALLED + self.owner, MOST_LEASES))
         except OrchestratorError:
             return
         async with anyio.create_task_group() as group:
@@ -84,16 +76,16 @@ class Attempts:
         with contextlib.suppress(OrchestratorError):
             await self._committer.commit(lost(record, self._environment.now()))
 
-    def decide(self, record: TaskRecord) -> Decision:
-        """The decision for the task's next attempt, as things are now."""
+    def decide(self, record: TaskRecord, asking: Collection[str] = ()) -> Decision:
+        """The decision for the task's next attempt, as things are now, with those pull agents asking."""
         demand = demand_of(record.task, self._environment.now(), frozenset(record.progress.tried))
-        return decide(demand, self._directory.value.values(), anyio.current_time(), self._policy)
+        return decide(demand, self._directory.value.values(), anyio.current_time(), self._policy, asking)
 
-    async def reserve(self, task: Task, decision: Decision) -> str | None:
-        """Takes a slot of the best agent that still has one."""
-        if not decision.ranking:
+    async def reserve(self, task: Task, ranking: tuple[str, ...]) -> str | None:
+        """Takes a slot of the first agent of `ranking` that still has one."""
+        if not ranking:
             return None
-        make = partial(Reserve, owner=self.owner, ranking=decision.ranking, urgent=task.priority is Priority.URGENT)
+        make = partial(Reserve, owner=self.owner, ranking=ranking, urgent=task.priority is Priority.URGENT)
         return await self._registry.ask(make, within=ASK_S)
 
     async def release(self, agent_id: str) -> None:
@@ -103,7 +95,7 @@ class Attempts:
     def leased(self, task: Task, progress: Progress, agent_id: str, step: Step = Step.LEASE) -> Progress:
         """`progress` with a lease for one attempt by `agent_id`."""
         until = self._environment.now() + self._policy.task_types[task.task_type].timeout_s + LEASE_MARGIN_S
-        return progress.lease(agent_id, self.owner, until, step)
+        return progress.lease(agent_id, CALLED + self.owner, until, step)
 
     async def see_through(self, record: TaskRecord) -> TaskRecord | None:
         """Makes the attempt for which `record` is leased, and those that it moves on to; returns the task after them.
@@ -140,6 +132,16 @@ class Attempts:
 
     async def _call(self, record: TaskRecord, agent_id: str) -> Ending | None:
         """How the call ended; None when there was none, since the agent may not have the task any more."""
+        call = self.outgoing(record, agent_id)
+        if call is None or not call.endpoint:
+            return None
+        try:
+            return await self._client.call(call, call.deadline_at - self._environment.now())
+        except Exception:  # noqa: BLE001 - an adapter's own failure is this attempt's alone, not that of all calls beside it
+            return Garbled("client_error")
+
+    def outgoing(self, record: TaskRecord, agent_id: str) -> Call | None:
+        """What leaves for the agent that has the lease; None when it may not have the task any more."""
         task, now = record.task, self._environment.now()
         view = self._directory.value.get(agent_id)
         # What holds when the task leaves counts: the agent may be gone, or have declared raw media since it was chosen.
@@ -148,8 +150,8 @@ class Attempts:
         waited = max(0.0, now - task.created_at)
         self._emit(TaskDispatched(task.task_id, task.task_type, task.priority, record.progress.attempt, waited))
         within = min(self._policy.task_types[task.task_type].timeout_s, task.deadline_at - now)
-        call = Call(
-            endpoint=view.agent.endpoint,
+        return Call(
+            endpoint=view.agent.endpoint or "",
             task_id=task.task_id,
             case_id=task.case_id,
             task_type=task.task_type,
@@ -159,10 +161,6 @@ class Attempts:
             deadline_at=now + within,
             traceparent=f"00-{task.task_id.removeprefix('task-')}-{self._environment.token(8)}-01",
         )
-        try:
-            return await self._client.call(call, within)
-        except Exception:  # noqa: BLE001 - an adapter's own failure is this attempt's alone, not that of all calls beside it
-            return Garbled("client_error")
 
     def _cut_short(self, record: TaskRecord, ending: Ending | None) -> bool:
         """Whether the task's own deadline ended the call before the agent's time was over: nobody is to blame."""
@@ -170,21 +168,14 @@ class Attempts:
 
     async def _settle(self, record: TaskRecord, ending: Ending | None) -> tuple[TaskRecord | None, str | None]:
         """Writes what the ending makes of the task; and the agent whose slot was taken to go on with at once."""
-        decision, follower = None, None
-        match ending:
-            case Succeeded():
-                step, progress = Step.SUCCEED, record.progress.succeed()
-            case Refused() | None:
-                step, progress, decision, follower = await self._elsewhere(record, reason_of(ending))
-            case _:
-                step, progress = self._failed(record, ending)
-        now = self._environment.now()
-        result = None
-        if isinstance(ending, Succeeded):
-            agent_id = record.progress.agent_id or ""
-            result = Result(record.progress.attempt, agent_id, ending.output, ending.model_version, now)
-        audit = draft(step.value, record, progress, now, decision, result.model_version if result else None)
-        outcome = await self._committer.persist(Transition(record, progress, audit, result), inf)
+        follower = None
+        if ending is None or isinstance(ending, Refused):
+            step, progress, decision, follower = await self._elsewhere(record, reason_of(ending))
+            audit = draft(step.value, record, progress, self._environment.now(), decision)
+            transition = Transition(record, progress, audit)
+        else:
+            transition = self._verdicts.ended(record, ending)
+        outcome = await self._committer.persist(transition, inf)
         return (outcome.record if isinstance(outcome, Moved) else None), follower
 
     async def _elsewhere(self, record: TaskRecord, reason: str) -> tuple[Step, Progress, Decision | None, str | None]:
@@ -197,19 +188,10 @@ class Attempts:
         decision = decide(demand, self._directory.value.values(), anyio.current_time(), self._policy)
         if decision.refused:
             return Step.DENY, progress.end(Step.DENY, "consent"), decision, None
-        follower = await self.reserve(task, decision)
+        follower = await self.reserve(task, decision.ranking)
         if follower is None:
             return Step.GIVE_BACK, progress.give_back(reason), None, None
         return Step.MOVE, self.leased(task, progress, follower, Step.MOVE), decision, follower
-
-    def _failed(self, record: TaskRecord, ending: Ending) -> tuple[Step, Progress]:
-        task, progress, now = record.task, record.progress, self._environment.now()
-        if now >= task.deadline_at:
-            return Step.EXPIRE, progress.end(Step.EXPIRE, "deadline")
-        wait = backoff(progress.failures + 1, self._rules.base_s, self._rules.cap_s, self._environment.random.random())
-        retries = self._policy.task_types[task.task_type].max_retries or 0
-        retryable = not isinstance(ending, Declined) or ending.retryable
-        return progress.fail(reason_of(ending), retryable=retryable, max_retries=retries, due_at=now + wait)
 
     async def _report(self, agent_id: str, ending: Ending | None, latency: float) -> None:
         make = partial(Report, owner=self.owner, agent_id=agent_id, ending=ending, latency=latency)
@@ -232,54 +214,3 @@ class Attempts:
         except KernelError:
             # The slots of this owner are freed as a whole when it starts again.
             return
-
-
-def reason_of(ending: Ending | None) -> str:
-    """A word for the ending; never one of the agent's own."""
-    match ending:
-        case Succeeded():
-            return "succeeded"
-        case Declined(retryable):
-            return "agent_error" if retryable else "agent_error_permanent"
-        case Refused(reason):
-            return reason
-        case TimedOut():
-            return "timeout"
-        case Busy():
-            return "busy"
-        case Garbled(reason):
-            return reason
-        case None:
-            return "not_sent"
-
-
-def draft(
-    event: str,
-    record: TaskRecord,
-    progress: Progress,
-    now: float,
-    decision: Decision | None = None,
-    model_version: str | None = None,
-    principal: str | None = None,
-) -> AuditDraft:
-    """The audit entry of a transition of `record` to `progress`."""
-    return AuditDraft(
-        event=event,
-        created_at=now,
-        task_id=record.task.task_id,
-        case_id=record.task.case_id,
-        router_decision=None if decision is None else encode(decision).decode(),
-        agent_id=progress.agent_id,
-        model_version=model_version,
-        consent_id=record.task.consent.consent_id,
-        status=progress.state.value,
-        attempt=progress.attempt,
-        reason=progress.reason,
-        principal=principal,
-    )
-
-
-def lost(record: TaskRecord, now: float) -> Transition:
-    """The holder of the lease is gone."""
-    step, progress = record.progress.lose()
-    return Transition(record, progress, draft(step.value, record, progress, now))

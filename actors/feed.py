@@ -3,8 +3,21 @@
 from collections import Counter
 
 import anyio
+from msgspec import Struct
 
+from orchestrator.domain.lifecycle import State
 from orchestrator.storage.commands import TaskRecord
+
+MOST_HEADWAY = 10_000
+"""Of how many tasks at most it is kept how far they are."""
+
+
+class Headway(Struct, frozen=True):
+    """How far an attempt is, as its agent tells: `done` from 0 to 1, and a note. Kept in memory only."""
+
+    attempt: int
+    done: float | None = None
+    note: str | None = None
 
 
 class TaskFeed:
@@ -13,13 +26,27 @@ class TaskFeed:
     def __init__(self) -> None:
         self._events: dict[str, anyio.Event] = {}
         self._waiting: Counter[str] = Counter()
+        self._headway: dict[str, Headway] = {}
 
     def publish(self, record: TaskRecord) -> None:
         """A task changed: wakes all who wait for it."""
-        event = self._events.get(record.task.task_id)
-        if event is not None:
-            event.set()
-            self._events[record.task.task_id] = anyio.Event()
+        if self.headway(record) is None:
+            self._headway.pop(record.task.task_id, None)
+        self._wake(record.task.task_id)
+
+    def advance(self, task_id: str, headway: Headway) -> None:
+        """An attempt got further: wakes all who wait for its task. Of too many, the oldest are forgotten."""
+        self._headway.pop(task_id, None)
+        self._headway[task_id] = headway
+        if len(self._headway) > MOST_HEADWAY:
+            del self._headway[next(iter(self._headway))]
+        self._wake(task_id)
+
+    def headway(self, record: TaskRecord) -> Headway | None:
+        """How far the task's present attempt is, where its agent told this process."""
+        known, progress = self._headway.get(record.task.task_id), record.progress
+        present = known is not None and progress.state is State.LEASED and progress.attempt == known.attempt
+        return known if present else None
 
     def wake_all(self) -> None:
         """Wakes everybody, whatever they wait for: service ends."""
@@ -43,6 +70,12 @@ class TaskFeed:
 
     def event(self, task_id: str) -> anyio.Event:
         return self._events[task_id]
+
+    def _wake(self, task_id: str) -> None:
+        event = self._events.get(task_id)
+        if event is not None:
+            event.set()
+            self._events[task_id] = anyio.Event()
 
 
 class Watcher:

@@ -3,6 +3,7 @@
 A caller that goes away takes nothing with it: what it asked for is completed all the same.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence, Set
 from copy import copy
 from functools import partial
@@ -11,14 +12,20 @@ from typing import TypeVar
 import anyio
 
 from orchestrator.actors.drain import Drain
-from orchestrator.actors.feed import TaskFeed, Watcher
+from orchestrator.actors.feed import Headway, TaskFeed, Watcher
 from orchestrator.actors.keyring import Keyring
 from orchestrator.actors.messages import (
     CancelTask,
     Directory,
     DrainAgent,
     ExplainTask,
+    Extended,
+    ExtendLease,
+    GiveResult,
+    Granted,
     Heartbeat,
+    LeaseDeskMessage,
+    LeaseTasks,
     Register,
     RegistryMessage,
     RemoveAgent,
@@ -27,7 +34,9 @@ from orchestrator.actors.messages import (
     RouterMessage,
     RouteTask,
     RouteTasks,
+    Withdraw,
 )
+from orchestrator.actors.pull_leases import Hold
 from orchestrator.actors.timeline import Timeline
 from orchestrator.domain.agent import Agent, AgentView
 from orchestrator.domain.api_key import ApiKey
@@ -36,6 +45,7 @@ from orchestrator.domain.errors import (
     AuditUnavailable,
     Forbidden,
     NotFound,
+    NotPulling,
     OrchestratorError,
     Overloaded,
     ShuttingDown,
@@ -43,11 +53,12 @@ from orchestrator.domain.errors import (
 from orchestrator.domain.identity import ANONYMOUS, Principal, Scope
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import TaskRequest
+from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import ActorCrashed, AskTimeout, NotDelivered
 from orchestrator.kernel.ref import Ref
 from orchestrator.kernel.reply import Reply
 from orchestrator.kernel.watch import Watch
-from orchestrator.outbound.ports import AgentClient
+from orchestrator.outbound.ports import AgentClient, Declined, Succeeded
 from orchestrator.storage.commands import TaskRecord
 from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerError, LedgerReader
 
@@ -64,8 +75,10 @@ class Gateway:
 
     def __init__(
         self,
+        environment: Environment,
         router: Ref[RouterMessage],
         registry: Ref[RegistryMessage],
+        lease_desk: Ref[LeaseDeskMessage],
         reader: LedgerReader,
         directory: Watch[Directory],
         writable: Watch[bool],
@@ -77,7 +90,8 @@ class Gateway:
         *,
         answer_within_s: float,
     ) -> None:
-        self._router, self._registry, self._reader = router, registry, reader
+        self._environment = environment
+        self._router, self._registry, self._lease_desk, self._reader = router, registry, lease_desk, reader
         self._directory, self._writable, self._feed, self._drain = directory, writable, feed, drain
         self._client = client
         self._roomy = roomy
@@ -126,6 +140,45 @@ class Gateway:
                 record = await self._record(task_id)
         return record
 
+    def headway(self, record: TaskRecord) -> Headway | None:
+        """How far the task's present attempt is, where its agent told this process."""
+        return self._feed.headway(record)
+
+    async def lease(
+        self, agent_id: str, *, most: int = 1, wait_s: float = 0.0, task_id: str | None = None
+    ) -> list[Granted]:
+        """Work for a pull agent, once there is some within `wait_s`; or that task alone, if the agent may have it now.
+
+        To ask is a sign of life. A caller that goes away gets nothing: what was leased for it is queued again.
+        """
+        self._check_open()
+        view = await self.heartbeat(agent_id)
+        if not view.agent.pulls:
+            raise NotPulling("The agent registered with an endpoint, and is called there.")
+        asked: list[Reply[list[Granted]]] = []
+
+        def make(reply: Reply[list[Granted]]) -> LeaseTasks:
+            asked.append(reply)
+            return LeaseTasks(reply, agent_id, most, wait_s, task_id)
+
+        try:
+            return await self._ask(self._lease_desk, make, wait_s + self._within)
+        except BaseException:
+            for reply in asked:
+                # A desk that has no room for it leaves the lease to lapse.
+                with contextlib.suppress(NotDelivered):
+                    self._lease_desk.tell(Withdraw(reply))
+            raise
+
+    async def give_result(self, task_id: str, hold: Hold, ending: Succeeded | Declined) -> TaskRecord:
+        """The attempt that the agent holds ended so. Twice is safe."""
+        return await self._ask(self._lease_desk, partial(GiveResult, task_id=task_id, hold=hold, ending=ending))
+
+    async def extend(self, task_id: str, hold: Hold, *, done: float | None = None, note: str | None = None) -> Extended:
+        """The agent is still at it, and this far; a pull agent's lease then holds for another attempt's time."""
+        make = partial(ExtendLease, task_id=task_id, hold=hold, done=done, note=note)
+        return await self._ask(self._lease_desk, make)
+
     def watch(self, task_id: str) -> Watcher:
         """The changes of a task from now on: enter it, read the task, wait for the next change."""
         return self._feed.watch(task_id)
@@ -171,7 +224,8 @@ class Gateway:
     async def register(self, agent: Agent) -> AgentView:
         """Knows the agent from now on, and as alive; one that would never be called is refused."""
         self._check_open()
-        await self._client.check(agent.endpoint)
+        if agent.endpoint is not None:
+            await self._client.check(agent.endpoint)
         return await self._ask_registry(partial(Register, agent=agent))
 
     async def heartbeat(self, agent_id: str, load: float | None = None) -> AgentView:
@@ -193,6 +247,10 @@ class Gateway:
     async def agents_changed(self) -> Directory:
         """Waits until an agent changes in any way, then returns them all."""
         return await self._directory.changed()
+
+    def now(self) -> float:
+        """The time of the orchestrator's clock, in seconds since the epoch."""
+        return self._environment.now()
 
     def unready(self) -> list[str]:
         """Why no work should be sent here now; empty when it should."""
@@ -228,9 +286,9 @@ class Gateway:
         finally:
             self._registry_calls.release()
 
-    async def _ask(self, ref: Ref[M], make: Callable[[Reply[R]], M]) -> R:
+    async def _ask(self, ref: Ref[M], make: Callable[[Reply[R]], M], within: float | None = None) -> R:
         try:
-            return await ref.ask(make, within=self._within)
+            return await ref.ask(make, within=self._within if within is None else within)
         except NotDelivered:
             raise Overloaded("Too many requests are waiting.", retry_after=1) from None
         except (ActorCrashed, AskTimeout):

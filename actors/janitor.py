@@ -8,9 +8,9 @@ from math import inf
 import anyio
 from msgspec import Struct
 
-from orchestrator.actors.attempts import draft, lost
 from orchestrator.actors.committing import Committer
 from orchestrator.actors.messages import WakeAt
+from orchestrator.actors.verdicts import Verdicts, draft
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.lifecycle import Step
 from orchestrator.kernel.environment import Environment
@@ -34,10 +34,15 @@ class Janitor:
     """Looks once a round, and in between when it is told that something comes due."""
 
     def __init__(
-        self, environment: Environment, reader: LedgerReader, committer: Committer, rounds: Rounds = EVERY_SECOND
+        self,
+        environment: Environment,
+        reader: LedgerReader,
+        committer: Committer,
+        verdicts: Verdicts,
+        rounds: Rounds = EVERY_SECOND,
     ) -> None:
         self._environment, self._reader, self._committer = environment, reader, committer
-        self._rounds = rounds
+        self._verdicts, self._rounds = verdicts, rounds
         self._keys_at = 0.0
         self._earlier = anyio.Event()
         self._next_at = inf
@@ -88,7 +93,7 @@ class Janitor:
         lapsed = await self._reader.lapsed(now, page)
         overdue = await self._reader.overdue(now, page)
         commands: dict[str, Command] = {r.task.task_id: self._come_due(r, now) for r in due}
-        commands |= {record.task.task_id: lost(record, now) for record in lapsed}
+        commands |= {record.task.task_id: self._verdicts.lapsed(record) for record in lapsed}
         commands |= {record.task.task_id: self._expire(record, now) for record in overdue}
         if now - self._keys_at >= self._rounds.keys_every_s:
             self._keys_at = now

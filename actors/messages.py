@@ -6,14 +6,15 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from orchestrator.actors.pull_leases import Hold
 from orchestrator.domain.agent import Agent, AgentView
 from orchestrator.domain.audit import Head
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.identity import Principal
 from orchestrator.domain.task import Priority, TaskRequest
-from orchestrator.kernel.reply import Request
-from orchestrator.outbound.ports import Ending
+from orchestrator.kernel.reply import Reply, Request
+from orchestrator.outbound.ports import Call, Declined, Ending, Succeeded
 from orchestrator.storage.commands import Accept, Command, Outcome, TaskRecord
 
 Directory = Mapping[str, AgentView]
@@ -152,13 +153,20 @@ class Report(Request[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class LeasesChanged:
+    """The pull agent has one task more or less than before."""
+
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseAll(Request[None]):
     """Free the slots that a former incarnation of `owner` left behind."""
 
     owner: str
 
 
-RegistryMessage = Register | Heartbeat | DrainAgent | RemoveAgent | Reserve | Report | ReleaseAll
+RegistryMessage = Register | Heartbeat | DrainAgent | RemoveAgent | Reserve | Report | ReleaseAll | LeasesChanged
 
 
 # To the sync dispatcher.
@@ -198,6 +206,67 @@ class TellStream:
     """The outbox holds something for the stream of this class, or for that of the dead letters (None)."""
 
     stream: Priority | None
+
+
+# To the lease desk.
+
+
+class Granted(Struct, frozen=True):
+    """A task that a pull agent has from now on: what it is given, its lease, until when that holds, and the task."""
+
+    call: Call
+    hold: Hold
+    until: float
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTasks(Request[list[Granted]]):
+    """Give the agent up to `most` tasks as soon as there is one, or that task alone; none after `wait_s` seconds."""
+
+    agent_id: str
+    most: int = 1
+    wait_s: float = 0.0
+    task_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Nobody waits for the answer in `reply` any more: what it gave, or would give, goes back to the queue."""
+
+    reply: Reply[list[Granted]]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveResult(Request[TaskRecord]):
+    """The attempt ended so. Twice gives the same answer. Fails with NotFound or StaleLease."""
+
+    task_id: str
+    hold: Hold
+    ending: Succeeded | Declined
+
+
+class Extended(Struct, frozen=True):
+    """Until when the agent may work on the task."""
+
+    record: TaskRecord
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendLease(Request[Extended]):
+    """The agent is still at it, and this far. Without a nonce, from an agent that is called, it only tells that.
+
+    Fails with NotFound or StaleLease.
+    """
+
+    task_id: str
+    hold: Hold
+    done: float | None = None
+    note: str | None = None
+
+
+LeaseDeskMessage = LeaseTasks | Withdraw | GiveResult | ExtendLease
 
 
 # To the janitor.

@@ -4,7 +4,8 @@ import contextlib
 
 from orchestrator.actors.events import Emit, TaskEnded
 from orchestrator.actors.feed import TaskFeed
-from orchestrator.actors.messages import TellStream, WakeAt
+from orchestrator.actors.messages import LeasesChanged, RegistryMessage, TellStream, WakeAt
+from orchestrator.actors.pull_leases import PullLeases
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority, demand_of
 from orchestrator.kernel.environment import Environment
@@ -22,17 +23,25 @@ class Observer:
         environment: Environment,
         queue: Queue,
         feed: TaskFeed,
+        leases: PullLeases,
+        registry: Ref[RegistryMessage],
         janitor: Ref[WakeAt],
         emit: Emit,
         relay: Ref[TellStream] | None = None,
     ) -> None:
         self._environment, self._queue, self._feed = environment, queue, feed
-        self._janitor, self._emit, self._relay = janitor, emit, relay
+        self._leases, self._registry, self._janitor = leases, registry, janitor
+        self._emit, self._relay = emit, relay
 
     def committed(self, record: TaskRecord) -> None:
         """A task is in this state now."""
         task, progress = record.task, record.progress
         self._feed.publish(record)
+        holder = self._leases.committed(record)
+        if holder is not None:
+            # A registry with a full mailbox counts anew at the next change.
+            with contextlib.suppress(NotDelivered):
+                self._registry.tell(LeasesChanged(holder))
         if progress.state.final:
             self._emit(TaskEnded(task.task_id, task.task_type, progress.state, progress.reason))
             if progress.state is State.DEAD:

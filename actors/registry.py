@@ -13,6 +13,7 @@ from orchestrator.actors.messages import (
     Directory,
     DrainAgent,
     Heartbeat,
+    LeasesChanged,
     Register,
     RegistryMessage,
     ReleaseAll,
@@ -20,6 +21,7 @@ from orchestrator.actors.messages import (
     Report,
     Reserve,
 )
+from orchestrator.actors.pull_leases import PULLED, PullLeases
 from orchestrator.domain.agent import AgentView
 from orchestrator.domain.audit import AuditDraft
 from orchestrator.domain.errors import NotFound, OrchestratorError, Overloaded
@@ -31,6 +33,8 @@ from orchestrator.outbound.ports import Busy, Declined, Ending, Garbled, Refused
 from orchestrator.storage.commands import ForgetAgent, SaveAgent
 from orchestrator.storage.ports import LedgerReader
 
+MOST_LEASES = 10_000
+
 
 class Registry:
     """Answers from memory; what must survive the process goes through the ledger first."""
@@ -41,19 +45,26 @@ class Registry:
         reader: LedgerReader,
         committer: Committer,
         directory: Watch[Directory],
+        leases: PullLeases,
         emit: Emit,
         max_agents: int,
     ) -> None:
         self._environment, self._reader, self._committer = environment, reader, committer
-        self._directory, self._emit, self._max_agents = directory, emit, max_agents
+        self._directory, self._leases, self._emit, self._max_agents = directory, leases, emit, max_agents
         self._views: dict[str, AgentView] = {}
         self._reserved: Counter[tuple[str, str]] = Counter()
         self._joining: set[str] = set()
 
     async def run(self, inbox: Inbox[RegistryMessage]) -> None:
+        if not self._leases.loaded:
+            # Those beyond a page are not counted: until they end their agents may have a few tasks more than they said.
+            self._leases.load(await self._reader.leased(PULLED, MOST_LEASES))
         now = anyio.current_time()
         # A restart proves nothing of anybody: agents of the ledger are unknown until they are heard of.
-        self._views = {agent.agent_id: AgentView(agent, Health(since=now)) for agent in await self._reader.agents()}
+        self._views = {
+            agent.agent_id: AgentView(agent, Health(since=now), self._in_flight(agent.agent_id))
+            for agent in await self._reader.agents()
+        }
         self._publish()
         async with anyio.create_task_group() as group:
             inbox.ready()
@@ -73,6 +84,8 @@ class Registry:
                     if owner == message.owner:
                         self._free(owner, agent_id, count)
                 message.reply.send(None)
+            case LeasesChanged(agent_id):
+                self._recount(agent_id)
             case Heartbeat():
                 self._heartbeat(message)
             case Register():
@@ -90,9 +103,19 @@ class Registry:
             if view is None or not view.health.availability(now, inf).usable or view.free(urgent=message.urgent) <= 0:
                 continue
             self._reserved[message.owner, agent_id] += 1
-            self._update(replace(view, in_flight=view.in_flight + 1, health=view.health.called()))
+            self._update(replace(view, in_flight=self._in_flight(agent_id), health=view.health.called()))
             return agent_id
         return None
+
+    def _in_flight(self, agent_id: str) -> int:
+        """The slots that are reserved of the agent, and the tasks that it took itself."""
+        reserved = sum(count for (_, reserved_id), count in self._reserved.items() if reserved_id == agent_id)
+        return reserved + self._leases.count(agent_id, self._environment.now())
+
+    def _recount(self, agent_id: str) -> None:
+        view = self._views.get(agent_id)
+        if view is not None:
+            self._update(replace(view, in_flight=self._in_flight(agent_id)))
 
     def _free(self, owner: str, agent_id: str, count: int) -> None:
         held = min(count, self._reserved[owner, agent_id])
@@ -101,7 +124,7 @@ class Registry:
             del self._reserved[owner, agent_id]
         view = self._views.get(agent_id)
         if view is not None and held:
-            self._update(replace(view, in_flight=max(0, view.in_flight - held), health=view.health.untried()))
+            self._update(replace(view, in_flight=self._in_flight(agent_id), health=view.health.untried()))
 
     def _judge(self, agent_id: str, ending: Ending | None, latency: float) -> None:
         """What the end of a call says of the agent's health. That it declined a task says nothing against it."""
@@ -162,8 +185,7 @@ class Registry:
         finally:
             self._joining.discard(agent.agent_id)
         # One that was forgotten with calls in flight comes back with them.
-        calls = sum(count for (_, agent_id), count in self._reserved.items() if agent_id == agent.agent_id)
-        current = self._views.get(agent.agent_id) or AgentView(agent, in_flight=calls)
+        current = self._views.get(agent.agent_id) or AgentView(agent, in_flight=self._in_flight(agent.agent_id))
         view = replace(current, agent=agent, health=current.health.heard(anyio.current_time(), 0.0))
         self._update(view)
         self._emit(AgentChanged(agent.agent_id, "registered"))

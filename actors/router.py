@@ -8,7 +8,6 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from orchestrator.actors.admission import Acceptance, Admission, Plan, consent_required
-from orchestrator.actors.attempts import draft
 from orchestrator.actors.committing import Committer
 from orchestrator.actors.events import Emit, TaskAccepted, TaskRefused
 from orchestrator.actors.messages import (
@@ -27,6 +26,7 @@ from orchestrator.actors.messages import (
     RunSync,
 )
 from orchestrator.actors.reading import read
+from orchestrator.actors.verdicts import draft
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.errors import (
     AlreadyFinished,

@@ -64,7 +64,7 @@ class SyncDispatcher:
 
     async def _run_sync(self, message: RunSync) -> None:
         accept = message.accept
-        agent_id = await self._attempts.reserve(accept.task, message.decision)
+        agent_id = await self._attempts.reserve(accept.task, message.decision.ranking)
         if agent_id is None:
             self._not_run(message)
             return

@@ -16,18 +16,23 @@ Capability = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z
 class Agent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What an agent says of itself when it registers.
 
-    An agent whose location starts with `edge` is an edge agent, and serves the tasks of its `site` (its location, if it
-    names none). `max_concurrency` bounds the calls in flight; `cost` is relative, 0 for none.
+    An agent without an endpoint is a pull agent: it is never called, it asks for work. An agent whose location starts
+    with `edge` is an edge agent, and serves the tasks of its `site` (its location, if it names none).
+    `max_concurrency` bounds the tasks that it has at once; `cost` is relative, 0 for none.
     """
 
     agent_id: AgentId
-    endpoint: Annotated[str, Meta(min_length=1, max_length=2048)]
+    endpoint: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
     capabilities: Annotated[tuple[Capability, ...], Meta(min_length=1, max_length=64)]
     location: Annotated[str, Meta(max_length=200)] = ""
     site: Identifier | None = None
     model_version: Annotated[str, Meta(max_length=200)] | None = None
     max_concurrency: Annotated[int, Meta(ge=1, le=1024)] = 8
     cost: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+
+    @property
+    def pulls(self) -> bool:
+        return self.endpoint is None
 
     @property
     def edge(self) -> bool:
@@ -39,13 +44,13 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class AgentView(Struct, frozen=True):
-    """An agent with its health and its calls in flight, as the registry publishes it."""
+    """An agent with its health and its tasks in flight, as the registry publishes it."""
 
     agent: Agent
     health: Health = Health()
     in_flight: int = 0
 
     def free(self, *, urgent: bool) -> int:
-        """Calls it could take now. One of several slots is kept for urgent work."""
+        """Tasks it could take now. One of several slots is kept for urgent work."""
         kept = 0 if urgent or self.agent.max_concurrency == 1 else 1
         return self.agent.max_concurrency - kept - self.in_flight

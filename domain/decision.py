@@ -21,11 +21,13 @@ class Exclusion(StrEnum):
 class Candidate(Struct, frozen=True, omit_defaults=True):
     """One agent, kept with its score (lower is better) or left out with the reason.
 
-    `unknown`: not heard of since the start. `avoided`: it failed this task before.
+    `pulls`: it is not called, it takes the task when it asks. `unknown`: not heard of since the start. `avoided`: it
+    failed this task before.
     """
 
     agent_id: str
     excluded: Exclusion | None = None
+    pulls: bool = False
     edge: bool = False
     unknown: bool = False
     avoided: bool = False
@@ -33,7 +35,10 @@ class Candidate(Struct, frozen=True, omit_defaults=True):
 
 
 class Decision(Struct, frozen=True):
-    """Every candidate, and the ones kept in the order of preference: the first is the choice."""
+    """Every candidate, and the order of preference of those who can be given the task now: the first is the choice.
+
+    Those are the candidates kept, of pull agents only those that ask at this moment.
+    """
 
     candidates: tuple[Candidate, ...]
     ranking: tuple[str, ...]

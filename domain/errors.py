@@ -117,6 +117,20 @@ class AlreadyFinished(OrchestratorError):
     title = "The task is finished"
 
 
+class StaleLease(OrchestratorError):
+    """The task is not held by that lease: it lapsed, the task ended otherwise, or it was never this agent's."""
+
+    code = "E_STALE_LEASE"
+    title = "The task is not held by this lease"
+
+
+class NotPulling(OrchestratorError):
+    """The agent registered with an endpoint: it is called there, and takes no work by itself."""
+
+    code = "E_NOT_A_PULL_AGENT"
+    title = "Only agents without an endpoint ask for work"
+
+
 class NotDead(OrchestratorError):
     """Only a dead letter can be replayed."""
 

@@ -33,6 +33,7 @@ class Step(StrEnum):
 
     LEASE = "leased"
     MOVE = "moved"
+    EXTEND = "extended"
     SUCCEED = "succeeded"
     RETRY = "retry_scheduled"
     GIVE_UP = "dead"
@@ -50,6 +51,7 @@ TRANSITIONS: dict[State, dict[Step, State]] = {
     State.QUEUED: {Step.LEASE: State.LEASED, Step.COME_DUE: State.QUEUED, **_ENDS},
     State.LEASED: {
         Step.MOVE: State.LEASED,
+        Step.EXTEND: State.LEASED,
         Step.SUCCEED: State.SUCCEEDED,
         Step.RETRY: State.RETRY_WAIT,
         Step.GIVE_UP: State.DEAD,
@@ -78,6 +80,7 @@ class Progress(Struct, frozen=True):
 
     `attempt` counts leases and fences results; `failures` counts the attempts that used up a retry; `lost` the leases
     whose holder vanished. `due_at` is when a waiting task becomes ready; None is now. `tried` are agents that failed.
+    `owner` holds the lease, or ended it by a result and no new one has begun: who gives a result twice is known by it.
     """
 
     state: State = State.QUEUED
@@ -103,14 +106,19 @@ class Progress(Struct, frozen=True):
         leased = self._step(step)
         return replace(leased, attempt=self.attempt + 1, agent_id=agent_id, owner=owner, lease_until=until)
 
+    def extend(self, until: float) -> "Progress":
+        """The same lease of the same attempt, until later."""
+        return replace(self._step(Step.EXTEND), owner=self.owner, lease_until=until)
+
     def succeed(self) -> "Progress":
-        return self._step(Step.SUCCEED)
+        return replace(self._step(Step.SUCCEED), owner=self.owner)
 
     def fail(self, reason: str, *, retryable: bool, max_retries: int, due_at: float) -> tuple[Step, "Progress"]:
         """After a failed attempt: waits until `due_at`; dead when `max_retries` are used up or it is no use."""
         again = retryable and self.failures < max_retries
         step = Step.RETRY if again else Step.GIVE_UP
-        failed = replace(self._step(step), failures=self.failures + 1, tried=self._with_tried(), reason=reason)
+        failed = replace(self._step(step), failures=self.failures + 1, tried=self._with_tried())
+        failed = replace(failed, owner=self.owner, reason=reason)
         return step, replace(failed, due_at=due_at) if again else failed
 
     def give_back(self, reason: str) -> "Progress":

@@ -1,6 +1,6 @@
 """Which agent may, and should, do a task: purely. First exclusions, each with its reason; then a preference."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import blake2b
 
 from msgspec import Struct
@@ -42,15 +42,21 @@ class Policy(Struct, frozen=True):
     """Scores that differ by less count as equal."""
 
 
-def decide(demand: Demand, agents: Iterable[AgentView], now: float, policy: Policy) -> Decision:
+def decide(
+    demand: Demand, agents: Iterable[AgentView], now: float, policy: Policy, asking: Collection[str] = ()
+) -> Decision:
     """The agents that may do what `demand` asks at `now` (monotonic seconds), best first, and why not the others.
 
+    `asking` are the pull agents that ask for work: who asks leads its tier, since it is idle and has the way open.
     Raises KeyError for a task type that the policy does not know.
     """
     views = {view.agent.agent_id: view for view in sorted(agents, key=lambda view: view.agent.agent_id)}
     candidates = tuple(_candidate(demand, view, now, policy) for view in views.values())
-    kept = sorted((c for c in candidates if c.excluded is None), key=_preference)
-    ranking = tuple(c.agent_id for c in _two_choices(kept, views, demand, policy))
+    kept = [c for c in candidates if c.excluded is None]
+    asked = sorted((c for c in kept if c.agent_id in asking and c.pulls), key=_preference)
+    called = sorted((c for c in kept if not c.pulls), key=_preference)
+    choices = [*_two_choices(asked, views, demand, policy), *_two_choices(called, views, demand, policy)]
+    ranking = tuple(c.agent_id for c in sorted(choices, key=_tier))
     return Decision(candidates=candidates, ranking=ranking, refused=demand.refused)
 
 
@@ -60,6 +66,7 @@ def _candidate(demand: Demand, view: AgentView, now: float, policy: Policy) -> C
     return Candidate(
         agent_id=agent.agent_id,
         excluded=excluded,
+        pulls=agent.pulls,
         edge=agent.edge,
         unknown=view.health.last_seen is None,
         avoided=agent.agent_id in demand.avoid,

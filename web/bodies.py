@@ -1,13 +1,13 @@
 """How large the body of a request may be, and how many large ones are in memory at once: batches have own bounds."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 from quart import Request
 
 from orchestrator.domain.errors import Overloaded
-from orchestrator.settings import Web
+from orchestrator.settings import Settings
 from orchestrator.web.batches import PATH
 from orchestrator.web.problems import CONTENT_TYPE, http_document
 
@@ -15,16 +15,24 @@ PATIENCE_S = 2.0
 ASGI = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-def request_class(settings: Web) -> type[Request]:
+def request_class(settings: Settings) -> type[Request]:
     """Quart's request, whose framework knows one bound for all of them, with the bound of its path."""
-    bounds: Mapping[str, int] = {PATH: settings.max_batch_bytes}
 
     class BoundedRequest(Request):
         def __init__(self, method: str, scheme: str, path: str, *args: Any, **kwargs: Any) -> None:
-            kwargs["max_content_length"] = bounds.get(path.rstrip("/"), settings.max_body_bytes)
+            kwargs["max_content_length"] = _bound(path.rstrip("/"), settings)
             super().__init__(method, scheme, path, *args, **kwargs)
 
     return BoundedRequest
+
+
+def _bound(path: str, settings: Settings) -> int:
+    if path == PATH:
+        return settings.web.max_batch_bytes
+    if path.startswith("/task/") and path.endswith("/result"):
+        # An agent may say as much in a request as in an answer.
+        return settings.agents.max_answer_bytes
+    return settings.web.max_body_bytes
 
 
 class Gate:

@@ -11,9 +11,11 @@ from orchestrator.domain import errors
 from orchestrator.domain.agent import Agent
 from orchestrator.domain.task import TaskRequest
 from orchestrator.web.problems import CONTENT_TYPE, STATUS
+from orchestrator.web.pulling import AgentResult, Ask, Word
 from orchestrator.web.rights import RIGHTS
 from orchestrator.web.wire import FORM, JSON, MAX_BATCH, NDJSON, Beat, NewKey
 
+_REQUIRED = (TaskRequest, NewKey, AgentResult, Word)
 _REF = "#/components/schemas/{name}"
 
 _SECURITY = {
@@ -38,6 +40,9 @@ OPERATIONS: tuple[Operation, ...] = (
     ("post", "/register_agent", "Register an agent", Agent, (200,), ()),
     ("get", "/agents", "All agents, with their health", None, (200,), ()),
     ("post", "/agents/{agent_id}/heartbeat", "An agent lives", Beat, (200,), ()),
+    ("post", "/agents/{agent_id}/lease", "Take work, for agents that are not called", Ask, (200,), ()),
+    ("post", "/task/{task_id}/result", "How an attempt that an agent leased ended", AgentResult, (200,), ()),
+    ("post", "/task/{task_id}/extend", "An agent is still at it, and how far", Word, (200,), ()),
     ("post", "/agents/{agent_id}/drain", "Send an agent no more work", None, (200,), ()),
     ("delete", "/agents/{agent_id}", "Forget an agent", None, (200,), ()),
     ("get", "/audit", "Audit entries", None, (200,), ("task_id", "case_id", "since", "after", "limit")),
@@ -54,7 +59,8 @@ OPERATIONS: tuple[Operation, ...] = (
 @cache
 def description() -> dict[str, Any]:
     """The OpenAPI document."""
-    _, schemas = msgspec.json.schema_components([TaskRequest, Agent, Beat, NewKey], ref_template=_REF)
+    bodies = [TaskRequest, Agent, Beat, Ask, AgentResult, Word, NewKey]
+    _, schemas = msgspec.json.schema_components(bodies, ref_template=_REF)
     listed = schemas["Agent"]["properties"]["capabilities"]
     schemas["Agent"]["properties"]["capabilities"] = {"oneOf": [listed, {"type": "string", "minLength": 1}]}
     paths: dict[str, dict[str, Any]] = {}
@@ -101,7 +107,7 @@ def _request_body(body: Any) -> dict[str, Any]:
     # An agent registers by a form, or by the query, just as well: then its capabilities are separated by commas.
     kinds = (JSON, FORM) if body is Agent else (JSON,)
     schema = {"schema": {"$ref": _REF.format(name=body.__name__)}}
-    return {"content": dict.fromkeys(kinds, schema), "required": body in (TaskRequest, NewKey)}
+    return {"content": dict.fromkeys(kinds, schema), "required": body in _REQUIRED}
 
 
 def _parameter(name: str, where: str) -> dict[str, Any]:

@@ -22,6 +22,8 @@ STATUS: Mapping[type[errors.OrchestratorError], int] = {
     errors.InProgress: 409,
     errors.AlreadyFinished: 409,
     errors.NotDead: 409,
+    errors.StaleLease: 409,
+    errors.NotPulling: 409,
     errors.InvalidRequest: 422,
     errors.KeyReused: 422,
     errors.RateLimited: 429,

@@ -24,7 +24,8 @@ def routes(context: Context) -> Blueprint:
     @blueprint.get("/task/<task_id>")
     async def task_status(task_id: str) -> Response:
         wait = wire.seconds(wire.query(request, "wait"), "wait", context.settings.web.max_wait_s)
-        return json_response(wire.task_status(await context.gateway.task(task_id, wait)))
+        record = await context.gateway.task(task_id, wait)
+        return json_response(wire.task_status(record, context.gateway.headway(record)))
 
     @blueprint.delete("/task/<task_id>")
     async def cancel_task(task_id: str) -> Response:

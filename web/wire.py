@@ -10,6 +10,7 @@ import msgspec
 from quart import Request
 from werkzeug.exceptions import UnsupportedMediaType
 
+from orchestrator.actors.feed import Headway
 from orchestrator.actors.messages import Answer, Routed
 from orchestrator.domain.agent import Agent, AgentView
 from orchestrator.domain.audit import AuditEntry, rfc3339
@@ -46,7 +47,10 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scopes: Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1, max_length=len(Scope))]
 
 
-_NAMES = frozenset(name for kind in (TaskRequest, Consent, Agent, NewKey) for name in kind.__struct_fields__) | {"load"}
+_NAMES = frozenset(name for kind in (TaskRequest, Consent, Agent, NewKey) for name in kind.__struct_fields__) | {
+    "load", "max", "wait", "task_id", "attempt", "lease", "success", "output", "error", "message", "retryable",
+    "progress", "note",
+}  # fmt: skip
 """Names of fields that clients send: these may stand in what we say of them."""
 
 
@@ -169,6 +173,8 @@ def agent(fields: Mapping[str, Any], *, lax: bool) -> Agent:
         split = [part.strip() for part in capabilities.split(",") if part.strip()]
         fields = {**fields, "capabilities": split}
     known = converted(dict(fields), Agent, lax=lax)
+    if known.endpoint is None:
+        return known
     return msgspec.structs.replace(known, endpoint=read_endpoint(known.endpoint).url)
 
 
@@ -242,8 +248,8 @@ def routed(answered: Routed, queue: str) -> tuple[int, dict[str, Any]]:
             return 202, {"task_id": task_id, "status": status.value, "queue": queue, **receipt}
 
 
-def task_status(record: TaskRecord) -> dict[str, Any]:
-    """A task as its sender sees it; nothing of its payload."""
+def task_status(record: TaskRecord, headway: Headway | None = None) -> dict[str, Any]:
+    """A task as its sender sees it, and how far its attempt is, if that is known; nothing of its payload."""
     task, progress, result = record.task, record.progress, record.result
     status: dict[str, Any] = {
         "task_id": task.task_id,
@@ -261,6 +267,8 @@ def task_status(record: TaskRecord) -> dict[str, Any]:
         "due_at": None if progress.due_at is None else rfc3339(progress.due_at),
         "replay_of": task.replay_of,
     }
+    if headway is not None:
+        status |= {"progress": headway.done, "progress_note": headway.note}
     if result is not None:
         status |= {"result": result.output, "model_version": result.model_version}
     return status
@@ -290,6 +298,7 @@ def agent_status(view: AgentView, now: float, ttl: float) -> dict[str, Any]:
     waits = availability in (Availability.EJECTED, Availability.PAUSED) and until is not None
     return {
         **msgspec.structs.asdict(view.agent),
+        "mode": "pull" if view.agent.pulls else "push",
         "state": availability.value,
         "back_in_s": round(max(0.0, until - now), 3) if waits and until is not None else None,
         "seen_ago_s": None if health.last_seen is None else round(now - health.last_seen, 3),

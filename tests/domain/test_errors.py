@@ -15,11 +15,13 @@ def test_the_list():
         "E_INVALID_JSON",
         "E_INVALID_TASK_TYPE",
         "E_IN_PROGRESS",
+        "E_NOT_A_PULL_AGENT",
         "E_NOT_DEAD",
         "E_NOT_FOUND",
         "E_OVERLOADED",
         "E_RATE_LIMITED",
         "E_SHUTTING_DOWN",
+        "E_STALE_LEASE",
         "E_UNAUTHENTICATED",
         "E_VALIDATION",
     ]

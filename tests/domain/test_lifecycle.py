@@ -25,6 +25,7 @@ queued      cancelled        cancelled
 queued      expired          expired
 queued      denied           denied
 leased      moved            leased
+leased      extended         leased
 leased      succeeded        succeeded
 leased      retry_scheduled  retry_wait
 leased      dead             dead
@@ -57,6 +58,8 @@ def take(progress: Progress, step: Step) -> Progress:
     match step:
         case Step.LEASE | Step.MOVE:
             return progress.lease("another", "owner", 90.0, step)
+        case Step.EXTEND:
+            return progress.extend(120.0)
         case Step.SUCCEED:
             return progress.succeed()
         case Step.RETRY | Step.GIVE_UP:
@@ -112,16 +115,23 @@ def test_a_move():
 
 
 def test_success():
-    """The lease is over, and the agent that did it is remembered."""
+    """The lease is over; the agent that did it is remembered, and under which lease."""
     done = Progress().lease("a", "owner", 60.0).succeed()
-    assert done == Progress(State.SUCCEEDED, 1, agent_id="a")
+    assert done == Progress(State.SUCCEEDED, 1, agent_id="a", owner="owner")
+
+
+def test_an_extension():
+    """The same attempt under the same lease, for longer."""
+    extended = Progress().lease("a", "owner", 60.0).extend(90.0)
+    assert extended == Progress(State.LEASED, 1, agent_id="a", owner="owner", lease_until=90.0)
 
 
 def test_a_failure():
-    """It is counted, the agent is remembered as one that failed, and the task waits."""
+    """It is counted, the agent and its lease are remembered as those that failed, and the task waits."""
     step, waits = Progress().lease("a", "owner", 60.0).fail("timeout", retryable=True, max_retries=1, due_at=9.0)
     assert step is Step.RETRY
-    assert waits == Progress(State.RETRY_WAIT, 1, 1, due_at=9.0, agent_id="a", tried=("a",), reason="timeout")
+    failed = Progress(attempt=1, failures=1, agent_id="a", owner="owner", tried=("a",), reason="timeout")
+    assert waits == replace(failed, state=State.RETRY_WAIT, due_at=9.0)
 
 
 @pytest.mark.parametrize(("retryable", "max_retries"), [(False, 9), (True, 0)])
@@ -130,7 +140,7 @@ def test_the_last_failure(retryable, max_retries):
     leased = Progress().lease("a", "owner", 60.0)
     step, dead = leased.fail("agent_error", retryable=retryable, max_retries=max_retries, due_at=9.0)
     assert step is Step.GIVE_UP
-    assert dead == Progress(State.DEAD, 1, 1, agent_id="a", tried=("a",), reason="agent_error")
+    assert dead == Progress(State.DEAD, 1, 1, agent_id="a", owner="owner", tried=("a",), reason="agent_error")
 
 
 def test_an_agent_that_fails_twice():
@@ -181,7 +191,10 @@ def test_any_walk(steps):
         assert progress.failures <= after.failures <= MAX_RETRIES + 1
         assert progress.lost <= after.lost <= MAX_LOST_LEASES
         assert len(after.tried) == len(set(after.tried)) <= after.failures
-        assert (after.owner is None) == (after.lease_until is None) == (after.state is not State.LEASED)
+        assert (after.lease_until is None) == (after.state is not State.LEASED)
+        # A dead task that nobody answered for belongs to nobody.
+        kept = after.state in (State.LEASED, State.SUCCEEDED, State.RETRY_WAIT) or step is Step.GIVE_UP
+        assert (after.owner is not None) == (kept and after.reason != "lease_lost")
         assert after.due_at is None or after.state is State.RETRY_WAIT
         if after.failures > MAX_RETRIES or after.lost == MAX_LOST_LEASES:
             assert after.state.final

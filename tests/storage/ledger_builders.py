@@ -75,6 +75,8 @@ def advanced(progress: Progress, step: Step, at: float = NOW) -> Progress:
     match step:
         case Step.LEASE | Step.MOVE:
             return progress.lease("agent-1", "boot-1", at + 10.0, step)
+        case Step.EXTEND:
+            return progress.extend(at + 20.0)
         case Step.SUCCEED:
             return progress.succeed()
         case Step.RETRY:

@@ -27,6 +27,7 @@ async def test_registration(service: Service) -> None:
         "status": "ok",
         "agent_id": "agent-1",
         "endpoint": "http://127.0.0.1:9009/base",
+        "mode": "push",
         "capabilities": ["embed", "indexing"],
         "location": "edge-a",
         "site": "a",
@@ -71,7 +72,7 @@ async def test_every_way_to_register(service: Service, capabilities: Any) -> Non
         {"agent_id": ""}, {"agent_id": "x" * 5000}, {"agent_id": "a/b"}, {"agent_id": 1}, {"capabilities": []},
         {"capabilities": ""}, {"capabilities": " , "}, {"capabilities": None}, {"capabilities": "a b"},
         {"capabilities": {"embed": 1}}, {"max_concurrency": 0}, {"max_concurrency": "4"}, {"max_concurrency": 1.5},
-        {"cost": -1}, {"cost": "free"}, {"unknown": 1}, {"endpoint": ""}, {"endpoint": None}, {"site": ""},
+        {"cost": -1}, {"cost": "free"}, {"unknown": 1}, {"endpoint": ""}, {"endpoint": 7}, {"site": ""},
         {"location": "x" * 201}, {"in_flight": 3}, {"status": "ok"},
     ],
 )  # fmt: skip

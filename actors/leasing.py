@@ -1,0 +1,131 @@
+"""From a hint that a task waits to the lease of it: read, decided anew, given a slot, leased by compare-and-set.
+
+Shared by all who take work from the queue; how the task then gets done is their own affair.
+"""
+
+from collections.abc import Collection
+from enum import Enum
+
+import anyio
+from msgspec import Struct
+from msgspec.structs import replace
+
+from orchestrator.actors.attempts import Attempts
+from orchestrator.actors.committing import Committer
+from orchestrator.actors.reading import read
+from orchestrator.actors.verdicts import draft
+from orchestrator.domain.decision import Decision
+from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.lifecycle import Progress, State, Step
+from orchestrator.domain.task import demand_of
+from orchestrator.kernel.environment import Environment
+from orchestrator.storage.commands import Moved, TaskRecord, Transition
+from orchestrator.storage.ports import LedgerReader, Queue, Ticket
+
+HOLD_S = 1.0
+
+
+class Job(Struct, frozen=True):
+    """A task that was read, decided and given a slot; only its lease is missing."""
+
+    record: TaskRecord
+    decision: Decision
+    agent_id: str
+
+
+class NoJob(Enum):
+    """Why a task is not leased now."""
+
+    GONE = "somebody else has it, or it is over"
+    WAITS = "nobody who may do it is free"
+
+
+class Leasing:
+    """`asking` are the pull agents that ask; None where the task is for those that are called."""
+
+    def __init__(
+        self, attempts: Attempts, environment: Environment, reader: LedgerReader, queue: Queue, committer: Committer
+    ) -> None:
+        self._attempts, self._environment = attempts, environment
+        self._reader, self._queue, self._committer = reader, queue, committer
+
+    async def prepare(self, ticket: Ticket, asking: Collection[str] | None = None) -> Job | Ticket | None:
+        """The job of a ticket; the ticket to wait with when nobody is free, None when the task is gone."""
+        try:
+            record = await read(self._reader.task(ticket.task_id))
+        except OrchestratorError:
+            await anyio.sleep(HOLD_S)
+            return ticket
+        match await self.place(record, asking):
+            case Job() as job:
+                return job
+            case NoJob.GONE:
+                return None
+            case NoJob.WAITS:
+                # Consent that expired since acceptance puts the task in another line than the ledger says.
+                lane = ticket.lane if record is None else demand_of(record.task, self._environment.now()).lane
+                return replace(ticket, lane=lane)
+
+    async def place_known(self, task_id: str, asking: Collection[str]) -> Job | None:
+        """A slot for that very task, of the first that asks and may do it. Raises AuditUnavailable."""
+        job = await self.place(await read(self._reader.task(task_id)), asking, leading=False)
+        return job if isinstance(job, Job) else None
+
+    async def place(
+        self, record: TaskRecord | None, asking: Collection[str] | None = None, *, leading: bool = True
+    ) -> Job | NoJob:
+        """A slot for the task of `record` as it is now, if it is ready and somebody is free; it may end here as well.
+
+        `leading`: who asks gets it only where the decision has one of them before all that are called.
+        """
+        if record is None or record.progress.state is not State.QUEUED or record.progress.due_at is not None:
+            return NoJob.GONE
+        if self._environment.now() >= record.task.deadline_at:
+            await self._end(record, Step.EXPIRE, "deadline")
+            return NoJob.GONE
+        decision = self._attempts.decide(record, asking or ())
+        if decision.refused:
+            await self._end(record, Step.DENY, "consent", decision)
+            return NoJob.GONE
+        agent_id = await self._attempts.reserve(record.task, _ranking(decision, asking, leading))
+        return NoJob.WAITS if agent_id is None else Job(record, decision, agent_id)
+
+    async def lease(self, job: Job, leased: Progress, ticket: Ticket | None = None) -> TaskRecord | None:
+        """The task once it is `leased`: should it be queued anew, it is announced anew. Else its ticket is given back.
+
+        Whoever takes the ticket of a task that somebody else has meanwhile will see that.
+        """
+        record: TaskRecord | None = None
+        try:
+            record = await self._try(job.record, leased, Step.LEASE, job.decision)
+        finally:
+            if ticket is not None:
+                if record is None:
+                    self._queue.give_back(ticket)
+                else:
+                    self._queue.done(ticket)
+        return record
+
+    async def _end(self, record: TaskRecord, step: Step, reason: str, decision: Decision | None = None) -> None:
+        await self._try(record, record.progress.end(step, reason), step, decision)
+
+    async def _try(
+        self, record: TaskRecord, progress: Progress, step: Step, decision: Decision | None
+    ) -> TaskRecord | None:
+        """One transition; None when somebody was faster, or when it cannot be written: then after a while."""
+        audit = draft(step.value, record, progress, self._environment.now(), decision)
+        try:
+            outcome = await self._committer.commit(Transition(record, progress, audit))
+        except OrchestratorError:
+            await anyio.sleep(HOLD_S)
+            return None
+        return outcome.record if isinstance(outcome, Moved) else None
+
+
+def _ranking(decision: Decision, asking: Collection[str] | None, leading: bool) -> tuple[str, ...]:
+    """Of those who may be given the task now: the ones that are called, or the ones that ask."""
+    if asking is None:
+        return decision.ranking
+    if leading and decision.agent_id not in asking:
+        return ()
+    return tuple(agent_id for agent_id in decision.ranking if agent_id in asking)

@@ -1,0 +1,88 @@
+"""The leases of pull agents: whose they are by their owner's name, and how many each agent holds.
+
+An owner is `call/<boot>/<actor>` for a call of ours, which ends with us, or `pull/<agent>/<nonce>` for an agent that
+took the task, which goes on working whatever becomes of us.
+"""
+
+from collections.abc import Iterable
+from hmac import compare_digest
+from math import inf
+
+import anyio
+from msgspec import Struct
+
+from orchestrator.domain.lifecycle import Progress, State
+from orchestrator.storage.commands import TaskRecord
+
+CALLED = "call/"
+PULLED = "pull/"
+MARGIN_S = 2.0
+"""How much longer a lease stands in the ledger than its agent is told, so that a last extension comes in time."""
+
+
+class Hold(Struct, frozen=True):
+    """What an agent shows for a task: the attempt, and the lease's nonce, which only who took the task knows."""
+
+    agent_id: str
+    attempt: int
+    nonce: str
+
+    @property
+    def owner(self) -> str:
+        """The owner's name in the ledger."""
+        return f"{PULLED}{self.agent_id}/{self.nonce}"
+
+    def fits(self, progress: Progress) -> bool:
+        """Whether the task's last attempt is the one of this hold, leased still or ended by its result."""
+        owner = (progress.owner or "").encode()
+        return progress.attempt == self.attempt and compare_digest(owner, self.owner.encode())
+
+
+def is_pulled(progress: Progress) -> bool:
+    """Whether a pull agent has the task now."""
+    return progress.state is State.LEASED and (progress.owner or "").startswith(PULLED)
+
+
+class _Held(Struct, frozen=True):
+    agent_id: str
+    attempt: int
+    until: float
+    since: float
+
+
+class PullLeases:
+    """Which tasks pull agents have: read once, then kept by what is committed. One for a process, on its event loop.
+
+    What other replicas commit is not seen here: of their leases, and of ours that they end, only the time is known.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, _Held] = {}
+        self.loaded = False
+
+    def load(self, records: Iterable[TaskRecord]) -> None:
+        """What the ledger held at the start."""
+        for record in records:
+            self.committed(record)
+        self.loaded = True
+
+    def committed(self, record: TaskRecord) -> str | None:
+        """A task changed; the agent that has one task more or less, or has it for longer, if there is one."""
+        task_id, progress = record.task.task_id, record.progress
+        before = self._held.pop(task_id, None)
+        if not is_pulled(progress):
+            return before.agent_id if before is not None else None
+        same = before is not None and before.attempt == progress.attempt
+        since = before.since if before is not None and same else anyio.current_time()
+        agent_id, until = progress.agent_id or "", progress.lease_until
+        self._held[task_id] = _Held(agent_id, progress.attempt, inf if until is None else until, since)
+        return agent_id
+
+    def count(self, agent_id: str, now: float) -> int:
+        """How many tasks the agent has at `now`, in seconds since the epoch."""
+        return sum(held.agent_id == agent_id and now < held.until for held in self._held.values())
+
+    def since(self, task_id: str) -> float | None:
+        """When the agent took the task, in monotonic seconds; None where that is not known any more."""
+        held = self._held.get(task_id)
+        return None if held is None else held.since
