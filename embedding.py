@@ -27,7 +27,7 @@ from orchestrator.kernel.child import ChildStatus
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import root_cause
 from orchestrator.kernel.supervisor import Supervisor
-from orchestrator.outbound.ports import AgentClient
+from orchestrator.outbound.ports import OutboundClient
 from orchestrator.settings import Settings, SettingsError, load
 from orchestrator.storage.commands import Moved
 from orchestrator.storage.opening import open_ledger, open_streams
@@ -54,7 +54,7 @@ class Orchestrator:
         settings: Settings | None = None,
         *,
         environment: Environment | None = None,
-        client: AgentClient | None = None,
+        client: OutboundClient | None = None,
         ledger: Ledger | None = None,
         streams: Streams | None = None,
         make_web: MakeWeb | None = None,
@@ -265,7 +265,7 @@ async def _take_back(ledger: Ledger, now: float) -> None:
             return
 
 
-async def _http_client(settings: Settings) -> AgentClient:
+async def _http_client(settings: Settings) -> OutboundClient:
     from orchestrator.outbound.agents import HttpAgentClient
     from orchestrator.outbound.tls import client_context
 

@@ -59,7 +59,11 @@ NOT_SETTINGS = frozenset(
 DEFAULT_PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}
 """Of the servers that a URL may name: agents are never called there."""
 
-_SECRETS = frozenset({"storage.database_url", "storage.redis_url", "audit.signing_key"})
+_BASE64 = r"([A-Za-z0-9+/]{4}){8,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+SIGNING_KEY = rf"^(|whsec_{_BASE64}|(?!whsec_)[^\x00-\x20]{{24,}})$(?!\n)"
+"""Empty, or 24 bytes at least: Base64 after `whsec_`, or as they are."""
+
+_SECRETS = frozenset({"storage.database_url", "storage.redis_url", "audit.signing_key", "webhooks.secret"})
 
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True):
@@ -213,6 +217,21 @@ class Level(StrEnum):
         return cls.__members__.get(str(value).upper())
 
 
+class Webhooks(_Section, frozen=True):
+    """Shows no secret of its own accord."""
+
+    secret: Annotated[str, Meta(pattern=SIGNING_KEY)]
+    timeout_s: Annotated[float, Meta(gt=0, le=60)]
+    max_attempts: Annotated[int, Meta(ge=1, le=100)]
+    base_s: Positive
+    cap_s: Positive
+    at_once: Annotated[int, Meta(ge=1, le=256)]
+    include_result: bool
+
+    def __repr__(self) -> str:
+        return f"Webhooks(on={bool(self.secret)})"
+
+
 class Log(_Section, frozen=True):
     level: Level
     format: Literal["json", "console"]
@@ -233,6 +252,7 @@ class Settings(_Section, frozen=True):
     retry: Retry
     tasks: Tasks
     policy: PolicySettings
+    webhooks: Webhooks
     log: Log
 
     def decision_policy(self) -> Policy:

@@ -3,7 +3,7 @@
 They stop in reverse. When one fails, it and those after it are started again, since they hold handles to it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -32,6 +32,7 @@ from orchestrator.actors.messages import (
     WakeAt,
 )
 from orchestrator.actors.notary import Intervals, Notary, Testify
+from orchestrator.actors.notifier import Notifier, Rules
 from orchestrator.actors.observing import Observer
 from orchestrator.actors.pull_leases import PullLeases
 from orchestrator.actors.registry import Registry
@@ -44,6 +45,7 @@ from orchestrator.actors.sync_dispatcher import SyncDispatcher
 from orchestrator.actors.verdicts import RetryRules, Verdicts
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.task import Priority
+from orchestrator.domain.webhook import key_of
 from orchestrator.kernel.actor import Actor
 from orchestrator.kernel.child import Child
 from orchestrator.kernel.environment import Environment
@@ -51,7 +53,7 @@ from orchestrator.kernel.mailbox import Mailbox
 from orchestrator.kernel.restart import Backoff, Intensity
 from orchestrator.kernel.supervisor import Strategy, Supervisor
 from orchestrator.kernel.watch import Watch
-from orchestrator.outbound.ports import AgentClient
+from orchestrator.outbound.ports import OutboundClient
 from orchestrator.settings import Settings
 from orchestrator.storage.ports import Ledger, Queue, StreamIntake, Streams
 from orchestrator.telemetry import Telemetry
@@ -96,7 +98,7 @@ class System:
     environment: Environment
     ledger: Ledger
     queue: Queue
-    client: AgentClient
+    client: OutboundClient
     telemetry: Telemetry
     boot: str
     policy: Policy
@@ -202,6 +204,7 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
         dispatching("lease_desk", mail.lease_desk, partial(_lease_desk, s)),
         *(carrying(s, s.carriage) if s.carriage is not None else ()),
         Child("janitor", mail.janitor, janitor),
+        *calling_back(s),
     ]
     if make_web is not None:
         web = make_web
@@ -270,5 +273,28 @@ def acceptance_of(settings: Settings) -> Acceptance:
         deadline_s=settings.tasks.deadline_s,
         key_expiry_s=settings.storage.idempotency_expiry_s,
         max_open=settings.most_open(),
+        callbacks=bool(settings.webhooks.secret),
         sync_within_s=2 * settings.web.answer_timeout_s + settings.sync.timeout_s,
+    )
+
+
+def calling_back(s: System) -> Iterator[Child[object]]:
+    """Who calls senders back, where callbacks are set up."""
+    rules = callbacks_of(s.settings)
+    if rules.key:
+        start = partial(Notifier, s.environment, s.ledger, s.committer, s.client, s.drain, rules)
+        yield Child("notifier", _unused("notifier"), start)
+
+
+def callbacks_of(settings: Settings) -> Rules:
+    """The settings of callbacks."""
+    webhooks = settings.webhooks
+    return Rules(
+        key=key_of(webhooks.secret),
+        timeout_s=webhooks.timeout_s,
+        attempts=webhooks.max_attempts,
+        base_s=webhooks.base_s,
+        cap_s=webhooks.cap_s,
+        at_once=webhooks.at_once,
+        with_result=webhooks.include_result,
     )

@@ -11,6 +11,7 @@ from orchestrator.actors.messages import Directory
 from orchestrator.actors.verdicts import draft
 from orchestrator.domain.audit import AuditDraft
 from orchestrator.domain.decision import Decision
+from orchestrator.domain.endpoint import read_endpoint
 from orchestrator.domain.errors import ConsentRequired, InvalidRequest, InvalidTaskType
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.policy import Policy, decide
@@ -28,6 +29,7 @@ class Acceptance(Struct, frozen=True):
     deadline_s: float
     key_expiry_s: float
     max_open: Mapping[Priority, int]
+    callbacks: bool
     sync_within_s: float
     at_once: int = 512
 
@@ -66,6 +68,8 @@ class Admission:
         deadline_at = now + (request.deadline_s or self._acceptance.deadline_s)
         if request.not_before is not None and request.not_before.timestamp() >= deadline_at:
             raise InvalidRequest("not_before lies beyond the deadline.")
+        if request.callback_url is not None:
+            self._check_callback(request.callback_url)
         return Task(
             task_id=f"task-{self._environment.token(16)}",
             case_id=request.case_id,
@@ -81,6 +85,11 @@ class Admission:
             idempotency_key=request.idempotency_key,
             principal=principal,
         )
+
+    def _check_callback(self, url: str) -> None:
+        if not self._acceptance.callbacks:
+            raise InvalidRequest("callback_url: callbacks are not set up here (webhooks.secret).")
+        read_endpoint(url)
 
     def again(self, old: Task) -> Task:
         """A new task like the old one, with as much time. Raises InvalidTaskType."""
@@ -118,7 +127,9 @@ class Admission:
             principal=by or task.principal,
         )  # fmt: skip
         lane = demand_of(task, task.created_at).lane
-        return Plan(decision, Accept(task, progress, lane, audit, key, self._acceptance.max_open[task.priority]))
+        url = None if request is None else request.callback_url
+        most = self._acceptance.max_open[task.priority]
+        return Plan(decision, Accept(task, progress, lane, audit, key, most, url))
 
 
 def consent_required() -> ConsentRequired:

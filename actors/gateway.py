@@ -108,12 +108,17 @@ class Gateway:
     async def route(self, request: TaskRequest) -> Routed:
         """Accepts a task; on stable storage when it returns. Keys of another principal are other keys."""
         self._check_room()
+        await self._check_callback(request)
         return await self._ask(self._router, partial(RouteTask, request=request, principal=self._principal))
 
     async def route_all(self, requests: Sequence[TaskRequest]) -> list[Routed | OrchestratorError]:
         """Accepts many tasks with one commit, each for itself, in their order; none of them runs synchronously."""
         self._check_room()
-        return await self._ask(self._router, partial(RouteTasks, requests=requests, principal=self._principal))
+        checked = [await self._checked(request) for request in requests]
+        good = [item for item in checked if isinstance(item, TaskRequest)]
+        make = partial(RouteTasks, requests=good, principal=self._principal)
+        routed = iter(await self._ask(self._router, make) if good else [])
+        return [next(routed) if isinstance(item, TaskRequest) else item for item in checked]
 
     async def explain(self, request: TaskRequest) -> Decision:
         """What would be decided now; nothing is stored or sent."""
@@ -266,6 +271,18 @@ class Gateway:
         if record is None or not self._principal.owns(record.task.principal):
             raise NotFound("There is no such task.")
         return record
+
+    async def _check_callback(self, request: TaskRequest) -> None:
+        """Raises InvalidRequest where the sender of the task could not be called back."""
+        if request.callback_url is not None:
+            await self._client.check(request.callback_url)
+
+    async def _checked(self, request: TaskRequest) -> TaskRequest | OrchestratorError:
+        try:
+            await self._check_callback(request)
+        except OrchestratorError as error:
+            return error
+        return request
 
     def _check_open(self) -> None:
         if self._drain.begun:

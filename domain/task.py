@@ -44,7 +44,8 @@ class Consent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
 class TaskRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a client sends to have something done.
 
-    `deadline_s` bounds all attempts together, in seconds from acceptance; `not_before` delays the first one.
+    `deadline_s` bounds all attempts together, in seconds from acceptance; `not_before` delays the first one. At
+    `callback_url` the sender is told when the task has ended.
     """
 
     case_id: Identifier
@@ -56,6 +57,7 @@ class TaskRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     meta: dict[str, Any] = {}
     deadline_s: Annotated[float, Meta(gt=0, le=MAX_DEADLINE_S)] | None = None
     not_before: Instant | None = None
+    callback_url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
 
 
 class Task(Struct, frozen=True, kw_only=True):

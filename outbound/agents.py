@@ -1,7 +1,7 @@
 """Calls to agents over HTTP, by aiohttp. It retries nothing: the orchestrator is the only retry loop."""
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, cast
@@ -15,7 +15,7 @@ from orchestrator.domain.endpoint import Endpoint, read_endpoint
 from orchestrator.domain.errors import InvalidJSON, InvalidRequest
 from orchestrator.domain.reach import Reach
 from orchestrator.domain.strict_json import decode
-from orchestrator.outbound.ports import Busy, Call, Declined, Ending, Garbled, Refused, Succeeded, TimedOut
+from orchestrator.outbound.ports import Busy, Call, Declined, Ending, Garbled, Notice, Refused, Succeeded, TimedOut
 from orchestrator.outbound.resolving import NotAllowed, PinningResolver, check
 
 MAX_MODEL_VERSION = 200
@@ -66,6 +66,12 @@ class HttpAgentClient:
             return await self._exchange(call)
         return TimedOut()
 
+    async def post(self, notice: Notice, within: float) -> Ending:
+        headers = {**notice.headers, "Content-Type": "application/json"}
+        with anyio.move_on_after(within):
+            return await self._sent(notice.url, "", notice.body, headers, _taken)
+        return TimedOut()
+
     async def check(self, endpoint: str) -> None:
         read = read_endpoint(endpoint)
         try:
@@ -107,14 +113,25 @@ class HttpAgentClient:
             "X-Deadline": f"{call.deadline_at:.3f}",
             "traceparent": call.traceparent,
         }
+        return await self._sent(call.endpoint, "/call", body, headers, self._ending)
+
+    async def _sent(
+        self,
+        url: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        ending: Callable[[aiohttp.ClientResponse], Awaitable[Ending]],
+    ) -> Ending:
+        """How one POST to a path below `url` ends; `ending` reads the answer, where one comes."""
         try:
-            endpoint = _read_endpoint(call.endpoint)
+            endpoint = _read_endpoint(url)
             self._check_written(endpoint)
             session = self._sessions[endpoint.scheme]
             async with session.post(
-                f"{endpoint.url}/call", data=body, headers=headers, allow_redirects=False
+                f"{endpoint.url}{path}", data=body, headers=headers, allow_redirects=False
             ) as response:
-                return await self._ending(response)
+                return await ending(response)
         except (NotAllowed, InvalidRequest):
             return Refused("not_allowed")
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -159,6 +176,14 @@ def _session(resolver: PinningResolver, tls: ssl.SSLContext | bool, connect_time
         trust_env=False,
         headers={"User-Agent": "routing-orchestrator", "Accept": "application/json", "Accept-Encoding": "identity"},
     )
+
+
+async def _taken(response: aiohttp.ClientResponse) -> Ending:
+    """Whether a notice was taken; the words of the answer are nobody's business."""
+    response.close()
+    if response.status in (429, 503):
+        return Busy(None)
+    return Succeeded(None) if 200 <= response.status < 300 else Garbled(f"status_{response.status}")
 
 
 def _transport(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Calling an agent, as a port: what is sent, and every way in which it can end."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -57,6 +58,22 @@ class Busy(Struct, frozen=True):
 Ending = Succeeded | Declined | Refused | TimedOut | Garbled | Busy
 
 
+class Notice(Struct, frozen=True):
+    """Something that somebody asked to be told, signed by its headers."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class NoticeClient(Protocol):
+    """Tells it, by the rules that calls to agents follow."""
+
+    async def post(self, notice: Notice, within: float) -> Ending:
+        """Sends it once, within so many seconds; a 2xx is success, and what the answer says is not read."""
+        ...
+
+
 class AgentClient(Protocol):
     """Makes calls. One for a process."""
 
@@ -71,3 +88,7 @@ class AgentClient(Protocol):
     async def close(self) -> None:
         """Closes the connections. Twice is safe."""
         ...
+
+
+class OutboundClient(AgentClient, NoticeClient, Protocol):
+    """All that goes out."""

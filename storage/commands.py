@@ -46,6 +46,8 @@ class TaskRecord(Struct, frozen=True):
 class Accept(Struct, frozen=True):
     """Stores a new task. `lane` is where it waits; `limit` bounds the open tasks of its class (0 is no bound).
 
+    With a `callback_url`, a webhook comes due when the task ends.
+
     Comes to Accepted, Duplicate, Reused or Full.
     """
 
@@ -55,6 +57,7 @@ class Accept(Struct, frozen=True):
     audit: AuditDraft
     key: Key | None = None
     limit: int = 0
+    callback_url: str | None = None
 
 
 class Transition(Struct, frozen=True):
@@ -125,8 +128,44 @@ class RelayAgain(Struct, frozen=True):
     after: tuple[str, str, int] = ("", "", 0)
 
 
+class Webhook(Struct, frozen=True):
+    """Somebody who is to be told that a task has ended; `attempts` counts how often that was tried."""
+
+    task_id: str
+    url: str
+    attempts: int
+
+
+class TryWebhook(Struct, frozen=True):
+    """Counts one more attempt at `webhook`, as it was read, and sets when the next is due, should this one fail.
+
+    Comes to Noted, or Stale when somebody else took it.
+    """
+
+    webhook: Webhook
+    due_at: float
+
+
+class EndWebhook(Struct, frozen=True):
+    """Removes the webhook of a task: it arrived, or was given up. Comes to Noted, or Stale when it is gone already."""
+
+    task_id: str
+    audit: AuditDraft
+
+
 Command = (
-    Accept | Transition | Note | SaveAgent | ForgetAgent | SaveApiKey | ForgetApiKey | ExpireKeys | Relayed | RelayAgain
+    Accept
+    | Transition
+    | Note
+    | SaveAgent
+    | ForgetAgent
+    | SaveApiKey
+    | ForgetApiKey
+    | ExpireKeys
+    | Relayed
+    | RelayAgain
+    | TryWebhook
+    | EndWebhook
 )
 
 

@@ -19,6 +19,7 @@ from orchestrator.storage.commands import (
     Accepted,
     Command,
     Duplicate,
+    EndWebhook,
     ExpireKeys,
     Failed,
     ForgetAgent,
@@ -38,6 +39,8 @@ from orchestrator.storage.commands import (
     Stale,
     TaskRecord,
     Transition,
+    TryWebhook,
+    Webhook,
 )
 from orchestrator.storage.ports import AuditPage, AuditQuery, Depths, Outgoing, Ticket
 from orchestrator.storage.work import stream_of, telling
@@ -65,6 +68,7 @@ class MemoryLedger:
         self._has_outbox = outbox
         self._outbox: dict[int, tuple[str, str]] = {}
         self._positions = count(1)
+        self._webhooks: dict[str, tuple[Webhook, float | None]] = {}
 
     async def commit(self, commands: Sequence[Command]) -> list[Outcome]:
         return [self._outcome(command) for command in commands]
@@ -132,6 +136,10 @@ class MemoryLedger:
         ]
         return [self._outgoing(position, task_id, priority) for position, task_id in entries[:limit]]
 
+    async def webhooks(self, now: float, limit: int) -> list[Webhook]:
+        found = sorted((at, webhook.task_id) for webhook, at in self._webhooks.values() if at is not None and at <= now)
+        return [self._webhooks[task_id][0] for _, task_id in found[:limit]]
+
     async def due(self, now: float, limit: int) -> list[TaskRecord]:
         found = [r for r in self._tasks.values() if r.progress.due_at is not None and r.progress.due_at <= now]
         return sorted(found, key=lambda r: r.progress.due_at or 0.0)[:limit]
@@ -187,6 +195,11 @@ class MemoryLedger:
                 return Noted()
             case RelayAgain():
                 return self._relay_again(command)
+            case TryWebhook():
+                return self._try_webhook(command)
+            case EndWebhook():
+                if self._webhooks.pop(command.task_id, None) is None:
+                    return Stale()
             case SaveAgent():
                 self._agents[command.agent.agent_id] = command.agent
             case ForgetAgent():
@@ -215,6 +228,8 @@ class MemoryLedger:
         receipt = self._log(command.audit)
         if key is not None:
             self._keys[key.scope, key.key] = (key, task.task_id)
+        if command.callback_url is not None:
+            self._webhooks[task.task_id] = (Webhook(task.task_id, command.callback_url, 0), None)
         self._lanes[task.task_id], self._by_seq[record.seq] = command.lane, task.task_id
         self._store(record, None)
         return Accepted(record, receipt)
@@ -233,6 +248,8 @@ class MemoryLedger:
         )
         receipt = self._log(command.audit)
         self._store(record, current.progress)
+        if command.progress.state.final and task_id in self._webhooks:
+            self._webhooks[task_id] = (self._webhooks[task_id][0], command.audit.created_at)
         return Moved(record, receipt)
 
     def _store(self, record: TaskRecord, before: Progress | None) -> None:
@@ -267,6 +284,13 @@ class MemoryLedger:
             if (stream, self._by_seq[seq]) not in self._outbox.values():
                 self._tell(stream, self._by_seq[seq])
         return Requeued(following[command.limit - 1] if len(following) >= command.limit else None)
+
+    def _try_webhook(self, command: TryWebhook) -> Outcome:
+        webhook = command.webhook
+        if self._webhooks.get(webhook.task_id, (None, None))[0] != webhook:
+            return Stale()
+        self._webhooks[webhook.task_id] = (replace(webhook, attempts=webhook.attempts + 1), command.due_at)
+        return Noted()
 
     def _expire(self, now: float) -> None:
         for k in [k for k, (key, _) in self._keys.items() if _is_over(key, now)]:
@@ -308,11 +332,14 @@ def _check_storable(command: Command) -> None:
             | ForgetAgent(audit=audit)
             | SaveApiKey(audit=audit)
             | ForgetApiKey(audit=audit)
+            | EndWebhook(audit=audit)
         ):
             _encode(command)
             numbers = [audit.attempt or 0]
         case ExpireKeys() | RelayAgain():
             numbers = []
+        case TryWebhook(webhook):
+            numbers = [webhook.attempts]
         case Relayed(positions):
             numbers = list(positions)
     for number in numbers:

@@ -10,7 +10,7 @@ from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditEntry, Head
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
-from orchestrator.storage.commands import Command, Outcome, TaskRecord
+from orchestrator.storage.commands import Command, Outcome, TaskRecord, Webhook
 
 
 class LedgerError(Exception):
@@ -149,6 +149,10 @@ class LedgerReader(Protocol):
 
         Of a shared ledger: what this replica wrote, and what others wrote some seconds ago and did not relay.
         """
+        ...
+
+    async def webhooks(self, now: float, limit: int) -> list[Webhook]:
+        """Webhooks of ended tasks that are due at `now`, the longest due first."""
         ...
 
     async def due(self, now: float, limit: int) -> list[TaskRecord]:

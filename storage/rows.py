@@ -11,7 +11,7 @@ from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditEntry
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.task import Consent, Priority, Task
-from orchestrator.storage.commands import Result, TaskRecord
+from orchestrator.storage.commands import Result, TaskRecord, Webhook
 from orchestrator.storage.ports import Outgoing, Ticket
 
 Row = Sequence[Any]
@@ -158,6 +158,11 @@ def api_key_row(key: ApiKey) -> Row:
 def api_key(text: bytes) -> ApiKey:
     """What the JSON of a key says."""
     return _api_key(text)
+
+
+def webhook(row: Row) -> Webhook:
+    """What `task_id, url, attempts` say."""
+    return Webhook(row[0], row[1], row[2])
 
 
 def ticket(row: Row) -> Ticket:

@@ -12,6 +12,7 @@ from orchestrator.storage.commands import (
     Accept,
     Accepted,
     Command,
+    EndWebhook,
     ExpireKeys,
     ForgetAgent,
     ForgetApiKey,
@@ -25,6 +26,7 @@ from orchestrator.storage.commands import (
     SaveApiKey,
     TaskRecord,
     Transition,
+    TryWebhook,
 )
 
 
@@ -67,6 +69,10 @@ class Work:
         self.expiries: list[float] = []
         self._outbox: dict[tuple[str, str], bool] = {}
         self.relayed: list[int] = []
+        self.webhooks: list[rows.Row] = []
+        self.callbacks: list[rows.Row] = []
+        self.tries: list[rows.Row] = []
+        self.told_off: list[rows.Row] = []
         self.audit: list[AuditEntry] = []
 
     def book(self) -> Book:
@@ -112,6 +118,12 @@ class Work:
             case Relayed(positions):
                 self.relayed.extend(positions)
                 return Noted()
+            case TryWebhook(webhook, due_at):
+                self.tries.append((due_at, webhook.task_id, webhook.attempts))
+                return Noted()
+            case EndWebhook(task_id):
+                self.told_off.append((task_id,))
+                return Noted(self._log(command.audit))
             case RelayAgain():
                 raise Unexpected  # What it comes to is known only when it is done, on its own.
 
@@ -124,6 +136,8 @@ class Work:
         self.last_seq += 1
         record = TaskRecord(self.last_seq, task, command.progress, command.audit.created_at)
         self.tasks.append(rows.task_row(record, command.lane))
+        if command.callback_url is not None:
+            self.webhooks.append((task.task_id, command.callback_url))
         self._count(task.priority, None, command.progress)
         self._tell(task.task_id, task.priority, None, command.progress)
         return Accepted(record, self._log(command.audit))
@@ -135,6 +149,8 @@ class Work:
             raise Unexpected
         where = (record.task.task_id, before.state.value, before.attempt, before.due_at)
         self.moves.append((*rows.progress_row(command.progress), updated_at, *where))
+        if command.progress.state.final:
+            self.callbacks.append((updated_at, record.task.task_id))
         if command.result is not None:
             self.results.append(rows.result_row(record.task.task_id, command.result))
         self._count(record.task.priority, before, command.progress)

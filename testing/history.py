@@ -26,9 +26,9 @@ async def check_history(reader: LedgerReader) -> list[TaskRecord]:
     """
     lives: dict[str, tuple[TaskState, int]] = {}
     for entry in await trail(reader):
-        if entry.task_id is None:
-            continue
-        state, attempt = TaskState(entry.status or ""), entry.attempt or 0
+        if entry.task_id is None or entry.status is None:
+            continue  # It is about no task, or tells of something that is no step of it.
+        state, attempt = TaskState(entry.status), entry.attempt or 0
         if entry.event == "accepted":
             assert entry.task_id not in lives, f"{entry} accepts a task that was accepted before"
         else:

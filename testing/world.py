@@ -12,7 +12,7 @@ from orchestrator.domain.task import TaskRequest
 from orchestrator.embedding import Orchestrator
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.watch import Watch
-from orchestrator.outbound.ports import Call, Ending, Succeeded, TimedOut
+from orchestrator.outbound.ports import Call, Ending, Notice, Succeeded, TimedOut
 from orchestrator.settings import load
 from orchestrator.storage.memory import MemoryLedger
 from orchestrator.storage.ports import Ledger, Streams
@@ -87,6 +87,9 @@ class ScriptedAgents:
 
     async def check(self, endpoint: str) -> None:
         """Agents may be anywhere."""
+
+    async def post(self, notice: Notice, within: float) -> Ending:
+        return Succeeded(None)
 
     async def close(self) -> None:
         self.closed = True

@@ -78,7 +78,9 @@ def other(value: Any) -> tuple[str, Any]:
         case "INFO":
             return "ERROR", "ERROR"
         case _:
-            return "other", "other"
+            # Long enough for a key.
+            text = "another-value-of-32-characters-x"
+            return text, text
 
 
 # --- The file and the types.
@@ -443,3 +445,13 @@ def test_settings_of_another_checkout(tmp_path, monkeypatch):
     shutil.copy(written(tmp_path, "[web]\nport = 1"), tmp_path / "settings.toml")
     monkeypatch.chdir(tmp_path)
     assert load().web.port == DEFAULTS["web.port"]
+
+
+@pytest.mark.parametrize(
+    "secret", ["short", "whsec_", "whsec_QUJD", "whsec_" + "QUJD" * 8 + "Q", "with a blank in it " * 3]
+)
+def test_a_weak_signing_key(secret):
+    """Is refused at the start, and not shown."""
+    with pytest.raises(SettingsError) as refused:
+        load(None, {"ORCHESTRATOR_WEBHOOKS_SECRET": secret})
+    assert secret not in str(refused.value) or secret == "whsec_"

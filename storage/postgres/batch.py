@@ -136,12 +136,17 @@ def _statements(work: Work, offset: float) -> list[tuple[str, Sequence[Any], int
         (sql.ADD_TASKS, work.tasks, (offset,)),
         (sql.MOVE_TASKS, work.moves, (offset,)),
         (sql.ADD_RESULTS, work.results, ()),
+        (sql.ADD_WEBHOOKS, work.webhooks, ()),
+        (sql.TRY_WEBHOOKS, work.tries, (offset,)),
+        (sql.END_WEBHOOKS, work.told_off, ()),
         # One statement touches a row but once: of several agents of one name it is given the last.
         (sql.SAVE_AGENTS, list({agent_id: (agent_id, agent) for agent_id, agent in work.agents}.values()), ()),
         (sql.SAVE_API_KEYS, list({key_id: (key_id, key) for key_id, key in work.api_keys}.values()), ()),
     ):
         if gathered:
             found.append((statement, (*before, *_columns(gathered)), len(gathered)))
+    if work.callbacks:
+        found.append((sql.WEBHOOKS_DUE, (offset, *_columns(work.callbacks)), None))
     if work.gone:
         found.append((sql.FORGET_AGENTS, (list(work.gone),), None))
     if work.relayed:

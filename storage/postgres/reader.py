@@ -9,7 +9,7 @@ from orchestrator.domain.audit import GENESIS, AuditEntry, Head
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
-from orchestrator.storage.commands import TaskRecord
+from orchestrator.storage.commands import TaskRecord, Webhook
 from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Outgoing, Ticket, Unreadable
 from orchestrator.storage.postgres import sql
 from orchestrator.storage.postgres.clock import Clock
@@ -119,6 +119,9 @@ class PostgresReader:
     async def outbox(self, priority: Priority | None, limit: int) -> list[Outgoing]:
         found = await self._all(sql.READ_OUTBOX, stream_of(priority), self.writer, limit)
         return [rows.outgoing(row) for row in found]
+
+    async def webhooks(self, now: float, limit: int) -> list[Webhook]:
+        return [rows.webhook(row) for row in await self._all(sql.READ_WEBHOOKS, self._clock.offset, now, limit)]
 
     async def due(self, now: float, limit: int) -> list[TaskRecord]:
         return await self._records(sql.READ_DUE, now, limit)

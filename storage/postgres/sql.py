@@ -113,6 +113,21 @@ ADD_AUDIT = (
     " $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[], $15::text[],"
     " $16::text[], $17::text[], $18::text[]) WITH ORDINALITY AS new (" + AUDIT_COLUMNS + ", number)"
 )
+ADD_WEBHOOKS = "INSERT INTO webhooks (task_id, url) SELECT * FROM unnest($1::text[], $2::text[])"
+WEBHOOKS_DUE = (
+    "UPDATE webhooks SET due_at = ended.at + $1::float8"
+    " FROM unnest($2::float8[], $3::text[]) AS ended (at, task_id) WHERE webhooks.task_id = ended.task_id"
+)
+TRY_WEBHOOKS = (
+    "UPDATE webhooks SET due_at = tried.next + $1::float8, attempts = webhooks.attempts + 1"
+    " FROM unnest($2::float8[], $3::text[], $4::bigint[]) AS tried (next, task_id, attempts)"
+    " WHERE webhooks.task_id = tried.task_id AND webhooks.attempts = tried.attempts"
+)
+END_WEBHOOKS = "DELETE FROM webhooks WHERE task_id = ANY ($1::text[])"
+READ_WEBHOOKS = (
+    "SELECT task_id, url, attempts FROM webhooks WHERE due_at <= $2::float8 + $1::float8 ORDER BY due_at LIMIT $3"
+)
+
 # Told anew, a task gets a new position: whoever is about to relay the old one does not remove the new one.
 ADD_OUTGOING = (
     "INSERT INTO outbox (stream, task_id, writer)"

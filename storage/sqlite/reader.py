@@ -13,7 +13,7 @@ from orchestrator.domain.audit import GENESIS, AuditEntry, Head
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
-from orchestrator.storage.commands import TaskRecord
+from orchestrator.storage.commands import TaskRecord, Webhook
 from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Outgoing, Ticket, Unreadable
 from orchestrator.storage.sqlite import sql
 from orchestrator.storage.work import stream_of
@@ -127,6 +127,9 @@ class SqliteReader:
 
     async def outbox(self, priority: Priority | None, limit: int) -> list[Outgoing]:
         return [rows.outgoing(row) for row in await self._all(sql.READ_OUTBOX, (stream_of(priority), limit))]
+
+    async def webhooks(self, now: float, limit: int) -> list[Webhook]:
+        return [rows.webhook(row) for row in await self._all(sql.READ_WEBHOOKS, (now, limit))]
 
     async def due(self, now: float, limit: int) -> list[TaskRecord]:
         return await self._records(sql.READ_DUE, (now, limit))

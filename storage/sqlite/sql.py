@@ -91,6 +91,12 @@ RELAYED_UP_TO = "SELECT priority, lane, seq" + _READY_AFTER + "1 OFFSET ? - 1"
 
 PAGES = "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
 READ_RECEIPT = "SELECT writer, seq, entry_hash FROM audit_entries WHERE task_id = ? ORDER BY position LIMIT 1"
+ADD_WEBHOOK = "INSERT INTO webhooks (task_id, url) VALUES (?, ?)"
+WEBHOOK_DUE = "UPDATE webhooks SET due_at = ? WHERE task_id = ?"
+TRY_WEBHOOK = "UPDATE webhooks SET due_at = ?, attempts = attempts + 1 WHERE task_id = ? AND attempts = ?"
+END_WEBHOOK = "DELETE FROM webhooks WHERE task_id = ?"
+READ_WEBHOOKS = "SELECT task_id, url, attempts FROM webhooks WHERE due_at <= ? ORDER BY due_at LIMIT ?"
+
 LAST_LINK = "SELECT seq, entry_hash FROM audit_entries WHERE writer = ? ORDER BY seq DESC LIMIT 1"
 LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM tasks"
 COUNT_READY = "SELECT priority, count(*) FROM tasks WHERE state = 'queued' AND due_at IS NULL GROUP BY priority"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from orchestrator.domain.reach import Network, Ports, Reach
 from orchestrator.outbound.agents import MAX_MODEL_VERSION as LONGEST
 from orchestrator.outbound.agents import HttpAgentClient, read_answer, retry_after
-from orchestrator.outbound.ports import Busy, Call, Declined, Garbled, Refused, Succeeded, TimedOut
+from orchestrator.outbound.ports import Busy, Call, Declined, Garbled, Notice, Refused, Succeeded, TimedOut
 from orchestrator.testing import SUCCESS, ScriptedAgent
 
 LOOPBACK = Reach.of([Network("127.0.0.0/8"), Network("::1/128")], [], [Ports("1-65535")])
@@ -209,3 +209,35 @@ async def test_closing_twice(client: HttpAgentClient) -> None:
     """Is safe."""
     await client.close()
     await client.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("status", "ending"),
+    [
+        (200, Succeeded(None)), (204, Succeeded(None)), (302, Garbled("status_302")), (404, Garbled("status_404")),
+        (410, Garbled("status_410")), (429, Busy(None)), (500, Garbled("status_500")), (503, Busy(None)),
+    ],
+)  # fmt: skip
+async def test_a_notice(client: HttpAgentClient, status: int, ending: Any) -> None:
+    """Arrives as it is, headers and all; a 2xx is success, a redirect is not followed."""
+    async with ScriptedAgent("receiver", status) as receiver:
+        notice = Notice(f"{receiver.endpoint}/call", {"webhook-id": "1"}, b'{"told": 1}')
+        assert await client.post(notice, 5.0) == ending
+        (seen,) = receiver.calls
+    assert (seen.headers["webhook-id"], seen.body) == ("1", {"told": 1})
+
+
+@pytest.mark.anyio
+async def test_a_notice_to_nobody_and_to_somebody_slow(client: HttpAgentClient) -> None:
+    """Ends as a call to an agent does."""
+    assert await client.post(Notice("http://127.0.0.1:1/x", {}, b"{}"), 5.0) == Refused()
+    never = anyio.Event()
+
+    async def wait(_request: web.Request) -> web.Response:
+        await never.wait()
+        return web.Response()
+
+    async with ScriptedAgent("receiver", wait) as receiver:
+        assert await client.post(Notice(f"{receiver.endpoint}/call", {}, b"{}"), 0.1) == TimedOut()
+        never.set()

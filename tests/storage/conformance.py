@@ -10,6 +10,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from conformance_outbox import Telling
+from conformance_webhooks import CallingBack
 from hypothesis import HealthCheck, given, settings
 from ledger_builders import (
     LANE,
@@ -647,7 +648,7 @@ class Living(Contract):
             await ledger.close()
 
 
-class LedgerContract(Accepting, Keys, Bounds, Moving, Trail, Failing, Reading, Telling, Living):
+class LedgerContract(Accepting, Keys, Bounds, Moving, Trail, Failing, Reading, Telling, CallingBack, Living):
     """All of it."""
 
 

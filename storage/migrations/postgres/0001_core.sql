@@ -127,6 +127,16 @@ CREATE TABLE outbox (
 CREATE UNIQUE INDEX outbox_task ON outbox (task_id, stream);
 CREATE INDEX outbox_stream ON outbox (stream, position);
 
+-- Who is to be told that a task has ended: due when it has, and again after each attempt until it is told.
+CREATE TABLE webhooks (
+    task_id  text COLLATE "C" PRIMARY KEY REFERENCES tasks (task_id),
+    url      text NOT NULL,
+    attempts bigint NOT NULL DEFAULT 0,
+    due_at   double precision
+);
+
+CREATE INDEX webhooks_due ON webhooks (due_at) WHERE due_at IS NOT NULL;
+
 -- One row. Who writes a batch locks it first: it orders the batches of all replicas, and holds what they share.
 CREATE TABLE book (
     one          boolean PRIMARY KEY DEFAULT true CHECK (one),

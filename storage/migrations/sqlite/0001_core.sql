@@ -125,5 +125,15 @@ CREATE TABLE outbox (
 CREATE UNIQUE INDEX outbox_task ON outbox (task_id, stream);
 CREATE INDEX outbox_stream ON outbox (stream, position);
 
+-- Who is to be told that a task has ended: due when it has, and again after each attempt until it is told.
+CREATE TABLE webhooks (
+    task_id  TEXT PRIMARY KEY REFERENCES tasks (task_id),
+    url      TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    due_at   REAL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX webhooks_due ON webhooks (due_at) WHERE due_at IS NOT NULL;
+
 -- Where a probe asks for room. It never holds a row for longer than a transaction.
 CREATE TABLE room (asked BLOB NOT NULL) STRICT;
