@@ -18,7 +18,9 @@ import msgspec
 
 from orchestrator import __version__
 from orchestrator.cli_keys import keys
+from orchestrator.client import segment
 from orchestrator.console import (
+    Commands,
     call,
     fail,
     file_option,
@@ -29,11 +31,12 @@ from orchestrator.console import (
     show,
     url_option,
     wait_option,
+    well,
 )
 from orchestrator.settings import Settings, SettingsError, load_with_sources
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(version)s")
 def main() -> None:
     """Takes work for AI agents, checks consent, routes it, gets it done, and proves what it decided."""
@@ -113,9 +116,10 @@ def _demonstrate(url: str, folder: Path, once: bool, verdict: list[bool]) -> Cal
 @click.argument("task", type=click.File("rb"), default="-")
 @wait_option
 @url_option
-def submit(task: Any, wait: float, url: str) -> None:
+def submit(task: Any, wait: int, url: str) -> None:
     """Send a task, a JSON object from a file or standard input."""
-    accepted = call(url, lambda client: client.submit(read_json(task)))
+    body = read_json(task)
+    accepted = call(url, lambda client: client.submit(body))
     task_id = accepted.body.get("task_id")
     if wait and task_id:
         show(call(url, lambda client: client.task(str(task_id), wait)))
@@ -127,7 +131,7 @@ def submit(task: Any, wait: float, url: str) -> None:
 @click.argument("task_id")
 @wait_option
 @url_option
-def task(task_id: str, wait: float, url: str) -> None:
+def task(task_id: str, wait: int, url: str) -> None:
     """Show a task's status and result."""
     show(call(url, lambda client: client.task(task_id, wait)))
 
@@ -136,7 +140,7 @@ def task(task_id: str, wait: float, url: str) -> None:
 @url_option
 def agents(url: str) -> None:
     """List the agents and how they are."""
-    answer = call(url, lambda client: client.call("GET", "/agents"))
+    answer = well(call(url, lambda client: client.call("GET", "/agents")))
     rows = [
         (
             agent["agent_id"],
@@ -156,16 +160,20 @@ def agents(url: str) -> None:
 @url_option
 def explain(task: Any, url: str) -> None:
     """Say where a task would go and why; nothing is stored or sent."""
-    answer = call(url, lambda client: client.call("POST", "/route_task", read_json(task), {"dry_run": "true"}))
-    if not answer.ok:
-        show(answer)
+    body = read_json(task)
+    answer = well(call(url, lambda client: client.call("POST", "/route_task", body, {"dry_run": "true"})))
     chosen, rows = answer.body["agent_id"], list[tuple[object, ...]]()
     for candidate in answer.body["candidates"]:
-        verdict = candidate.get("excluded") or ("chosen" if candidate["agent_id"] == chosen else "kept")
-        rows.append((candidate["agent_id"], verdict, candidate.get("score")))
+        rows.append((candidate["agent_id"], _verdict(candidate, chosen), candidate.get("score")))
     print_table(("candidate", "verdict", "score"), rows)
     if answer.body["refused"]:
         click.echo("refused: it carries raw media, and consent does not hold")
+
+
+def _verdict(candidate: dict[str, Any], chosen: str | None) -> str:
+    if "excluded" in candidate:
+        return f"left out: {candidate['excluded']}"
+    return "chosen" if candidate["agent_id"] == chosen else "kept"
 
 
 @main.group()
@@ -177,7 +185,7 @@ def dlq() -> None:
 @url_option
 def dlq_list(url: str) -> None:
     """List them."""
-    answer = call(url, lambda client: client.call("GET", "/dlq", query={"limit": "1000"}))
+    answer = well(call(url, lambda client: client.call("GET", "/dlq", query={"limit": "1000"})))
     fields = ("task_id", "case_id", "task_type", "attempts", "reason", "updated_at")
     rows = [tuple(dead[field] for field in fields) for dead in answer.body.get("entries", [])]
     print_table(("task", "case", "type", "attempts", "reason", "since"), rows)
@@ -188,7 +196,7 @@ def dlq_list(url: str) -> None:
 @url_option
 def dlq_replay(task_id: str, url: str) -> None:
     """Make a new task of a dead one."""
-    show(call(url, lambda client: client.call("POST", f"/dlq/{task_id}/replay")))
+    show(call(url, lambda client: client.call("POST", f"/dlq/{segment(task_id)}/replay")))
 
 
 @main.group()

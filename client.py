@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, cast
+from urllib.parse import quote
 
 import aiohttp
 import anyio
@@ -70,12 +71,17 @@ class Client:
     async def task(self, task_id: str, wait_s: float = 0.0) -> Answer:
         """`GET /task/{id}`, held back until the task ends or `wait_s` is over."""
         query = {"wait": str(wait_s)} if wait_s else None
-        return await self.call("GET", f"/task/{task_id}", query=query, wait_s=wait_s)
+        return await self.call("GET", f"/task/{segment(task_id)}", query=query, wait_s=wait_s)
 
     async def audit(self, task_id: str) -> list[dict[str, Any]]:
         """The audit entries of a task."""
         answer = await self.call("GET", "/audit", query={"task_id": task_id, "limit": "1000"})
         return cast("list[dict[str, Any]]", answer.body.get("entries", []))
+
+
+def segment(name: str) -> str:
+    """A name as one segment of a path, whatever characters are in it (RFC 3986 §3.3)."""
+    return quote(name, safe="")
 
 
 def _decoded(body: bytes) -> dict[str, Any]:

@@ -14,9 +14,13 @@ from rich.table import Table
 
 from orchestrator.client import Answer, Client, Unreachable
 from orchestrator.credentials import NoCredential, authorization
+from orchestrator.domain.errors import InvalidJSON
+from orchestrator.domain.strict_json import decode
 from orchestrator.settings import Settings, SettingsError, load
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+MAX_BODY = 64 * 2**20
+"""More than any orchestrator may be set to take."""
 
 url_option = click.option(
     "--url", envvar="ORCHESTRATOR_URL", default=DEFAULT_URL, show_default=True, help="Where it serves."
@@ -26,15 +30,28 @@ served_option = click.option(
 )
 wait_option = click.option(
     "--wait",
-    type=float,
+    type=click.IntRange(0, 50),
     is_flag=False,
-    flag_value=50.0,
-    default=0.0,
+    flag_value=50,
+    default=0,
     help="Wait for its end; at most so many seconds (50).",
 )
 file_option = click.option(
     "--settings", "file", type=click.Path(path_type=Path, dir_okay=False), help="A settings file over the defaults."
 )
+
+
+class Commands(click.Group):
+    """What the system refuses a command, such as room for its output, ends it with one line and no traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Nobody reads on: click ends in silence.
+            raise
+        except OSError as error:
+            fail(69, f"{type(error).__name__}: {error.strerror}")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -64,10 +81,14 @@ def settings_of(
 
 
 def read_json(file: Any) -> Any:
+    """The JSON in an open file, read as strictly as the orchestrator reads it; exit code 2 for anything else."""
+    body = file.read(MAX_BODY + 1)
+    if len(body) > MAX_BODY:
+        fail(2, f"the task is not valid JSON: it is larger than {MAX_BODY} bytes")
     try:
-        return msgspec.json.decode(file.read())
-    except msgspec.DecodeError:
-        fail(2, "the task is not valid JSON")
+        return decode(body)
+    except InvalidJSON as error:
+        fail(2, f"the task is not valid JSON: {error.detail}")
 
 
 def call(url: str, ask: Callable[[Client], Coroutine[Any, Any, Answer]]) -> Answer:
@@ -83,6 +104,13 @@ def call(url: str, ask: Callable[[Client], Coroutine[Any, Any, Answer]]) -> Answ
         fail(69, str(error))
 
 
+def well(answer: Answer) -> Answer:
+    """The answer if it is what was asked for; otherwise it is shown, with exit code 1."""
+    if not answer.ok:
+        show(answer)
+    return answer
+
+
 def show(answer: Answer) -> NoReturn:
     click.echo(msgspec.json.format(msgspec.json.encode(answer.body), indent=2).decode())
     sys.exit(0 if answer.ok and answer.body.get("status") not in ("dead", "expired", "denied") else 1)
@@ -93,6 +121,10 @@ def on_ledger(file: Path | None, work: Callable[[str], Coroutine[Any, Any, Any]]
 
     try:
         return anyio.run(work, settings_of(file).storage.database_url)
+    except BrokenPipeError:
+        raise
+    except click.FileError as error:
+        fail(serving.EXIT_UNAVAILABLE, error.format_message())
     except Exception as error:  # noqa: BLE001 - the last resort of the process: one line and an exit code
         fail(serving.exit_code(error), f"{type(error).__name__}: {error}")
 

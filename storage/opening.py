@@ -80,6 +80,8 @@ async def open_reader(url: str) -> "SqliteReader | PostgresReader":
     """
     if is_postgres(url):
         return await _open_postgres_reader(url)
+    if url == "memory://":
+        raise UnsupportedURL("memory:// keeps nothing that another process could read")
     path = sqlite_path(url)
     if not await anyio.Path(path).is_file():
         raise FileNotFoundError(ENOENT, "there is no database", path)

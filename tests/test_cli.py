@@ -69,6 +69,50 @@ def test_a_task_in_a_file_is_refused_with_its_problem(box: Box, tmp_path: Path) 
     assert (answer.returncode, json.loads(answer.stdout)["code"]) == (1, "E_CONSENT_REQUIRED")
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("hello", "breaks at character 0"),
+        ("[" * 200_000, "deeper than 32 levels"),
+        ('{"case_id": "a", "case_id": "b"}', "duplicate key"),
+        ('{"a": NaN}', "NaN"),
+    ],
+)
+@pytest.mark.parametrize("command", ["submit", "explain"])
+def test_a_task_that_is_not_strict_json(box: Box, command: str, text: str, why: str) -> None:
+    """It is not sent on in another reading: exit code 2 and one line that says what is wrong with it."""
+    answer = box.run(command, stdin=text)
+    assert (answer.returncode, answer.stdout, len(answer.stderr.splitlines())) == (2, "", 1)
+    assert why in answer.stderr
+
+
+@pytest.mark.parametrize("words", [("agents",), ("dlq", "list"), ("explain",)])
+def test_an_answer_that_is_no_list(box: Box, words: tuple[str, ...]) -> None:
+    """It is not shown as an empty table: exit code 1, and the problem."""
+    elsewhere = f"{box.environ['ORCHESTRATOR_URL']}/elsewhere"
+    answer = box.run(*words, "--url", elsewhere, stdin=json.dumps(NOTE))
+    assert (answer.returncode, json.loads(answer.stdout)["code"]) == (1, "E_NOT_FOUND")
+
+
+def test_an_id_is_never_a_path(box: Box) -> None:
+    """Whatever is given as a task's id, nothing but a task is asked for."""
+    for words in (("task", "../health"), ("dlq", "replay", "../../health?")):
+        answer = box.run(*words)
+        assert (answer.returncode, json.loads(answer.stdout)["code"]) == (1, "E_NOT_FOUND"), words
+
+
+def test_there_is_no_room_for_what_a_command_says(box: Box, tmp_path: Path) -> None:
+    """Exit code 69 and one line, wherever its output goes."""
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "orchestrator", "settings"]
+        answer = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S, check=False
+        )
+    assert (answer.returncode, len(answer.stderr.splitlines())) == (69, 1), answer.stderr
+    answer = box.run("audit", "export", "--output", str(tmp_path / "nowhere" / "file"))
+    assert (answer.returncode, len(answer.stderr.splitlines())) == (69, 1), answer.stderr
+
+
 def test_explaining_stores_nothing(box: Box) -> None:
     """`explain` names the candidates' table, and leaves no audit entry."""
     before = box.run("audit", "export").stdout

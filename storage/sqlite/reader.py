@@ -30,9 +30,10 @@ class SqliteReader:
 
     async def open(self) -> None:
         """Opens the connection; raises LedgerCorrupt or Unreadable when the file cannot be read."""
-        # Cancelled in its middle, aiosqlite would forget the connection that its thread has just opened.
+        connection = aiosqlite.connect(self._path, isolation_level=None)
+        # Cancelled in its middle, aiosqlite would forget what its thread has just opened.
         with anyio.CancelScope(shield=True):
-            self._open = connection = await aiosqlite.connect(self._path, isolation_level=None)
+            self._open = await connection
         # Bytes that are no UTF-8 are damage that the audit must be able to name, not stumble over.
         connection.text_factory = _text
         try:
