@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import click
@@ -174,6 +175,19 @@ def _verdict(candidate: dict[str, Any], chosen: str | None) -> str:
     if "excluded" in candidate:
         return f"left out: {candidate['excluded']}"
     return "chosen" if candidate["agent_id"] == chosen else "kept"
+
+
+@main.group()
+def consents() -> None:
+    """Consents."""
+
+
+@consents.command("revoke")
+@click.argument("consent_id")
+@url_option
+def consents_revoke(consent_id: str, url: str) -> None:
+    """End a consent for ever: work under it is denied, its results are not handed out any more."""
+    show(call(url, lambda client: client.call("POST", f"/consents/{quote(consent_id, safe='')}/revoke")))
 
 
 @main.group()

@@ -188,6 +188,7 @@ class TaskTypeSettings(_Section, frozen=True):
     timeout_s: Positive
     sync: bool
     max_retries: Annotated[int, Meta(ge=-1, le=100)]
+    raw_media: bool
 
 
 class Tasks(_Section, frozen=True):
@@ -198,6 +199,7 @@ class Tasks(_Section, frozen=True):
 class PolicySettings(_Section, frozen=True):
     raw_media_keys: tuple[str, ...]
     raw_media_capabilities: tuple[Name, ...]
+    breakglass_s: Annotated[float, Meta(gt=0, le=86_400)]
     weight_capability: Weight
     weight_latency: Weight
     weight_load: Weight
@@ -261,6 +263,7 @@ class Settings(_Section, frozen=True):
         return Policy(
             task_types={name: self._task_type(kind) for name, kind in self.tasks.types.items()},
             raw_media_capabilities=frozenset(policy.raw_media_capabilities),
+            raw_media_keys=self.raw_media_keys(),
             agent_ttl_s=self.agents.ttl_s,
             weights=Weights(
                 capability=policy.weight_capability,
@@ -305,7 +308,7 @@ class Settings(_Section, frozen=True):
 
     def _task_type(self, kind: TaskTypeSettings) -> TaskType:
         retries = self.retry.max_retries if kind.max_retries < 0 else kind.max_retries
-        return TaskType(kind.capabilities, kind.timeout_s, kind.sync, retries)
+        return TaskType(kind.capabilities, kind.timeout_s, kind.sync, retries, kind.raw_media)
 
 
 def load(file: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:

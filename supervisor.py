@@ -275,6 +275,7 @@ def acceptance_of(settings: Settings) -> Acceptance:
         max_open=settings.most_open(),
         callbacks=bool(settings.webhooks.secret),
         sync_within_s=2 * settings.web.answer_timeout_s + settings.sync.timeout_s,
+        breakglass_s=settings.policy.breakglass_s,
     )
 
 

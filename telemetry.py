@@ -21,7 +21,7 @@ from orchestrator.kernel import events as k
 LOG_FIELDS = frozenset(
     [
         *("event", "level", "timestamp", "logger", "task_id", "task_type", "priority", "attempt", "outcome", "reason"),
-        *("state", "code", "agent_id", "change", "actor", "error", "delay", "policy"),
+        *("state", "code", "agent_id", "change", "denied", "actor", "error", "delay", "policy"),
     ]
 )
 FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -62,6 +62,8 @@ class Telemetry:
         self._tasks = counter("tasks_total", "Tasks accepted", "task_type", "priority")
         self._queued = counter("tasks_queued_total", "Tasks queued at acceptance", "queue")
         self._failed = counter("tasks_failed_total", "Attempts that failed, and requests refused", "reason")
+        self._overrides = counter("consent_overrides_total", "Tasks accepted by breaking the glass")
+        self._withdrawals = counter("consents_revoked_total", "Consents revoked")
         self._ended = counter("tasks_ended_total", "Tasks that reached a final state", "task_type", "state")
         self._sync = counter("sync_attempts_total", "Synchronous attempts", "outcome")
         self._restarts = counter("actor_restarts_total", "Restarts of actors", "actor")
@@ -101,6 +103,12 @@ class Telemetry:
             case e.TaskRefused():
                 self._failed.labels(event.code).inc()
                 self._log.info("task_refused", code=event.code)
+            case e.ConsentOverridden():
+                self._overrides.inc()
+                self._log.warning("consent_overridden", task_id=event.task_id)
+            case e.ConsentWithdrawn():
+                self._withdrawals.inc()
+                self._log.info("consent_revoked", denied=event.denied)
             case e.SyncAttempted():
                 self._sync.labels(event.outcome).inc()
             case e.TaskDispatched():

@@ -1,6 +1,7 @@
 """From a request to what the ledger is to store: the task, the decision about it, and the command that says both."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import anyio
 from msgspec import Struct
@@ -12,11 +13,12 @@ from orchestrator.actors.verdicts import draft
 from orchestrator.domain.audit import AuditDraft
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.endpoint import read_endpoint
-from orchestrator.domain.errors import ConsentRequired, InvalidRequest, InvalidTaskType
+from orchestrator.domain.errors import ConsentRequired, Forbidden, InvalidRequest, InvalidTaskType
+from orchestrator.domain.identity import Principal
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.policy import Policy, decide
 from orchestrator.domain.raw_media import carries_raw_media
-from orchestrator.domain.task import Priority, Task, TaskRequest, demand_of
+from orchestrator.domain.task import Consent, Priority, Task, TaskRequest, demand_of
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.watch import Watch
 from orchestrator.storage.commands import Accept, Key, Note, TaskRecord
@@ -31,6 +33,7 @@ class Acceptance(Struct, frozen=True):
     max_open: Mapping[Priority, int]
     callbacks: bool
     sync_within_s: float
+    breakglass_s: float = 900.0
     at_once: int = 512
 
 
@@ -60,8 +63,10 @@ class Admission:
         self._environment, self._policy, self._acceptance = environment, policy, acceptance
         self._directory = directory
 
-    def task(self, request: TaskRequest, principal: str) -> Task:
-        """The task that `principal` asks for. Raises InvalidTaskType or InvalidRequest."""
+    def task(self, request: TaskRequest, principal: Principal) -> Task:
+        """The task that `principal` asks for. Raises InvalidTaskType, InvalidRequest or Forbidden."""
+        if request.consent.override is not None and not principal.breaks_glass:
+            raise Forbidden("Overriding consent needs the scope breakglass.")
         if request.task_type not in self._policy.task_types:
             raise InvalidTaskType("The task type is not one of those in the settings.")
         now, keys = self._environment.now(), self._acceptance.raw_media_keys
@@ -76,20 +81,26 @@ class Admission:
             task_type=request.task_type,
             payload=request.payload,
             priority=request.priority,
-            consent=request.consent,
+            consent=self._bounded(request.consent, now),
             meta=request.meta,
             # Agents are given `meta` as well, so what it holds counts as much.
             raw_media=carries_raw_media(request.payload, keys) or carries_raw_media(request.meta, keys),
             created_at=now,
             deadline_at=deadline_at,
             idempotency_key=request.idempotency_key,
-            principal=principal,
+            principal=principal.subject,
         )
 
     def _check_callback(self, url: str) -> None:
         if not self._acceptance.callbacks:
             raise InvalidRequest("callback_url: callbacks are not set up here (webhooks.secret).")
         read_endpoint(url)
+
+    def _bounded(self, consent: Consent, now: float) -> Consent:
+        """An override holds for a short time, whatever it says itself."""
+        if consent.override is None:
+            return consent
+        return consent.until(datetime.fromtimestamp(now + self._acceptance.breakglass_s, UTC))
 
     def again(self, old: Task) -> Task:
         """A new task like the old one, with as much time. Raises InvalidTaskType."""
@@ -129,12 +140,28 @@ class Admission:
         lane = demand_of(task, task.created_at).lane
         url = None if request is None else request.callback_url
         most = self._acceptance.max_open[task.priority]
-        return Plan(decision, Accept(task, progress, lane, audit, key, most, url))
+        return Plan(decision, Accept(task, progress, lane, audit, key, most, url, _override(task)))
 
 
 def consent_required() -> ConsentRequired:
     """What the sender of a task is told whose plan is to refuse it."""
     return ConsentRequired("The task carries raw media, and its consent is not given or has expired.")
+
+
+def _override(task: Task) -> AuditDraft | None:
+    """That the glass was broken for the task, by whom, and why."""
+    if task.consent.override is None:
+        return None
+    return AuditDraft(
+        event="consent_overridden",
+        created_at=task.created_at,
+        task_id=task.task_id,
+        case_id=task.case_id,
+        consent_id=task.consent.consent_id,
+        reason="breakglass",
+        detail=encode(task.consent).decode(),
+        principal=task.principal,
+    )
 
 
 def _refusal(task: Task, decision: Decision) -> AuditDraft:

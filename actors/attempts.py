@@ -19,6 +19,7 @@ from orchestrator.actors.verdicts import Verdicts, draft, lost, reason_of
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.lifecycle import Progress, State, Step
+from orchestrator.domain.minimisation import handed_to
 from orchestrator.domain.policy import Policy, decide, permitted
 from orchestrator.domain.task import Priority, Task, demand_of
 from orchestrator.kernel.environment import Environment
@@ -150,13 +151,14 @@ class Attempts:
         waited = max(0.0, now - task.created_at)
         self._emit(TaskDispatched(task.task_id, task.task_type, task.priority, record.progress.attempt, waited))
         within = min(self._policy.task_types[task.task_type].timeout_s, task.deadline_at - now)
+        payload, meta = handed_to(view.agent, task, now, self._policy)
         return Call(
             endpoint=view.agent.endpoint or "",
             task_id=task.task_id,
             case_id=task.case_id,
             task_type=task.task_type,
-            payload=task.payload,
-            meta=task.meta,
+            payload=payload,
+            meta=meta,
             attempt=record.progress.attempt,
             deadline_at=now + within,
             traceparent=f"00-{task.task_id.removeprefix('task-')}-{self._environment.token(8)}-01",

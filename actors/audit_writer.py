@@ -11,7 +11,7 @@ from orchestrator.domain.errors import AuditUnavailable
 from orchestrator.kernel.errors import Fatal
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.watch import Watch
-from orchestrator.storage.commands import Accepted, Moved, Noted, Outcome, TaskRecord
+from orchestrator.storage.commands import Accepted, Denied, Moved, Noted, Outcome, Revoked, TaskRecord
 from orchestrator.storage.ports import CommitUnknown, Ledger, LedgerCorrupt, NotCommitted
 
 BATCH = 256
@@ -76,8 +76,8 @@ class AuditWriter:
         # Before the answers, so that who counts its own entries finds them counted.
         self._written.publish(self._written.value + sum(map(_has_entry, outcomes)))
         for outcome in outcomes:
-            if isinstance(outcome, Accepted | Moved):
-                self._on_commit(outcome.record)
+            for record in _changed(outcome):
+                self._on_commit(record)
         left = iter(outcomes)
         for request in batch:
             request.reply.send(list(islice(left, len(request.commands))))
@@ -129,11 +129,22 @@ def parts(batch: Sequence[Commit], most: int) -> Iterator[list[Commit]]:
         yield part
 
 
+def _changed(outcome: Outcome) -> Sequence[TaskRecord]:
+    """The tasks that a command changed."""
+    match outcome:
+        case Accepted(record=record) | Moved(record=record):
+            return (record,)
+        case Revoked(records=records):
+            return records
+        case _:
+            return ()
+
+
 def _has_entry(outcome: Outcome) -> bool:
     match outcome:
-        case Accepted() | Moved():
+        case Accepted() | Moved() | Denied():
             return True
-        case Noted(receipt):
+        case Noted(receipt=receipt) | Revoked(receipt=receipt):
             return receipt is not None
         case _:
             return False

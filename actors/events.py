@@ -25,6 +25,18 @@ class TaskRefused(Struct, frozen=True):
     code: str
 
 
+class ConsentOverridden(Struct, frozen=True):
+    """Somebody broke the glass for this task."""
+
+    task_id: str
+
+
+class ConsentWithdrawn(Struct, frozen=True):
+    """A consent was revoked, and so many tasks were denied for it."""
+
+    denied: int
+
+
 class SyncAttempted(Struct, frozen=True):
     """A synchronous attempt was `completed`, `failed`, went on after its `timeout`, or was `not_run`."""
 
@@ -113,6 +125,8 @@ class StreamsEvict(Struct, frozen=True):
 Event = (
     TaskAccepted
     | TaskRefused
+    | ConsentOverridden
+    | ConsentWithdrawn
     | SyncAttempted
     | TaskDispatched
     | AttemptEnded

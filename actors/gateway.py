@@ -10,6 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 import anyio
+from msgspec.structs import replace
 
 from orchestrator.actors.drain import Drain
 from orchestrator.actors.feed import Headway, TaskFeed, Watcher
@@ -35,8 +36,10 @@ from orchestrator.actors.messages import (
     RouteTask,
     RouteTasks,
     Withdraw,
+    WithdrawConsent,
 )
 from orchestrator.actors.pull_leases import Hold
+from orchestrator.actors.releasing import released
 from orchestrator.actors.timeline import Timeline
 from orchestrator.domain.agent import Agent, AgentView
 from orchestrator.domain.api_key import ApiKey
@@ -59,7 +62,7 @@ from orchestrator.kernel.ref import Ref
 from orchestrator.kernel.reply import Reply
 from orchestrator.kernel.watch import Watch
 from orchestrator.outbound.ports import AgentClient, Declined, Succeeded
-from orchestrator.storage.commands import TaskRecord
+from orchestrator.storage.commands import Revoked, TaskRecord
 from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerError, LedgerReader
 
 M = TypeVar("M")
@@ -109,7 +112,8 @@ class Gateway:
         """Accepts a task; on stable storage when it returns. Keys of another principal are other keys."""
         self._check_room()
         await self._check_callback(request)
-        return await self._ask(self._router, partial(RouteTask, request=request, principal=self._principal))
+        make = partial(RouteTask, request=request, principal=self._principal)
+        return self._released(await self._ask(self._router, make))
 
     async def route_all(self, requests: Sequence[TaskRequest]) -> list[Routed | OrchestratorError]:
         """Accepts many tasks with one commit, each for itself, in their order; none of them runs synchronously."""
@@ -117,12 +121,17 @@ class Gateway:
         checked = [await self._checked(request) for request in requests]
         good = [item for item in checked if isinstance(item, TaskRequest)]
         make = partial(RouteTasks, requests=good, principal=self._principal)
-        routed = iter(await self._ask(self._router, make) if good else [])
+        answers = await self._ask(self._router, make) if good else []
+        routed = iter([self._released(it) if isinstance(it, Routed) else it for it in answers])
         return [next(routed) if isinstance(item, TaskRequest) else item for item in checked]
 
     async def explain(self, request: TaskRequest) -> Decision:
         """What would be decided now; nothing is stored or sent."""
-        return await self._ask(self._router, partial(ExplainTask, request=request))
+        return await self._ask(self._router, partial(ExplainTask, request=request, principal=self._principal))
+
+    async def revoke(self, consent_id: str) -> Revoked:
+        """Ends a consent for ever. Unfinished tasks that name it are denied, results under it are not handed out."""
+        return await self._ask(self._router, partial(WithdrawConsent, consent_id=consent_id, principal=self._principal))
 
     async def cancel(self, task_id: str) -> TaskRecord:
         """Ends a task that is not finished."""
@@ -131,7 +140,8 @@ class Gateway:
     async def replay(self, task_id: str) -> Routed:
         """Makes a new task of a dead one."""
         self._check_room()
-        return await self._ask(self._router, partial(ReplayTask, task_id=task_id, principal=self._principal))
+        make = partial(ReplayTask, task_id=task_id, principal=self._principal)
+        return self._released(await self._ask(self._router, make))
 
     async def task(self, task_id: str, wait_s: float = 0.0) -> TaskRecord:
         """The task, and with `wait_s` its final state if it reaches one within so many seconds."""
@@ -190,7 +200,7 @@ class Gateway:
 
     def timeline(self, task_id: str, seen: int = 0) -> Timeline:
         """What happens to a task after its entry number `seen`."""
-        return Timeline(self._reader, self._feed, task_id, seen)
+        return Timeline(self._reader, self._feed, task_id, seen, self._environment.now)
 
     @property
     def closing(self) -> bool:
@@ -270,7 +280,10 @@ class Gateway:
         record = await _read(self._reader.task(task_id))
         if record is None or not self._principal.owns(record.task.principal):
             raise NotFound("There is no such task.")
-        return record
+        return released(record, self._environment.now())
+
+    def _released(self, routed: Routed) -> Routed:
+        return replace(routed, record=released(routed.record, self._environment.now()))
 
     async def _check_callback(self, request: TaskRequest) -> None:
         """Raises InvalidRequest where the sender of the task could not be called back."""

@@ -15,7 +15,7 @@ from orchestrator.domain.identity import Principal
 from orchestrator.domain.task import Priority, TaskRequest
 from orchestrator.kernel.reply import Reply, Request
 from orchestrator.outbound.ports import Call, Declined, Ending, Succeeded
-from orchestrator.storage.commands import Accept, Command, Outcome, TaskRecord
+from orchestrator.storage.commands import Accept, Command, Outcome, Revoked, TaskRecord
 
 Directory = Mapping[str, AgentView]
 """Every agent by its id, as the registry publishes it: never changed, only replaced."""
@@ -64,6 +64,15 @@ class ExplainTask(Request[Decision]):
     """Decide, and store and send nothing."""
 
     request: TaskRequest
+    principal: Principal
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawConsent(Request[Revoked]):
+    """A consent holds no more, for ever: deny all unfinished tasks that name it. Twice is safe."""
+
+    consent_id: str
+    principal: Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,7 @@ class ReplayTask(Request[Routed]):
     principal: Principal
 
 
-RouterMessage = RouteTask | RouteTasks | ExplainTask | CancelTask | ReplayTask
+RouterMessage = RouteTask | WithdrawConsent | RouteTasks | ExplainTask | CancelTask | ReplayTask
 
 
 # To the audit writer.

@@ -8,6 +8,7 @@ from msgspec.json import encode
 from orchestrator.actors.attempts import reason_of
 from orchestrator.actors.committing import Committer
 from orchestrator.actors.drain import Drain
+from orchestrator.actors.releasing import released
 from orchestrator.domain.audit import AuditDraft
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.retry import backoff
@@ -91,7 +92,7 @@ class Notifier:
         try:
             record = await self._reader.task(webhook.task_id)
             if record is not None:
-                await self._tell(webhook, record)
+                await self._tell(webhook, released(record, self._environment.now()))
         except Unreadable:
             return
         finally:

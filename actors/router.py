@@ -1,15 +1,15 @@
 """Accepts tasks: idempotency, consent, decision. What it accepts is on stable storage before it answers."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
+from msgspec.structs import replace
 
 from orchestrator.actors.admission import Acceptance, Admission, Plan, consent_required
 from orchestrator.actors.committing import Committer
-from orchestrator.actors.events import Emit, TaskAccepted, TaskRefused
+from orchestrator.actors.events import ConsentOverridden, ConsentWithdrawn, Emit, TaskAccepted, TaskRefused
 from orchestrator.actors.messages import (
     Answer,
     CancelTask,
@@ -24,13 +24,16 @@ from orchestrator.actors.messages import (
     RouteTasks,
     Running,
     RunSync,
+    WithdrawConsent,
 )
 from orchestrator.actors.reading import read
 from orchestrator.actors.verdicts import draft
+from orchestrator.domain.audit import AuditDraft
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.errors import (
     AlreadyFinished,
     AuditUnavailable,
+    ConsentRequired,
     InProgress,
     KeyReused,
     NotDead,
@@ -51,6 +54,7 @@ from orchestrator.kernel.watch import Watch
 from orchestrator.storage.commands import (
     Accept,
     Accepted,
+    Denied,
     Duplicate,
     Full,
     Key,
@@ -58,6 +62,8 @@ from orchestrator.storage.commands import (
     Noted,
     Outcome,
     Reused,
+    RevokeConsent,
+    Revoked,
     TaskRecord,
     Transition,
 )
@@ -123,11 +129,13 @@ class Router:
         try:
             match message:
                 case RouteTask():
-                    message.reply.send(await self._route(message.request, message.principal.subject))
+                    message.reply.send(await self._route(message))
                 case RouteTasks():
-                    message.reply.send(await self._route_all(message.requests, message.principal.subject))
+                    message.reply.send(await self._route_all(message))
                 case ExplainTask():
-                    message.reply.send(self._admission.decide(self._admission.task(message.request, "")))
+                    message.reply.send(await self._explain(message))
+                case WithdrawConsent():
+                    message.reply.send(await self._withdraw(message.consent_id, message.principal.subject))
                 case CancelTask():
                     message.reply.send(await self._cancel(message.task_id, message.principal))
                 case ReplayTask():
@@ -137,11 +145,29 @@ class Router:
                 self._emit(TaskRefused(error.code))
             message.reply.fail(error)
 
-    async def _route(self, request: TaskRequest, principal: str) -> Routed:
-        task = self._admission.task(request, principal)
+    async def _explain(self, message: ExplainTask) -> Decision:
+        task = self._admission.task(message.request, message.principal)
+        decision, consent_id = self._admission.decide(task), task.consent.consent_id
+        if consent_id is not None and await read(self._reader.revoked(consent_id)):
+            return replace(decision, refused=True, ranking=())
+        return decision
+
+    async def _withdraw(self, consent_id: str, by: str) -> Revoked:
+        now = self._environment.now()
+        audit = AuditDraft(event="consent_revoked", created_at=now, consent_id=consent_id, principal=by)
+        outcome = await self._committer.commit(RevokeConsent(consent_id, audit))
+        if not isinstance(outcome, Revoked):
+            raise AuditUnavailable("The ledger did not take this request.")
+        if outcome.receipt is not None:
+            self._emit(ConsentWithdrawn(len(outcome.records)))
+        return outcome
+
+    async def _route(self, message: RouteTask) -> Routed:
+        request = message.request
+        task = self._admission.task(request, message.principal)
         if request.idempotency_key is None:
             return await self._accept(task, request, None)
-        key = self._claim(request.idempotency_key, request, f"{CALLERS}{principal}")
+        key = self._claim(request.idempotency_key, request, f"{CALLERS}{message.principal.subject}")
         try:
             return await self._accept(task, request, key)
         finally:
@@ -168,15 +194,15 @@ class Router:
         self._accepted(routed, began)
         return routed
 
-    async def _route_all(self, requests: Sequence[TaskRequest], principal: str) -> list[Routed | OrchestratorError]:
+    async def _route_all(self, message: RouteTasks) -> list[Routed | OrchestratorError]:
         """As `_route`, each for itself, in one commit. The ledger tells which keys of the batch are the same one."""
         began, claimed = anyio.current_time(), dict[str, Key]()
         try:
             plans: list[Plan | OrchestratorError] = []
-            for number, request in enumerate(requests):
+            for number, request in enumerate(message.requests):
                 if number % SHARE == SHARE - 1:
                     await anyio.lowlevel.checkpoint()
-                plans.append(self._planned(request, principal, claimed))
+                plans.append(self._planned(request, message, claimed))
             commands = [plan.command for plan in plans if isinstance(plan, Plan)]
             outcomes = iter(await self._committer.commit_all(commands) if commands else [])
         finally:
@@ -184,10 +210,10 @@ class Router:
                 del self._answering[key.scope, key.key]
         return [self._told(next(outcomes), began) if isinstance(plan, Plan) else self._refused(plan) for plan in plans]
 
-    def _planned(self, request: TaskRequest, principal: str, claimed: dict[str, Key]) -> Plan | OrchestratorError:
-        text, scope = request.idempotency_key, f"{CALLERS}{principal}"
+    def _planned(self, request: TaskRequest, batch: RouteTasks, claimed: dict[str, Key]) -> Plan | OrchestratorError:
+        text, scope = request.idempotency_key, f"{CALLERS}{batch.principal.subject}"
         try:
-            task = self._admission.task(request, principal)
+            task = self._admission.task(request, batch.principal)
             if text is None:
                 return self._admission.plan(task, request, None)
             if text in claimed:
@@ -237,6 +263,8 @@ class Router:
         if routed.answer is Answer.DUPLICATE:
             return
         task, seconds = routed.record.task, anyio.current_time() - began
+        if task.consent.override is not None:
+            self._emit(ConsentOverridden(task.task_id))
         queued = routed.answer is Answer.QUEUED
         self._emit(TaskAccepted(task.task_id, task.task_type, task.priority, queued, seconds))
 
@@ -275,6 +303,8 @@ def _routed(outcome: Outcome) -> Routed:
             raise KeyReused("The key belongs to a request with another body.")
         case Noted():
             raise consent_required()
+        case Denied():
+            raise ConsentRequired("The consent that the task names was revoked.")
         case Full(priority):
             raise Overloaded(f"There are too many unfinished tasks of priority {priority.value}.", retry_after=5)
         case _:

@@ -1,11 +1,13 @@
 """What happens to one task, entry by entry. The audit is the source, so that nothing between two looks is missed."""
 
+from collections.abc import Callable
 from typing import Self
 
 import anyio
 
 from orchestrator.actors.feed import TaskFeed
 from orchestrator.actors.reading import read
+from orchestrator.actors.releasing import released
 from orchestrator.domain.audit import AuditEntry
 from orchestrator.domain.errors import NotFound
 from orchestrator.storage.commands import TaskRecord
@@ -20,9 +22,9 @@ class Timeline:
     A final state that `task` shows has its entry in the `news` that are asked for next.
     """
 
-    def __init__(self, reader: LedgerReader, feed: TaskFeed, task_id: str, seen: int = 0) -> None:
-        """`seen` is the number of the last entry that is known already."""
-        self._reader, self._task_id = reader, task_id
+    def __init__(self, reader: LedgerReader, feed: TaskFeed, task_id: str, seen: int, now: Callable[[], float]) -> None:
+        """`seen` is the number of the last entry that is known already; `now` is the wall clock."""
+        self._reader, self._task_id, self._now = reader, task_id, now
         self._watcher = feed.watch(task_id)
         self._seen = seen
         self._after = self._in_page = 0
@@ -41,7 +43,7 @@ class Timeline:
         record = await read(self._reader.task(self._task_id))
         if record is None:
             raise NotFound("There is no such task.")
-        return record
+        return released(record, self._now())
 
     async def news(self) -> list[tuple[int, AuditEntry]]:
         """What was written since the last look. Raises AuditUnavailable."""

@@ -20,6 +20,10 @@ class Scope(StrEnum):
     AUDIT_READ = "audit:read"
     DLQ_REPLAY = "dlq:replay"
     OPERATE = "operate"
+    BREAKGLASS = "breakglass"
+
+
+_ANONYMOUS = "anonymous"
 
 
 class Principal(Struct, frozen=True):
@@ -33,12 +37,17 @@ class Principal(Struct, frozen=True):
         """Whether it sees, and acts on, what belongs to others."""
         return Scope.OPERATE in self.scopes
 
+    @property
+    def breaks_glass(self) -> bool:
+        """Whether it may override consent: who does must be somebody that can be named."""
+        return Scope.BREAKGLASS in self.scopes and self.subject != _ANONYMOUS
+
     def owns(self, subject: str) -> bool:
         """Whether it may see and change what belongs to `subject`."""
         return self.operates or self.subject == subject
 
 
-ANONYMOUS = Principal("anonymous", frozenset(Scope))
+ANONYMOUS = Principal(_ANONYMOUS, frozenset(Scope))
 """Everybody, where no authentication is configured; and the program that embeds the orchestrator."""
 
 NOBODY = Principal("")

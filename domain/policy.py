@@ -17,6 +17,8 @@ class TaskType(Struct, frozen=True):
     timeout_s: float
     sync: bool = False
     max_retries: int | None = None
+    raw_media: bool = False
+    """Whether whoever does it needs the raw media, also if the agent is not one for raw media."""
 
 
 class Weights(Struct, frozen=True):
@@ -36,6 +38,8 @@ class Policy(Struct, frozen=True):
 
     task_types: Mapping[str, TaskType]
     raw_media_capabilities: frozenset[str]
+    raw_media_keys: frozenset[str] = frozenset()
+    """In plain spelling."""
     agent_ttl_s: float = 120.0
     weights: Weights = Weights()
     equal_within: float = 0.05

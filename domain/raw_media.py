@@ -32,6 +32,18 @@ def carries_raw_media(value: Any, keys: Set[str]) -> bool:
     return False
 
 
+def without_raw_media(value: Any, keys: Set[str]) -> Any:
+    """`value` without what `carries_raw_media` finds in it: marked members are left out, other raw media is null."""
+    if isinstance(value, str):
+        return None if _DATA_URI.search(value) else value
+    if isinstance(value, dict):
+        members = cast("dict[Any, Any]", value)
+        return {key: without_raw_media(it, keys) for key, it in members.items() if not _is_marked(str(key), keys)}
+    if isinstance(value, list | tuple):
+        return [without_raw_media(item, keys) for item in cast("list[Any]", value)]
+    return value if isinstance(value, int | float | None) else None
+
+
 def _is_marked(key: str, keys: Set[str]) -> bool:
     return plain(key) in keys or _DATA_URI.search(key) is not None
 

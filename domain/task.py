@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
 """An identifier from outside: 1 to 200 characters, none of them a control character.
@@ -28,17 +29,32 @@ class Priority(StrEnum):
     LOW = "low"
 
 
+class Override(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who breaks the glass, and why: an emergency does not wait for consent. Both stand in the audit."""
+
+    reason: Identifier
+    requested_by: Identifier
+
+
 class Consent(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What the patient or a guardian allowed. Only the JSON literal `true` gives consent."""
+    """What the patient or a guardian allowed. Only the JSON literal `true` gives consent.
+
+    An `override` counts as consent for a short time. It does not bring back a consent that was revoked: it names none.
+    """
 
     consent_given: bool = False
     consent_id: Identifier | None = None
     expires_at: Instant | None = None
+    override: Override | None = None
 
     def holds(self, now: float) -> bool:
-        """Whether consent is given and has not expired at `now` (seconds since the epoch)."""
+        """Whether consent is given, or overridden, and has not expired at `now` (seconds since the epoch)."""
         unexpired = self.expires_at is None or now < self.expires_at.timestamp()
-        return self.consent_given is True and unexpired
+        return (self.consent_given is True or self.override is not None) and unexpired
+
+    def until(self, end: datetime) -> "Consent":
+        """The same, holding no longer than to `end`."""
+        return replace(self, expires_at=end if self.expires_at is None else min(end, self.expires_at))
 
 
 class TaskRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -34,21 +34,26 @@ class Result(Struct, frozen=True):
 
 
 class TaskRecord(Struct, frozen=True):
-    """A task as the ledger holds it. `seq` is its place in the order of acceptance."""
+    """A task as the ledger holds it. `seq` is its place in the order of acceptance.
+
+    `revoked` says whether the consent that it names is, where a single task was read by its id.
+    """
 
     seq: int
     task: Task
     progress: Progress
     updated_at: float
     result: Result | None = None
+    revoked: bool = False
 
 
 class Accept(Struct, frozen=True):
     """Stores a new task. `lane` is where it waits; `limit` bounds the open tasks of its class (0 is no bound).
 
-    With a `callback_url`, a webhook comes due when the task ends.
+    With a `callback_url`, a webhook comes due when the task ends; `override` is a further audit entry, where the glass
+    was broken.
 
-    Comes to Accepted, Duplicate, Reused or Full.
+    Comes to Accepted, Duplicate, Reused, Denied or Full.
     """
 
     task: Task
@@ -58,6 +63,7 @@ class Accept(Struct, frozen=True):
     key: Key | None = None
     limit: int = 0
     callback_url: str | None = None
+    override: AuditDraft | None = None
 
 
 class Transition(Struct, frozen=True):
@@ -75,6 +81,16 @@ class Transition(Struct, frozen=True):
 class Note(Struct, frozen=True):
     """Only an audit entry: a decision that leaves no task behind. Comes to Noted."""
 
+    audit: AuditDraft
+
+
+class RevokeConsent(Struct, frozen=True):
+    """Ends a consent for ever. Every unfinished task that names it is denied, each with its own audit entry.
+
+    Comes to Revoked; from then on an Accept that names it comes to Denied.
+    """
+
+    consent_id: str
     audit: AuditDraft
 
 
@@ -157,6 +173,7 @@ Command = (
     Accept
     | Transition
     | Note
+    | RevokeConsent
     | SaveAgent
     | ForgetAgent
     | SaveApiKey
@@ -193,6 +210,19 @@ class Full(Struct, frozen=True):
     priority: Priority
 
 
+class Denied(Struct, frozen=True):
+    """The consent that the task names was revoked: only the refusal's audit entry is stored."""
+
+    receipt: Head
+
+
+class Revoked(Struct, frozen=True):
+    """The consent holds no more. `records` are the tasks denied for it; no `receipt` if it was revoked before."""
+
+    records: tuple[TaskRecord, ...] = ()
+    receipt: Head | None = None
+
+
 class Moved(Struct, frozen=True):
     """The transition took place; `record` is the task after it."""
 
@@ -222,4 +252,4 @@ class Failed(Struct, frozen=True):
     error: str
 
 
-Outcome = Accepted | Duplicate | Reused | Full | Moved | Stale | Noted | Requeued | Failed
+Outcome = Accepted | Duplicate | Reused | Full | Denied | Revoked | Moved | Stale | Noted | Requeued | Failed

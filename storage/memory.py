@@ -14,10 +14,12 @@ from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, head_of, link
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.task import Priority
+from orchestrator.storage import revocation
 from orchestrator.storage.commands import (
     Accept,
     Accepted,
     Command,
+    Denied,
     Duplicate,
     EndWebhook,
     ExpireKeys,
@@ -34,6 +36,8 @@ from orchestrator.storage.commands import (
     Relayed,
     Requeued,
     Reused,
+    RevokeConsent,
+    Revoked,
     SaveAgent,
     SaveApiKey,
     Stale,
@@ -58,6 +62,7 @@ class MemoryLedger:
         self._tasks: dict[str, TaskRecord] = {}
         self._lanes: dict[str, str] = {}
         self._keys: dict[tuple[str, str], tuple[Key, str]] = {}
+        self._revoked: set[str] = set()
         self._agents: dict[str, Agent] = {}
         self._api_keys: dict[str, ApiKey] = {}
         self._audit: list[AuditEntry] = []
@@ -77,7 +82,8 @@ class MemoryLedger:
         """Nothing to let go of."""
 
     async def task(self, task_id: str) -> TaskRecord | None:
-        return self._tasks.get(task_id)
+        record = self._tasks.get(task_id)
+        return None if record is None else self._marked(record)
 
     async def tasks(
         self, state: State, *, principal: str | None = None, after: int = 0, limit: int = 100
@@ -85,6 +91,9 @@ class MemoryLedger:
         found = [r for r in self._tasks.values() if r.progress.state is state and r.seq > after]
         found = [r for r in found if principal is None or r.task.principal == principal]
         return [replace(record, result=None) for record in found[:limit]]
+
+    async def revoked(self, consent_id: str) -> bool:
+        return consent_id in self._revoked
 
     async def agents(self) -> list[Agent]:
         return [self._agents[agent_id] for agent_id in sorted(self._agents)]
@@ -189,6 +198,8 @@ class MemoryLedger:
             case ExpireKeys():
                 self._expire(command.now)
                 return Noted()
+            case RevokeConsent():
+                return self._revoke(command)
             case Relayed():
                 for position in command.positions:
                     self._outbox.pop(position, None)
@@ -220,11 +231,15 @@ class MemoryLedger:
                 return self._duplicate(known[1]) if known[0].fingerprint == key.fingerprint else Reused()
         if command.limit and self._open[task.priority] >= command.limit:
             return Full(task.priority)
+        if task.consent.consent_id in self._revoked:
+            return Denied(self._log(revocation.refusal(command).audit))
         if task.task_id in self._tasks:
             return Failed("IntegrityError")
         # A copy, and by way of JSON: what the caller does with its own afterwards changes nothing here.
         stored = replace(task, payload=_decode(_encode(task.payload)), meta=_decode(_encode(task.meta)))
         record = TaskRecord(len(self._tasks) + 1, stored, command.progress, command.audit.created_at)
+        if command.override is not None:
+            self._log(command.override)
         receipt = self._log(command.audit)
         if key is not None:
             self._keys[key.scope, key.key] = (key, task.task_id)
@@ -236,7 +251,19 @@ class MemoryLedger:
 
     def _duplicate(self, task_id: str) -> Duplicate:
         accepted = next(entry for entry in self._audit if entry.task_id == task_id)
-        return Duplicate(self._tasks[task_id], head_of(accepted))
+        return Duplicate(self._marked(self._tasks[task_id]), head_of(accepted))
+
+    def _revoke(self, command: RevokeConsent) -> Revoked:
+        if command.consent_id in self._revoked:
+            return Revoked()
+        self._revoked.add(command.consent_id)
+        under = [r for r in self._tasks.values() if r.task.consent.consent_id == command.consent_id]
+        open_ones = sorted((r for r in under if not r.progress.state.final), key=lambda r: r.seq)
+        denials = revocation.denials(open_ones, command.audit.created_at)
+        return revocation.revoked([*map(self._move, denials), Noted(self._log(command.audit))])
+
+    def _marked(self, record: TaskRecord) -> TaskRecord:
+        return replace(record, revoked=record.task.consent.consent_id in self._revoked)
 
     def _move(self, command: Transition) -> Outcome:
         expected, task_id = command.record.progress, command.record.task.task_id
@@ -328,6 +355,7 @@ def _check_storable(command: Command) -> None:
             numbers += [result.attempt] if result else []
         case (
             Note(audit=audit)
+            | RevokeConsent(audit=audit)
             | SaveAgent(audit=audit)
             | ForgetAgent(audit=audit)
             | SaveApiKey(audit=audit)

@@ -104,6 +104,10 @@ class LedgerReader(Protocol):
         """
         ...
 
+    async def revoked(self, consent_id: str) -> bool:
+        """Whether the consent was revoked."""
+        ...
+
     async def agents(self) -> list[Agent]:
         """All agents stored."""
         ...

@@ -10,7 +10,7 @@ from orchestrator.domain.agent import Agent
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditEntry
 from orchestrator.domain.lifecycle import Progress, State
-from orchestrator.domain.task import Consent, Priority, Task
+from orchestrator.domain.task import Consent, Override, Priority, Task
 from orchestrator.storage.commands import Result, TaskRecord, Webhook
 from orchestrator.storage.ports import Outgoing, Ticket
 
@@ -19,7 +19,7 @@ Row = Sequence[Any]
 TASK_COLUMNS = (
     "seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key, replay_of,"
     " created_at, deadline_at, state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason,"
-    " updated_at, principal"
+    " updated_at, principal, consent_id"
 )
 RESULT_COLUMNS = "attempt, agent_id, output, model_version, finished_at"
 AUDIT_COLUMNS = ", ".join(AuditEntry.__struct_fields__)
@@ -55,6 +55,7 @@ def task_row(record: TaskRecord, lane: str) -> Row:
         *progress_row(progress),
         record.updated_at,
         task.principal,
+        task.consent.consent_id,
     )
 
 
@@ -95,7 +96,8 @@ def task_record(row: Row, result: Result | None = None) -> TaskRecord:
     progress = Progress(
         State(state), attempt, failures, lost, due_at, agent_id, owner, lease_until, _tried(tried), reason
     )
-    return TaskRecord(row[0], task, progress, row[24], result)
+    # Behind the columns, a reader of one task says whether its consent was revoked.
+    return TaskRecord(row[0], task, progress, row[24], result, bool(row[27:] and row[27]))
 
 
 def consent(text: bytes) -> Consent:
@@ -103,6 +105,8 @@ def consent(text: bytes) -> Consent:
     fields = _object(text)
     if "expires_at" in fields:
         fields["expires_at"] = datetime.fromisoformat(fields["expires_at"])
+    if "override" in fields:
+        fields["override"] = Override(**fields["override"])
     return Consent(**fields)
 
 

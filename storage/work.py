@@ -22,6 +22,7 @@ from orchestrator.storage.commands import (
     Outcome,
     RelayAgain,
     Relayed,
+    RevokeConsent,
     SaveAgent,
     SaveApiKey,
     TaskRecord,
@@ -73,6 +74,8 @@ class Work:
         self.callbacks: list[rows.Row] = []
         self.tries: list[rows.Row] = []
         self.told_off: list[rows.Row] = []
+        self.consents: set[str] = set()
+        """Named by new tasks: the bulk comes out well only if none of them was revoked."""
         self.audit: list[AuditEntry] = []
 
     def book(self) -> Book:
@@ -124,13 +127,15 @@ class Work:
             case EndWebhook(task_id):
                 self.told_off.append((task_id,))
                 return Noted(self._log(command.audit))
-            case RelayAgain():
+            case RelayAgain() | RevokeConsent():
                 raise Unexpected  # What it comes to is known only when it is done, on its own.
 
     def _accept(self, command: Accept) -> Accepted:
         task, key = command.task, command.key
         if command.limit and self.open[task.priority] >= command.limit:
             raise Unexpected
+        if task.consent.consent_id is not None:
+            self.consents.add(task.consent.consent_id)
         if key is not None:
             self.keys.append((key.scope, key.key, key.fingerprint, task.task_id, key.expires_at))
         self.last_seq += 1
@@ -140,6 +145,8 @@ class Work:
             self.webhooks.append((task.task_id, command.callback_url))
         self._count(task.priority, None, command.progress)
         self._tell(task.task_id, task.priority, None, command.progress)
+        if command.override is not None:
+            self._log(command.override)
         return Accepted(record, self._log(command.audit))
 
     def _move(self, command: Transition) -> Moved:

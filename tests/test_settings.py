@@ -218,7 +218,9 @@ def test_an_operators_file(tmp_path):
     assert sources == {"web.port": "ORCHESTRATOR_WEB_PORT", "web.max_wait_s": str(file)}
 
 
-NEW_TYPE = '[tasks.types.my-type]\ncapabilities = ["x"]\ntimeout_s = 1.0\nsync = true\nmax_retries = 0\n'
+NEW_TYPE = (
+    '[tasks.types.my-type]\ncapabilities = ["x"]\ntimeout_s = 1.0\nsync = true\nmax_retries = 0\nraw_media = false\n'
+)
 
 
 def test_a_new_task_type(tmp_path):
@@ -411,7 +413,7 @@ def test_the_policy():
     policy = load(None, environ).decision_policy()
     assert policy.weights == Weights(capability=0.0, latency=1.0, load=2.0, cost=3.0)
     assert isclose(policy.agent_ttl_s, 9.0)
-    assert policy.task_types["embed"] == TaskType(("embed",), 10.0, False, 0)
+    assert policy.task_types["embed"] == TaskType(("embed",), 10.0, False, 0, True)
     assert policy.task_types["indexing"] == TaskType(("indexing",), 60.0, False, 5)
     assert policy.raw_media_capabilities == {"raw_image", "raw_media", "raw_video", "raw_audio"}
 

@@ -19,6 +19,8 @@ STREAMS = {priority: f"tasks:{priority.value}" for priority in Priority}
 EVENTS: list[e.Event] = [
     e.TaskAccepted(TASK, "embed", Priority.URGENT, True, 0.01),
     e.TaskRefused("E_CONSENT_REQUIRED"),
+    e.ConsentOverridden(TASK),
+    e.ConsentWithdrawn(3),
     e.SyncAttempted("completed"),
     e.TaskDispatched(TASK, "embed", Priority.LOW, 1, 0.5),
     e.AttemptEnded(TASK, "status_502", 0.2),

@@ -11,7 +11,7 @@ from orchestrator.actors.gateway import Gateway
 from orchestrator.domain.errors import OrchestratorError, RateLimited
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
-from orchestrator.web import agents, audit, batches, events, keys, operations, pulling, tasks
+from orchestrator.web import agents, audit, batches, consents, events, keys, operations, pulling, tasks
 from orchestrator.web.bodies import Gate, request_class
 from orchestrator.web.context import Context
 from orchestrator.web.faults import log_fault
@@ -33,7 +33,7 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings) -> Qua
     rates = Rates(settings.limits)
     context = Context(gateway, telemetry, settings, rates)
     app.before_request(guard(Authenticator(settings.auth, gateway.key).principal))
-    for part in (tasks, batches, events, agents, pulling, audit, keys, operations):
+    for part in (tasks, batches, events, agents, pulling, audit, consents, keys, operations):
         app.register_blueprint(part.routes(context))
     app.register_error_handler(OrchestratorError, _orchestrator_error)
     app.register_error_handler(HTTPException, _http_error)

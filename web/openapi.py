@@ -37,6 +37,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ("delete", "/task/{task_id}", "Cancel a task", None, (200,), ()),
     ("get", "/dlq", "Dead letters", None, (200,), ("after", "limit")),
     ("post", "/dlq/{task_id}/replay", "Make a new task of a dead one", None, (200, 202), ()),
+    ("post", "/consents/{consent_id}/revoke", "End a consent for ever", None, (200,), ()),
     ("post", "/register_agent", "Register an agent", Agent, (200,), ()),
     ("get", "/agents", "All agents, with their health", None, (200,), ()),
     ("post", "/agents/{agent_id}/heartbeat", "An agent lives", Beat, (200,), ()),

@@ -28,6 +28,7 @@ RIGHTS: Mapping[str, Scope | None] = {
     "POST /task/<task_id>/extend": Scope.AGENTS_REGISTER,
     "DELETE /agents/<agent_id>": Scope.AGENTS_REGISTER,
     "GET /audit": Scope.AUDIT_READ,
+    "POST /consents/<path:consent_id>/revoke": Scope.OPERATE,
     "GET /keys": Scope.OPERATE,
     "POST /keys": Scope.OPERATE,
     "DELETE /keys/<key_id>": Scope.OPERATE,

@@ -21,8 +21,8 @@ from orchestrator.domain.health import Availability
 from orchestrator.domain.identity import Scope, Subject
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.strict_json import Bounds, decode
-from orchestrator.domain.task import Consent, TaskRequest
-from orchestrator.storage.commands import TaskRecord
+from orchestrator.domain.task import Consent, Identifier, Override, TaskRequest
+from orchestrator.storage.commands import Revoked, TaskRecord
 
 T = TypeVar("T")
 
@@ -47,7 +47,8 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scopes: Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1, max_length=len(Scope))]
 
 
-_NAMES = frozenset(name for kind in (TaskRequest, Consent, Agent, NewKey) for name in kind.__struct_fields__) | {
+_OURS = (TaskRequest, Consent, Override, Agent, NewKey)
+_NAMES = frozenset(name for kind in _OURS for name in kind.__struct_fields__) | {
     "load", "max", "wait", "task_id", "attempt", "lease", "success", "output", "error", "message", "retryable",
     "progress", "note",
 }  # fmt: skip
@@ -246,6 +247,21 @@ def routed(answered: Routed, queue: str) -> tuple[int, dict[str, Any]]:
             # A synchronous attempt may have ended the task for good; its sender should not wait for it.
             status = state if state.final else State.QUEUED
             return 202, {"task_id": task_id, "status": status.value, "queue": queue, **receipt}
+
+
+def is_identifier(text: str) -> bool:
+    """Whether `text` may name a case or a consent."""
+    try:
+        msgspec.convert(text, Identifier)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def revoked(consent_id: str, outcome: Revoked) -> dict[str, Any]:
+    """That a consent holds no more, and how many tasks were denied for it by this call."""
+    receipt = None if outcome.receipt is None else msgspec.structs.asdict(outcome.receipt)
+    return {"consent_id": consent_id, "status": "revoked", "denied": len(outcome.records), "receipt": receipt}
 
 
 def task_status(record: TaskRecord, headway: Headway | None = None) -> dict[str, Any]:

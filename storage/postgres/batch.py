@@ -5,21 +5,24 @@ that exists, a bad value) it is undone to a savepoint and each half is tried by 
 command that is the cause: one bad command fails alone, and costs a few round trips and not one for each of its batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from orchestrator.domain.audit import Head
-from orchestrator.storage import rows
+from orchestrator.storage import revocation, rows
 from orchestrator.storage.commands import (
     Accept,
     Command,
     Duplicate,
     Failed,
     Full,
+    Note,
     Outcome,
     RelayAgain,
     Requeued,
     Reused,
+    RevokeConsent,
+    Revoked,
     Stale,
     TaskRecord,
 )
@@ -60,6 +63,8 @@ class Batch:
         try:
             if isinstance(command, RelayAgain):
                 return await self._relay_again(command)
+            if isinstance(command, RevokeConsent):
+                return await self._revoke(command)
             refusal = await self._refusal(command)
             return (await self._bulk([command]))[0] if refusal is None else refusal
         except _Refused as failure:
@@ -84,7 +89,23 @@ class Batch:
             if found is not None:
                 fingerprint, task_id = found
                 return await self._duplicate(task_id) if fingerprint == key.fingerprint else Reused()
-        return Full(command.task.priority) if is_full(self.book, command) else None
+        if is_full(self.book, command):
+            return Full(command.task.priority)
+        if await self._any_revoked({command.task.consent.consent_id} - {None}):
+            (noted,) = await self._bulk([revocation.refusal(command)])
+            return revocation.denied(noted)
+        return None
+
+    async def _revoke(self, command: RevokeConsent) -> Revoked:
+        at = command.audit.created_at
+        if (await self._connection.execute(sql.REVOKE, command.consent_id, at)).endswith(" 0"):
+            return Revoked()
+        found = await self._connection.fetch(sql.READ_UNDER_CONSENT, self._offset, command.consent_id)
+        denials = revocation.denials(map(rows.task_record, found), at)
+        return revocation.revoked(await self._bulk([*denials, Note(command.audit)]))
+
+    async def _any_revoked(self, consents: Collection[str | None]) -> bool:
+        return bool(consents) and await self._connection.fetchval(sql.ANY_REVOKED, list(consents))
 
     async def _duplicate(self, task_id: str) -> Duplicate:
         receipt = await self._connection.fetchrow(sql.READ_RECEIPT, task_id)
@@ -105,6 +126,8 @@ class Batch:
             raise _Refused(type(error).__name__) from error
         await self._connection.execute(sql.SAVEPOINT)
         try:
+            if await self._any_revoked(work.consents):
+                raise Unexpected
             for statement, arguments, matches in statements:
                 tag = await self._connection.execute(statement, *arguments)
                 if matches is not None and int(tag.rpartition(" ")[2]) != matches:

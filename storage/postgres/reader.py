@@ -70,6 +70,9 @@ class PostgresReader:
             return await self._records(sql.READ_DEAD, after, limit)
         return await self._records(sql.READ_STATE, state.value, after, limit)
 
+    async def revoked(self, consent_id: str) -> bool:
+        return (await self._all(sql.ANY_REVOKED, [consent_id]))[0][0]
+
     async def agents(self) -> list[Agent]:
         return [rows.agent(row[0]) for row in await self._all(sql.READ_AGENTS)]
 

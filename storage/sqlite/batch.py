@@ -6,21 +6,25 @@ under a savepoint, so that one bad command fails alone.
 """
 
 import contextlib
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from orchestrator.domain.audit import Head
-from orchestrator.storage import rows
+from orchestrator.storage import revocation, rows
 from orchestrator.storage.commands import (
     Accept,
     Command,
     Duplicate,
     Failed,
     Full,
+    Note,
     Outcome,
     RelayAgain,
     Requeued,
     Reused,
+    RevokeConsent,
+    Revoked,
     Stale,
     TaskRecord,
 )
@@ -97,14 +101,33 @@ def _one_by_one(connection: sqlite3.Connection, book: Book, commands: Sequence[C
 def _single(connection: sqlite3.Connection, book: Book, command: Command) -> tuple[Book, Outcome]:
     if isinstance(command, RelayAgain):
         return book, _relay_again(connection, command)
+    if isinstance(command, RevokeConsent):
+        return _revoke(connection, book, command)
     refusal = _refusal(connection, book, command)
     if refusal is not None:
         return book, refusal
+    if isinstance(command, Accept) and _any_revoked(connection, {command.task.consent.consent_id}):
+        book, (noted,) = _bulk(connection, book, [revocation.refusal(command)])
+        return book, revocation.denied(noted)
     try:
         book, outcomes = _bulk(connection, book, [command])
     except Unexpected:
         return book, Stale()
     return book, outcomes[0]
+
+
+def _revoke(connection: sqlite3.Connection, book: Book, command: RevokeConsent) -> tuple[Book, Outcome]:
+    at = command.audit.created_at
+    if not connection.execute(sql.REVOKE, (command.consent_id, at)).rowcount:
+        return book, Revoked()
+    found = connection.execute(sql.READ_UNDER_CONSENT, (command.consent_id,)).fetchall()
+    denials = revocation.denials(map(rows.task_record, found), at)
+    book, outcomes = _bulk(connection, book, [*denials, Note(command.audit)])
+    return book, revocation.revoked(outcomes)
+
+
+def _any_revoked(connection: sqlite3.Connection, consents: Collection[str | None]) -> bool:
+    return connection.execute(sql.ANY_REVOKED, (json.dumps([*consents]),)).fetchone() is not None
 
 
 def _relay_again(connection: sqlite3.Connection, command: RelayAgain) -> Requeued:
@@ -141,6 +164,8 @@ def _bulk(connection: sqlite3.Connection, book: Book, commands: Sequence[Command
     """All commands, a few statements; raises Unexpected where one of them would not simply succeed."""
     work = Work(book)
     outcomes = [work.add(command) for command in commands]
+    if work.consents and _any_revoked(connection, work.consents):
+        raise Unexpected
     for statement, parameters, must_match in _statements(work):
         cursor = connection.executemany(statement, parameters)
         if must_match and cursor.rowcount != len(parameters):

@@ -74,6 +74,9 @@ class SqliteReader:
             return await self._records(sql.READ_DEAD, (after, limit))
         return await self._records(sql.READ_STATE, (state.value, after, limit))
 
+    async def revoked(self, consent_id: str) -> bool:
+        return bool(await self._all(sql.IS_REVOKED, (consent_id,)))
+
     async def agents(self) -> list[Agent]:
         return [rows.agent(row[0]) for row in await self._all(sql.READ_AGENTS)]
 

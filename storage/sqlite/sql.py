@@ -19,7 +19,7 @@ EXPIRE_KEYS = "DELETE FROM idempotency_keys WHERE expires_at IS NOT NULL AND exp
 
 ADD_TASK = (
     "INSERT INTO tasks (" + TASK_COLUMNS + ")"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 MOVE_TASK = (
     "UPDATE tasks SET state = ?, attempt = ?, failures = ?, lost = ?, due_at = ?, agent_id = ?, owner = ?,"
@@ -27,7 +27,18 @@ MOVE_TASK = (
     # Coming due leaves state and attempt as they are: this tells the task before from the task after.
     " AND due_at IS ?"
 )
-READ_TASK = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE task_id = ?"
+READ_TASK = (
+    "SELECT " + TASK_COLUMNS + ", EXISTS (SELECT 1 FROM revoked_consents WHERE consent_id = tasks.consent_id)"
+    " FROM tasks WHERE task_id = ?"
+)
+
+REVOKE = "INSERT INTO revoked_consents (consent_id, revoked_at) VALUES (?, ?) ON CONFLICT DO NOTHING"
+IS_REVOKED = "SELECT 1 FROM revoked_consents WHERE consent_id = ?"
+ANY_REVOKED = "SELECT 1 FROM revoked_consents WHERE consent_id IN (SELECT value FROM json_each(?)) LIMIT 1"
+READ_UNDER_CONSENT = (
+    "SELECT " + TASK_COLUMNS + " FROM tasks WHERE consent_id = ? AND state IN ('queued', 'leased', 'retry_wait')"
+    " ORDER BY seq"
+)
 
 ADD_RESULT = "INSERT INTO results (task_id, " + RESULT_COLUMNS + ") VALUES (?, ?, ?, ?, ?, ?)"
 READ_RESULT = "SELECT " + RESULT_COLUMNS + " FROM results WHERE task_id = ?"

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from conformance_consents import Consents
 from conformance_outbox import Telling
 from conformance_webhooks import CallingBack
 from hypothesis import HealthCheck, given, settings
@@ -648,7 +649,7 @@ class Living(Contract):
             await ledger.close()
 
 
-class LedgerContract(Accepting, Keys, Bounds, Moving, Trail, Failing, Reading, Telling, CallingBack, Living):
+class LedgerContract(Accepting, Keys, Bounds, Moving, Trail, Failing, Reading, Telling, CallingBack, Consents, Living):
     """All of it."""
 
 

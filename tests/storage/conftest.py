@@ -5,7 +5,9 @@ import postgres_server
 import pytest
 import redis_server
 
-pytest.register_assert_rewrite("conformance", "conformance_outbox", "ledger_builders", "ledger_faults", "ledger_lives")
+pytest.register_assert_rewrite(
+    "conformance", "conformance_consents", "conformance_outbox", "ledger_builders", "ledger_faults", "ledger_lives"
+)
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,8 @@ CREATE TABLE tasks (
     tried           bytea NOT NULL,
     reason          text COLLATE "C",
     updated_at      double precision NOT NULL,
-    principal       text COLLATE "C" NOT NULL
+    principal       text COLLATE "C" NOT NULL,
+    consent_id      text COLLATE "C"
 );
 
 CREATE INDEX tasks_ready ON tasks (priority, lane, seq) WHERE state = 'queued' AND due_at IS NULL;
@@ -37,7 +38,15 @@ CREATE INDEX tasks_leased ON tasks (lease_until, seq) WHERE state = 'leased';
 CREATE INDEX tasks_open ON tasks (deadline_at, seq, priority) WHERE state IN ('queued', 'leased', 'retry_wait');
 CREATE INDEX tasks_dead ON tasks (seq) WHERE state = 'dead';
 CREATE INDEX tasks_dead_of ON tasks (principal, seq) WHERE state = 'dead';
+CREATE INDEX tasks_consent ON tasks (consent_id)
+WHERE consent_id IS NOT NULL AND state IN ('queued', 'leased', 'retry_wait');
 CREATE INDEX tasks_case ON tasks USING hash (case_id);
+
+-- What is revoked stays so: a trigger below says it.
+CREATE TABLE revoked_consents (
+    consent_id text COLLATE "C" PRIMARY KEY,
+    revoked_at double precision NOT NULL
+);
 
 CREATE TABLE results (
     task_id       text COLLATE "C" PRIMARY KEY REFERENCES tasks (task_id),
@@ -96,8 +105,10 @@ CREATE TABLE audit_heads (
 
 -- The trail only grows, whoever asks: the owner of the tables is held to it as well, as long as the triggers are there.
 CREATE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN RAISE EXCEPTION 'the audit trail only grows' USING ERRCODE = 'insufficient_privilege'; END $$;
+$$ BEGIN RAISE EXCEPTION '% only grows', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege'; END $$;
 CREATE TRIGGER audit_entries_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_entries
+FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
+CREATE TRIGGER revoked_consents_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON revoked_consents
 FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
 CREATE TRIGGER audit_heads_stay BEFORE DELETE OR TRUNCATE ON audit_heads
 FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();

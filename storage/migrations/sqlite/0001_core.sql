@@ -26,7 +26,8 @@ CREATE TABLE tasks (
     tried           BLOB NOT NULL,
     reason          TEXT,
     updated_at      REAL NOT NULL,
-    principal       TEXT NOT NULL
+    principal       TEXT NOT NULL,
+    consent_id      TEXT
 ) STRICT;
 
 -- State and due_at stand after the payload in a row. With them in the index, counting and looking for lanes reads no row.
@@ -36,7 +37,19 @@ CREATE INDEX tasks_leased ON tasks (lease_until) WHERE state = 'leased';
 CREATE INDEX tasks_open ON tasks (deadline_at, priority, state) WHERE state IN ('queued', 'leased', 'retry_wait');
 CREATE INDEX tasks_dead ON tasks (seq) WHERE state = 'dead';
 CREATE INDEX tasks_dead_of ON tasks (principal, seq) WHERE state = 'dead';
+CREATE INDEX tasks_consent ON tasks (consent_id)
+WHERE consent_id IS NOT NULL AND state IN ('queued', 'leased', 'retry_wait');
 CREATE INDEX tasks_case ON tasks (case_id);
+
+-- What is revoked stays so.
+CREATE TABLE revoked_consents (
+    consent_id TEXT PRIMARY KEY,
+    revoked_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER revoked_consents_stay BEFORE DELETE ON revoked_consents
+BEGIN SELECT RAISE(ABORT, 'a consent that was revoked stays so'); END;
+CREATE TRIGGER revoked_consents_are_final BEFORE UPDATE ON revoked_consents
+BEGIN SELECT RAISE(ABORT, 'a consent that was revoked stays so'); END;
 
 CREATE TABLE results (
     task_id       TEXT PRIMARY KEY REFERENCES tasks (task_id),
