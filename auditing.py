@@ -7,11 +7,13 @@ import msgspec
 
 from orchestrator.crypto.signing import verifies
 from orchestrator.domain.audit import AuditEntry, ChainCheck, Flaw, Head
+from orchestrator.domain.disclosure import Disclosure, disclosures
 from orchestrator.domain.evidence import Evidence, InvalidReceipt, receipt_of
 from orchestrator.storage.opening import latest_version, open_ledger, open_reader
 from orchestrator.storage.ports import AuditQuery, LedgerReader
 
 T = TypeVar("T")
+PAGE = 1_000
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -85,6 +87,21 @@ async def export(url: str, *, output: BinaryIO) -> None:
                 output.write(msgspec.json.encode(entry) + b"\n")
 
     await _read(url, write)
+
+
+async def case(url: str, *, case_id: str) -> list[Disclosure]:
+    """Every attempt that gave data of the case to an agent, in the order of their beginning."""
+
+    async def collect(reader: LedgerReader) -> list[Disclosure]:
+        found, after = list[AuditEntry](), 0
+        while True:
+            page = await reader.audit(AuditQuery(case_id=case_id, after=after, limit=PAGE))
+            found += page.entries
+            if page.next is None:
+                return list(disclosures(found))
+            after = page.next
+
+    return await _read(url, collect)
 
 
 async def create_tables(url: str) -> int:

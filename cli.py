@@ -17,7 +17,7 @@ import anyio
 import click
 import msgspec
 
-from orchestrator import __version__
+from orchestrator import __version__, cli_audit
 from orchestrator.cli_keys import keys
 from orchestrator.client import segment
 from orchestrator.console import (
@@ -260,13 +260,22 @@ def audit_verify(against: Any, keys: tuple[Any, ...], file: Path | None) -> None
 
 
 @audit.command("export")
+@click.option("--case", "case_id", help="Only where this case's data went: each attempt of each agent.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("ndjson", "csv", "fhir")),
+    default="ndjson",
+    show_default=True,
+    help="Of a case's export; the whole trail is NDJSON.",
+)
 @click.option("--output", type=click.File("wb"), default="-", help="A file; standard output without it.")
 @file_option
-def audit_export(output: Any, file: Path | None) -> None:
-    """Write all entries as NDJSON, each with all fields that its hash covers."""
-    from orchestrator import auditing
-
-    on_ledger(file, partial(auditing.export, output=output))
+def audit_export(case_id: str | None, form: str, output: Any, file: Path | None) -> None:
+    """Write all entries as NDJSON, each with all fields that its hash covers; or where a case's data went."""
+    if case_id is None and form != "ndjson":
+        fail(2, f"--format {form} needs --case")
+    on_ledger(file, cli_audit.work(case_id, form, output))
 
 
 main.add_command(keys)

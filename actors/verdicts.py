@@ -9,6 +9,7 @@ from msgspec.json import encode
 from orchestrator.actors.pull_leases import is_pulled
 from orchestrator.domain.audit import AuditDraft
 from orchestrator.domain.decision import Decision
+from orchestrator.domain.disclosure import result_detail
 from orchestrator.domain.lifecycle import Progress, Step
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.retry import backoff
@@ -38,8 +39,8 @@ class Verdicts:
             result = Result(progress.attempt, progress.agent_id or "", ending.output, ending.model_version, now)
         else:
             step, after = self._failed(record, ending, now)
-        version = result.model_version if result else None
-        return Transition(record, after, draft(step.value, record, after, now, model_version=version), result)
+        audit = draft(step.value, record, after, now, result=result)
+        return Transition(record, after, audit, result)
 
     def lapsed(self, record: TaskRecord) -> Transition:
         """After its lease is over: a pull agent was too slow, as one that is called may be; another holder is gone."""
@@ -84,10 +85,10 @@ def draft(
     progress: Progress,
     now: float,
     decision: Decision | None = None,
-    model_version: str | None = None,
+    result: Result | None = None,
     principal: str | None = None,
 ) -> AuditDraft:
-    """The audit entry of a transition of `record` to `progress`."""
+    """The audit entry of a transition of `record` to `progress`; of a result it holds a hash."""
     return AuditDraft(
         event=event,
         created_at=now,
@@ -95,11 +96,12 @@ def draft(
         case_id=record.task.case_id,
         router_decision=None if decision is None else encode(decision).decode(),
         agent_id=progress.agent_id,
-        model_version=model_version,
+        model_version=None if result is None else result.model_version,
         consent_id=record.task.consent.consent_id,
         status=progress.state.value,
         attempt=progress.attempt,
         reason=progress.reason,
+        detail=None if result is None else result_detail(result.output),
         principal=principal,
     )
 

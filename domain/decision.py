@@ -32,6 +32,8 @@ class Candidate(Struct, frozen=True, omit_defaults=True):
     unknown: bool = False
     avoided: bool = False
     score: float | None = None
+    location: str = ""
+    """Where it says that it stands; of those kept only."""
 
 
 class Decision(Struct, frozen=True):

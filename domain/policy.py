@@ -75,6 +75,7 @@ def _candidate(demand: Demand, view: AgentView, now: float, policy: Policy) -> C
         unknown=view.health.last_seen is None,
         avoided=agent.agent_id in demand.avoid,
         score=_score(demand, view, policy) if excluded is None else None,
+        location=agent.location if excluded is None else "",
     )
 
 

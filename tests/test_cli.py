@@ -140,6 +140,20 @@ def test_the_audit_is_shown_exported_and_verified_while_the_server_runs(box: Box
     assert (verdict.returncode, verdict.stdout.splitlines()[-1]) == (0, "the chain holds")
 
 
+def test_where_the_data_of_a_case_went(box: Box) -> None:
+    """`audit export --case` answers in each format, though nobody got it yet; a format without a case is refused."""
+    submitted(box)
+    found = {
+        form: box.run("audit", "export", "--case", "case-cli", "--format", form) for form in ("ndjson", "csv", "fhir")
+    }
+    assert {answer.returncode for answer in found.values()} == {0}
+    assert found["ndjson"].stdout == ""
+    assert found["csv"].stdout.splitlines()[0].startswith("case_id,task_id,attempt,agent_id,location")
+    assert json.loads(found["fhir"].stdout)["resourceType"] == "Bundle"
+    refused = box.run("audit", "export", "--format", "fhir")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+
+
 def test_a_second_server_on_the_same_database_is_refused(box: Box) -> None:
     """One file has one owner: exit code 75, one line."""
     answer = box.run("serve", "--port", "0")
