@@ -16,16 +16,20 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
 
 from aiohttp import ClientSession
 
+from orchestrator.workers.calls import Calls
 from orchestrator.workers.executor import Executor
 from orchestrator.workers.options import Options, agent_parser
+from orchestrator.workers.pulling import Puller
 from orchestrator.workers.registration import CALL_DEADLINE, Registration
 from orchestrator.workers.server import CallServer
 from orchestrator.workers.task import Handler
 from orchestrator.workers.wire import ID
+from orchestrator.workers.word import Words
 
 log = logging.getLogger("orchestrator.workers")
 
@@ -47,7 +51,7 @@ H = TypeVar("H", bound=Handler)
 
 
 class Agent:
-    """A push agent. `location` that starts with `edge` is preferred; `body_limit` is in bytes."""
+    """Push or pull, as it is run. A `location` that starts with `edge` is preferred; `body_limit` is in bytes."""
 
     def __init__(
         self,
@@ -88,39 +92,57 @@ class Agent:
 
         return declare
 
-    def run(self, options: Options | None = None) -> None:
+    def run(self, options: Options | None = None, mode: Literal["push", "pull"] | None = None) -> None:
         """Serves until SIGTERM or SIGINT, then drains and returns; a second signal ends the process at once.
 
-        Without `options` they are read from the command line.
+        Without `options` they are read from the command line. `mode`, or `--pull` there, says whether it is called, or
+        asks for work.
         """
         options = options or Options.of(agent_parser().parse_args())
+        if mode is not None:
+            options = replace(options, pull=mode == "pull")
         logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(message)s")
         asyncio.run(self._run_until_signal(options))
 
     async def serve(self, options: Options, stop: asyncio.Event) -> None:
-        """Serves until `stop` is set; then refuses calls, finishes those in flight and signs off, in this order."""
-        agent_id, location = options.agent_id or self.agent_id, options.location or self.location
-        if not ID.fullmatch(agent_id):
-            raise ValueError("an agent id has letters, digits and . _ : - only")
-        executor = Executor(self._handlers, max_concurrency=self.max_concurrency, model_version=self.model_version)
-        card: dict[str, Any] = {
-            "agent_id": agent_id,
-            "capabilities": list(self._capabilities),
-            "location": location,
-            "max_concurrency": self.max_concurrency,
-        } | ({"model_version": self.model_version} if self.model_version else {})
-        server = CallServer(executor, body_limit=self.body_limit, describe=card)
-        async with server.listening(options.host, options.port) as port:
-            card = card | {"endpoint": options.endpoint(port)}
-            log.info("%s listens on %s", agent_id, card["endpoint"])
-            async with ClientSession(timeout=CALL_DEADLINE) as client:
+        """Works until `stop` is set; then takes no more, finishes what is in flight and signs off, in this order."""
+        card = self._card(options)
+        agent_id: str = card["agent_id"]
+        async with ClientSession(timeout=CALL_DEADLINE) as client:
+            calls = Calls(client, options.orchestrator, os.environ)
+            executor = Executor(
+                self._handlers,
+                max_concurrency=self.max_concurrency,
+                model_version=self.model_version,
+                words=Words(calls, agent_id),
+            )
+            server = CallServer(executor, body_limit=self.body_limit, describe=card, called=not options.pull)
+            async with server.listening(options.host, options.port) as port:
+                if not options.pull:
+                    card = card | {"endpoint": options.endpoint(port)}
+                log.info("%s listens on %s", agent_id, options.endpoint(port))
                 registration = Registration(client, options.orchestrator, card, executor.load)
-                await _keep_until(stop, registration, options.heartbeat_every)
+                puller = Puller(calls, agent_id, executor, registration) if options.pull else None
+                await _keep_until(stop, registration, options.heartbeat_every, puller)
                 executor.draining = True
                 await registration.drain()
                 await executor.finish(options.drain_deadline)
+                if puller is not None:
+                    await puller.finish()
                 await registration.delete()
         log.info("%s ended", agent_id)
+
+    def _card(self, options: Options) -> dict[str, Any]:
+        agent_id = options.agent_id or self.agent_id
+        if not ID.fullmatch(agent_id):
+            raise ValueError("an agent id has letters, digits and . _ : - only")
+        card: dict[str, Any] = {
+            "agent_id": agent_id,
+            "capabilities": list(self._capabilities),
+            "location": options.location or self.location,
+            "max_concurrency": self.max_concurrency,
+        }
+        return card | ({"model_version": self.model_version} if self.model_version else {})
 
     async def _run_until_signal(self, options: Options) -> None:
         stop = asyncio.Event()
@@ -135,8 +157,11 @@ class Agent:
         await self.serve(options, stop)
 
 
-async def _keep_until(stop: asyncio.Event, registration: Registration, every: float) -> None:
+async def _keep_until(stop: asyncio.Event, registration: Registration, every: float, puller: Puller | None) -> None:
     async with asyncio.TaskGroup() as group:  # if keeping it fails, so does the agent: it would be up but unknown
-        keeping = group.create_task(registration.keep(every))
+        tasks = [group.create_task(registration.keep(every))]
+        if puller is not None:
+            tasks.append(group.create_task(puller.run()))
         await stop.wait()
-        keeping.cancel()
+        for task in tasks:
+            task.cancel()

@@ -3,14 +3,18 @@
 import asyncio
 import inspect
 import logging
+import time
 from collections.abc import Awaitable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from math import isinf
 from typing import Any, cast
 
+from orchestrator.workers.metrics import Metrics
 from orchestrator.workers.recent import Key, RecentAnswers
 from orchestrator.workers.task import AgentError, Handler, Permanent, Task
 from orchestrator.workers.threads import run_in_thread
 from orchestrator.workers.wire import failure, success
+from orchestrator.workers.word import Words
 
 log = logging.getLogger("orchestrator.workers")
 
@@ -22,11 +26,22 @@ class Busy(Exception):
 class Executor:
     """Turns tasks into answers (bytes, ready to send). Handlers map task types to functions."""
 
-    def __init__(self, handlers: Mapping[str, Handler], *, max_concurrency: int, model_version: str | None) -> None:
+    def __init__(
+        self,
+        handlers: Mapping[str, Handler],
+        *,
+        max_concurrency: int,
+        model_version: str | None,
+        words: Words | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """`words` says how far tasks are, `metrics` counts them."""
         self.max_concurrency = max_concurrency
         self.draining = False
         self._handlers = handlers
         self._model_version = model_version
+        self._words, self._metrics = words, metrics or Metrics()
+        self._metrics.watch(lambda: self.in_flight)
         self._recent = RecentAnswers()
         self._running: dict[Key, asyncio.Task[bytes]] = {}
         self._left_behind: set[asyncio.Task[Any]] = set()
@@ -38,6 +53,15 @@ class Executor:
     def in_flight(self) -> int:
         """Calls running, and threads that outlived their call's deadline: both hold a place."""
         return len(self._running) + len(self._left_behind)
+
+    @property
+    def places(self) -> int:
+        """How many more tasks it would take now."""
+        return 0 if self.draining else max(0, self.max_concurrency - self.in_flight)
+
+    def metrics(self) -> bytes:
+        """Its metrics in Prometheus' text format."""
+        return self._metrics.render()
 
     def load(self) -> float:
         """The share of places taken, 0 to 1."""
@@ -84,14 +108,17 @@ class Executor:
         return answer
 
     async def _outcome(self, task: Task) -> bytes:
-        left = task.time_left()
+        left, began, outcome = task.time_left(), time.monotonic(), "retryable"
         if left <= 0:
             return failure("the deadline passed before the call began", retryable=True)
         limit = asyncio.timeout(None if isinf(left) else left)
         try:
-            async with limit:
-                return success(await self._handle(task), self._model_version)
+            async with limit, self._speaking(task):
+                answer = success(await self._handle(task), self._model_version)
+                outcome = "succeeded"
+                return answer
         except AgentError as error:
+            outcome = "retryable" if error.retryable else "failed"
             log.info("%r failed: %s", task, type(error).__name__)
             return failure(error.message, retryable=error.retryable)
         except Exception as error:  # noqa: BLE001 - any bug: its text may hold health data, its class does not
@@ -99,6 +126,15 @@ class Executor:
                 return failure("the deadline passed", retryable=True)
             log.error("%r failed: %s", task, type(error).__name__)
             return failure(type(error).__name__, retryable=True)
+        finally:
+            known = task.task_type if task.task_type in self._handlers else "other"
+            self._metrics.ended(known, outcome, time.monotonic() - began)
+
+    def _speaking(self, task: Task) -> AbstractAsyncContextManager[None]:
+        running = self._running.get((task.task_id, task.attempt))
+        if self._words is None or running is None:
+            return nullcontext()
+        return self._words.about(task, running.cancel)
 
     async def _handle(self, task: Task) -> Mapping[str, Any]:
         handler = self._handler(task.task_type)

@@ -18,6 +18,7 @@ class Options:
     location: str | None = None
     heartbeat_every: float = 30.0
     drain_deadline: float = 25.0
+    pull: bool = False
     log_level: str = "INFO"
 
     @classmethod
@@ -44,5 +45,6 @@ def agent_parser(description: str = "An agent of the Routing Orchestrator.") -> 
     add("--location", help="where it runs; one that starts with 'edge' is preferred")
     add("--heartbeat-every", metavar="S", type=float, default=default.heartbeat_every, help="seconds (%(default)s)")
     add("--drain-deadline", metavar="S", type=float, default=default.drain_deadline, help="seconds (%(default)s)")
+    add("--pull", action="store_true", help="ask for work instead of being called: for agents behind NAT")
     add("--log-level", default=default.log_level, type=str.upper, choices=list(logging.getLevelNamesMapping()))
     return parser

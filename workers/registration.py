@@ -37,15 +37,16 @@ class Registration:
         self._base = orchestrator.rstrip("/")
         self._card, self._environ = card, environ
         self._load = load
+        self.registered = asyncio.Event()
         self._path = f"/agents/{quote(card['agent_id'], safe='')}"
 
     async def keep(self, every: float) -> None:
         """Registers, then heartbeats each `every` seconds, registering again when it is not known; until cancelled."""
-        await self._register()
+        await self.register()
         while True:
             await asyncio.sleep(every)
             if await self._send("POST", f"{self._path}/heartbeat", {"load": self._load()}) == 404:
-                await self._register()
+                await self.register()
 
     async def drain(self) -> None:
         """Asks for no more work. One try: without it the agent refuses calls all the same."""
@@ -55,13 +56,14 @@ class Registration:
         """Signs off. One try: without it the registration ends with its TTL."""
         await self._send("DELETE", self._path, None)
 
-    async def _register(self) -> None:
+    async def register(self) -> None:
         """Tries until the orchestrator says yes, with exponential backoff and full jitter."""
         most = BACKOFF_FIRST
         while (status := await self._send("POST", "/register_agent", self._card)) != 200:
             log.warning("not registered (%s), trying again", status or "no answer")
             await asyncio.sleep(random.uniform(0, most))
             most = min(most * 2, BACKOFF_MOST)
+        self.registered.set()
         log.info("registered %s", self._card["agent_id"])
 
     async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> int:

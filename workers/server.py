@@ -1,4 +1,4 @@
-"""The agent's side of the contract over HTTP: `POST /call` and `GET /health`."""
+"""The agent's side of the contract over HTTP: `POST /call` where it is called, `GET /health` and `GET /metrics`."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from orchestrator.workers.executor import Busy, Executor
+from orchestrator.workers.metrics import CONTENT_TYPE
 from orchestrator.workers.wire import BadCall, failure, read_call
 
 BODY_DEADLINE = 10.0
@@ -18,8 +19,8 @@ BODY_DEADLINE = 10.0
 class CallServer:
     """Serves one executor. `describe` are the facts that `/health` adds to the status."""
 
-    def __init__(self, executor: Executor, *, body_limit: int, describe: dict[str, Any]) -> None:
-        self._executor = executor
+    def __init__(self, executor: Executor, *, body_limit: int, describe: dict[str, Any], called: bool = True) -> None:
+        self._executor, self._called = executor, called
         self._body_limit = body_limit
         self._describe = describe
 
@@ -27,8 +28,10 @@ class CallServer:
     async def listening(self, host: str, port: int) -> AsyncGenerator[int]:
         """Listens, on any free port if `port` is 0; gives the real one. Raises OSError if the address is taken."""
         app = web.Application(client_max_size=self._body_limit)
-        app.router.add_post("/call", self._call)
+        if self._called:
+            app.router.add_post("/call", self._call)
         app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._metrics)
         runner = web.AppRunner(app, access_log=None, logger=_HTTP_LOG, shutdown_timeout=1.0)
         await runner.setup()
         try:
@@ -62,6 +65,9 @@ class CallServer:
                 **self._describe,
             }
         )
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._executor.metrics(), headers={"Content-Type": CONTENT_TYPE})
 
 
 def _json(status: int, body: bytes, headers: dict[str, str] | None = None) -> web.Response:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+from orchestrator.workers.reports import Reports, Said
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -22,6 +24,17 @@ class Task:
     meta: Mapping[str, Any] = field(repr=False)
     attempt: int = 1
     deadline: float | None = None
+    lease: str | None = field(default=None, repr=False)
+    """What a pull agent shows for it; None where the agent was called."""
+    lease_s: float = 0.0
+    reports: Reports = field(default_factory=Reports, repr=False, compare=False)
+
+    def progress(self, share: float | None = None, note: str | None = None) -> Said:
+        """Tells how far it is: `share` from 0 to 1, `note` of up to 200 characters, seen by whoever follows the task.
+
+        `await task.progress(0.4, "reading")`; from a plain function, which runs in a thread, without `await`.
+        """
+        return self.reports.say(share, note)
 
     def time_left(self) -> float:
         """Seconds until the deadline: negative once it passed, infinite without one."""
