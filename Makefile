@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 # What a .venv was made with; another answer, or none, and it is made again.
 WHO := import sys; print(sys.implementation.cache_tag, sys.base_prefix)
 
-.PHONY: help install run test lint format wheel bundle lock clean
+.PHONY: help install run test lint format wheel bundle lock fuzz audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -47,6 +47,17 @@ lock: .venv/.python  ## choose versions anew for requirements.lock; ARGS=--upgra
 	"$$scratch/bin/uv" pip compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --no-annotate $(ARGS) --output-file requirements.lock
 	@! grep -nE '://|^-' requirements.lock || { echo 'requirements.lock names an address' >&2; exit 1; }
+
+fuzz: $(STAMP)  ## thousands of requests made from the description of the API; ARGS="FUZZ_EXAMPLES=20000" for more
+	env FUZZ_EXAMPLES=5000 $(ARGS) $(BIN)/pytest -q --timeout 3600 --hypothesis-profile fuzz \
+		tests/web/test_openapi_fuzz.py tests/domain/test_strict_json.py tests/domain/test_endpoint.py \
+		tests/domain/test_reach.py tests/domain/test_rate.py tests/outbound/test_agents.py
+
+audit: .venv/.python  ## look the locked dependencies up among known vulnerabilities; needs the network
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	$(PYTHON) -m venv "$$scratch" && \
+	"$$scratch/bin/python" -m pip --disable-pip-version-check -qq install --progress-bar off pip-audit && \
+	"$$scratch/bin/pip-audit" --strict --require-hashes --disable-pip --progress-spinner off --requirement requirements.lock
 
 clean:  ## remove what was built and cached, but not .venv
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -4,12 +4,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path.append(str(Path(__file__).parent / "storage"))
 
 import postgres_server
 import redis_server
 import stores
+
+# For `make fuzz`.
+settings.register_profile("fuzz", max_examples=20_000, deadline=None)
 
 
 @pytest.fixture(scope="session")
