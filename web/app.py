@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from orchestrator.actors.events import TaskRefused
 from orchestrator.actors.gateway import Gateway
-from orchestrator.domain.errors import OrchestratorError, RateLimited
+from orchestrator.domain.errors import OrchestratorError, RateLimited, Unauthenticated
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
 from orchestrator.web import agents, audit, batches, consents, events, keys, operations, pulling, tasks
@@ -35,7 +35,7 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings) -> Qua
     app.before_request(guard(Authenticator(settings.auth, gateway.key).principal))
     for part in (tasks, batches, events, agents, pulling, audit, consents, keys, operations):
         app.register_blueprint(part.routes(context))
-    app.register_error_handler(OrchestratorError, _orchestrator_error)
+    app.register_error_handler(OrchestratorError, partial(_orchestrator_error, rates))
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _fault)
     app.before_request(partial(_admit, rates, telemetry))
@@ -52,7 +52,12 @@ async def _admit(rates: Rates, telemetry: Telemetry) -> None:
         raise
 
 
-async def _orchestrator_error(error: Any) -> Response:
+async def _orchestrator_error(rates: Rates, error: Any) -> Response:
+    if isinstance(error, Unauthenticated):
+        try:
+            rates.admit_stranger(request)
+        except RateLimited as limited:
+            return problem(limited)
     return problem(error)
 
 

@@ -6,10 +6,12 @@ import anyio
 from quart import Request
 
 from orchestrator.domain.errors import RateLimited
+from orchestrator.domain.identity import ANONYMOUS, NOBODY
 from orchestrator.domain.rate import Meter, Rate
 from orchestrator.domain.task import Priority, TaskRequest
 from orchestrator.settings import Limits
 from orchestrator.web.connections import peer_of
+from orchestrator.web.rights import caller
 
 FREE = frozenset({"/health", "/ready", "/metrics"})
 """What watches over the box is answered whoever floods it."""
@@ -27,6 +29,10 @@ class Rates:
         if request.path not in FREE:
             _check(self._requests.take(caller_of(request), anyio.current_time()), "requests")
 
+    def admit_stranger(self, request: Request) -> None:
+        """Counts a request whose sender could not say who it is: who guesses keys has the share of its machine."""
+        _check(self._requests.take(_machine(request), anyio.current_time()), "requests")
+
     def admit_task(self, request: Request, task: TaskRequest) -> None:
         """Counts a task of it, if that is urgent."""
         if task.priority is Priority.URGENT:
@@ -34,7 +40,12 @@ class Rates:
 
 
 def caller_of(request: Request) -> str:
-    """Whose share it is: that of the machine at the other end."""
+    """Whose share it is: that of the principal; where nobody is asked who he is, of the machine at the other end."""
+    principal = caller()
+    return _machine(request) if principal in (ANONYMOUS, NOBODY) else f"principal {principal.subject}"
+
+
+def _machine(request: Request) -> str:
     return peer_of(cast("Any", request.scope).get("client"))
 
 
