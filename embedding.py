@@ -30,8 +30,8 @@ from orchestrator.kernel.supervisor import Supervisor
 from orchestrator.outbound.ports import OutboundClient
 from orchestrator.settings import Settings, SettingsError, load
 from orchestrator.storage.commands import Moved
-from orchestrator.storage.opening import open_ledger, open_streams
-from orchestrator.storage.ports import Ledger, Queue, Streams
+from orchestrator.storage.opening import open_agents, open_ledger, open_streams
+from orchestrator.storage.ports import AgentStore, Ledger, Queue, Streams
 from orchestrator.storage.queue import EmbeddedQueue
 from orchestrator.storage.streams.names import StreamNames
 from orchestrator.storage.streams.queue import StreamQueue
@@ -57,6 +57,7 @@ class Orchestrator:
         client: OutboundClient | None = None,
         ledger: Ledger | None = None,
         streams: Streams | None = None,
+        agent_store: AgentStore | None = None,
         make_web: MakeWeb | None = None,
         decorate: Decorate | None = None,
     ) -> None:
@@ -66,7 +67,7 @@ class Orchestrator:
         """
         self.settings = load() if settings is None else settings
         self.environment = environment or Environment.real()
-        self._client, self._ledger, self._streams = client, ledger, streams
+        self._client, self._ledger, self._streams, self._agent_store = client, ledger, streams, agent_store
         self._make_web, self._decorate = make_web, decorate
         self._testify = _testify(self.settings.audit.signing_key)
         self.telemetry = Telemetry(self.settings.streams())
@@ -154,14 +155,16 @@ class Orchestrator:
         finally:
             with anyio.CancelScope(shield=True):
                 await system.client.close()
-                if system.carriage is not None:
-                    await system.carriage.streams.close()
+                for adapter in (system.carriage and system.carriage.streams, system.agent_store):
+                    if adapter is not None:
+                        await adapter.close()
                 await system.ledger.close()
 
     async def _assemble(self) -> System:
         settings, environment = self.settings, self.environment
         boot, storage = environment.token(8), settings.storage
         streams = self._streams or _streams(settings, boot)
+        agent_store = self._agent_store or _agent_store(settings, environment)
         ledger = self._ledger or await open_ledger(
             storage.database_url,
             max_bytes=storage.max_bytes,
@@ -189,6 +192,7 @@ class Orchestrator:
             testify=self._testify,
             drain=Drain(settings.dispatch.drain_s),
             carriage=carriage,
+            agent_store=agent_store,
         )
         self.telemetry.sample(self._sample)
         return system
@@ -240,6 +244,14 @@ def _streams(settings: Settings, boot: str) -> Streams | None:
     names = StreamNames(settings.streams(), settings.queue.stream_dlq, settings.queue.group)
     consumer = f"{settings.storage.writer or gethostname()}-{boot}"
     return open_streams(settings.storage.redis_url, names, consumer, claim_s=settings.queue.claim_s)
+
+
+def _agent_store(settings: Settings, environment: Environment) -> AgentStore | None:
+    if settings.registry.backend != "redis":
+        return None
+    if not settings.storage.redis_url:
+        raise SettingsError("registry.backend", "redis needs storage.redis_url", "the settings")
+    return open_agents(settings.storage.redis_url, settings.registry.redis_key, environment.now)
 
 
 def _queue(

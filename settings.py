@@ -134,6 +134,11 @@ class Auth(_Section, frozen=True):
         return self.api_keys
 
 
+class Registry(_Section, frozen=True):
+    backend: Literal["ledger", "redis", "memory"]
+    redis_key: Name
+
+
 class Agents(_Section, frozen=True):
     ttl_s: Positive
     max_agents: Count
@@ -247,6 +252,7 @@ class Settings(_Section, frozen=True):
     web: Web
     limits: Limits
     auth: Auth
+    registry: Registry
     agents: Agents
     sync: Sync
     queue: Queue

@@ -37,6 +37,7 @@ from orchestrator.actors.observing import Observer
 from orchestrator.actors.pull_leases import PullLeases
 from orchestrator.actors.registry import Registry
 from orchestrator.actors.relay import Relay, Relaying
+from orchestrator.actors.rosters import LedgerRoster, MemoryRoster, Roster, StoreRoster
 from orchestrator.actors.router import Router
 from orchestrator.actors.space import SpaceWatch, Watermarks
 from orchestrator.actors.stream_consumer import StreamConsumer
@@ -55,7 +56,7 @@ from orchestrator.kernel.supervisor import Strategy, Supervisor
 from orchestrator.kernel.watch import Watch
 from orchestrator.outbound.ports import OutboundClient
 from orchestrator.settings import Settings
-from orchestrator.storage.ports import Ledger, Queue, StreamIntake, Streams
+from orchestrator.storage.ports import AgentStore, Ledger, Queue, StreamIntake, Streams
 from orchestrator.telemetry import Telemetry
 
 INTENSITY = Intensity(restarts=3, period=30.0)
@@ -104,6 +105,7 @@ class System:
     policy: Policy
     drain: Drain
     carriage: Carriage | None = None
+    agent_store: AgentStore | None = None
     mail: Mailboxes = field(default_factory=Mailboxes)
     directory: Watch[Directory] = field(default_factory=lambda: Watch[Directory]({}))
     writable: Watch[bool] = field(default_factory=lambda: Watch(True))
@@ -172,7 +174,7 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
 
     def registry() -> Registry:
         most = settings.agents.max_agents
-        return Registry(s.environment, s.ledger, s.committer, s.directory, s.leases, emit, most)
+        return Registry(s.environment, roster_of(s), s.ledger, s.directory, s.leases, emit, most)
 
     def router() -> Router:
         acceptance = acceptance_of(settings)
@@ -215,6 +217,15 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
 def _present(testify: Testify | None) -> list[Testify]:
     """Without a key nobody testifies: a checkpoint that is not signed proves nothing."""
     return [] if testify is None else [testify]
+
+
+def roster_of(system: System) -> Roster:
+    """Where the agents are kept."""
+    if system.settings.registry.backend == "memory":
+        return MemoryRoster(system.committer)
+    if system.agent_store is not None:
+        return StoreRoster(system.agent_store, system.committer)
+    return LedgerRoster(system.ledger, system.committer, shared=not system.ledger.exclusive)
 
 
 def carrying(system: System, carriage: Carriage) -> Sequence[Child[object]]:

@@ -1,13 +1,14 @@
 """Owns the agents: who they are, how they are, how many calls each has in flight. Publishes it all at each change."""
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from math import inf
 
 import anyio
 from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
-from orchestrator.actors.committing import Committer
 from orchestrator.actors.events import AgentChanged, Emit
 from orchestrator.actors.messages import (
     Directory,
@@ -22,16 +23,20 @@ from orchestrator.actors.messages import (
     Reserve,
 )
 from orchestrator.actors.pull_leases import PULLED, PullLeases
-from orchestrator.domain.agent import AgentView
+from orchestrator.actors.rosters import Roster
+from orchestrator.domain.agent import Agent, AgentView, Sighting
 from orchestrator.domain.audit import AuditDraft
 from orchestrator.domain.errors import NotFound, OrchestratorError, Overloaded
 from orchestrator.domain.health import Health
+from orchestrator.domain.sharing import merged
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.watch import Watch
 from orchestrator.outbound.ports import Busy, Declined, Ending, Garbled, Refused, Succeeded, TimedOut
-from orchestrator.storage.commands import ForgetAgent, SaveAgent
-from orchestrator.storage.ports import LedgerReader
+from orchestrator.storage.ports import AgentsUnavailable, LedgerReader
+
+SHARE_EVERY_S = 0.4
+"""How often replicas look at what the others have heard, so that an agent is used by all within a second."""
 
 MOST_LEASES = 10_000
 
@@ -42,34 +47,44 @@ class Registry:
     def __init__(
         self,
         environment: Environment,
+        roster: Roster,
         reader: LedgerReader,
-        committer: Committer,
         directory: Watch[Directory],
         leases: PullLeases,
         emit: Emit,
         max_agents: int,
     ) -> None:
-        self._environment, self._reader, self._committer = environment, reader, committer
+        self._environment, self._roster, self._reader = environment, roster, reader
         self._directory, self._leases, self._emit, self._max_agents = directory, leases, emit, max_agents
         self._views: dict[str, AgentView] = {}
         self._reserved: Counter[tuple[str, str]] = Counter()
         self._joining: set[str] = set()
+        self._since = 0.0
+        self._to_tell: dict[str, Sighting] = {}
+        """What other replicas are still to be told."""
+        self._touched: set[str] = set()
+        """Agents that changed here since the last look at what others say of them began."""
 
     async def run(self, inbox: Inbox[RegistryMessage]) -> None:
         if not self._leases.loaded:
             # Those beyond a page are not counted: until they end their agents may have a few tasks more than they said.
             self._leases.load(await self._reader.leased(PULLED, MOST_LEASES))
-        now = anyio.current_time()
-        # A restart proves nothing of anybody: agents of the ledger are unknown until they are heard of.
+        now = self._since = anyio.current_time()
+        agents: Sequence[Agent] = []
+        with suppress(AgentsUnavailable):
+            agents = await self._roster.agents()
+        # A restart proves nothing of anybody: agents that were known before are unknown until they are heard of.
         self._views = {
-            agent.agent_id: AgentView(agent, Health(since=now), self._in_flight(agent.agent_id))
-            for agent in await self._reader.agents()
+            agent.agent_id: AgentView(agent, Health(since=now), self._in_flight(agent.agent_id)) for agent in agents
         }
         self._publish()
         async with anyio.create_task_group() as group:
+            if self._roster.shared:
+                group.start_soon(self._share)
             inbox.ready()
             async for message in inbox:
                 self._handle(message, group)
+            group.cancel_scope.cancel()
 
     def _handle(self, message: RegistryMessage, group: TaskGroup) -> None:
         match message:
@@ -157,6 +172,7 @@ class Registry:
         # An agent that drains goes on beating until it is gone; only a registration says that it is back.
         view = replace(view, health=replace(health, draining=view.health.draining))
         self._update(view)
+        self._hear(message.agent_id, message.load)
         message.reply.send(view)
 
     def _drain(self, message: DrainAgent) -> None:
@@ -166,6 +182,7 @@ class Registry:
             return
         view = replace(view, health=view.health.drained())
         self._update(view)
+        self._hear(message.agent_id, draining=True)
         self._emit(AgentChanged(message.agent_id, "draining"))
         message.reply.send(view)
 
@@ -178,7 +195,7 @@ class Registry:
         self._joining.add(agent.agent_id)
         try:
             if known is None or known.agent != agent:
-                await self._committer.commit(SaveAgent(agent, self._draft("agent_registered", agent.agent_id)))
+                await self._roster.save(agent, self._draft("agent_registered", agent.agent_id))
         except OrchestratorError as error:
             message.reply.fail(error)
             return
@@ -188,6 +205,7 @@ class Registry:
         current = self._views.get(agent.agent_id) or AgentView(agent, in_flight=self._in_flight(agent.agent_id))
         view = replace(current, agent=agent, health=current.health.heard(anyio.current_time(), 0.0))
         self._update(view)
+        self._hear(agent.agent_id, 0.0, draining=False)
         self._emit(AgentChanged(agent.agent_id, "registered"))
         message.reply.send(view)
 
@@ -196,16 +214,63 @@ class Registry:
         if view is None:
             message.reply.fail(_unknown())
             return
-        command = ForgetAgent(message.agent_id, self._draft("agent_removed", message.agent_id))
         try:
-            await self._committer.commit(command)
+            await self._roster.forget(message.agent_id, self._draft("agent_removed", message.agent_id))
         except OrchestratorError as error:
             message.reply.fail(error)
             return
         self._views.pop(message.agent_id, None)
+        self._to_tell.pop(message.agent_id, None)
+        self._touched.add(message.agent_id)
         self._publish()
         self._emit(AgentChanged(message.agent_id, "removed"))
         message.reply.send(view)
+
+    def _hear(self, agent_id: str, load: float | None = None, *, draining: bool | None = None) -> None:
+        """This replica knows, and the others are to be told."""
+        self._touched.add(agent_id)
+        if self._roster.shared:
+            sighting = Sighting(agent_id, self._environment.now(), load, draining)
+            self._to_tell[agent_id] = sighting.after(self._to_tell.get(agent_id))
+
+    async def _share(self) -> None:
+        while True:
+            await anyio.sleep(SHARE_EVERY_S)
+            # What could not be told, or heard, is so the next time.
+            with suppress(OrchestratorError, AgentsUnavailable):
+                await self._tell()
+                await self._listen()
+
+    async def _tell(self) -> None:
+        telling, self._to_tell = self._to_tell, {}
+        if not telling:
+            return
+        try:
+            await self._roster.tell(list(telling.values()))
+        except BaseException:
+            for agent_id, sighting in self._to_tell.items():
+                telling[agent_id] = sighting.after(telling.get(agent_id))
+            self._to_tell = telling
+            raise
+
+    async def _listen(self) -> None:
+        self._touched = set(self._to_tell)
+        agents = await self._roster.agents()
+        sightings = {sighting.agent_id: sighting for sighting in await self._roster.sightings()}
+        now = anyio.current_time()
+        views = merged(
+            self._views,
+            agents,
+            sightings,
+            now=now,
+            ahead=self._environment.now() - now,
+            since=self._since,
+            own=self._touched | self._joining,
+        )
+        views = {name: replace(view, in_flight=self._in_flight(name)) for name, view in views.items()}
+        if views != self._views:
+            self._views = views
+            self._publish()
 
     def _draft(self, event: str, agent_id: str) -> AuditDraft:
         return AuditDraft(event=event, created_at=self._environment.now(), agent_id=agent_id)

@@ -54,3 +54,23 @@ class AgentView(Struct, frozen=True):
         """Tasks it could take now. One of several slots is kept for urgent work."""
         kept = 0 if urgent or self.agent.max_concurrency == 1 else 1
         return self.agent.max_concurrency - kept - self.in_flight
+
+
+class Sighting(Struct, frozen=True):
+    """The last that some replica heard of an agent, at `seen_at` seconds since the epoch.
+
+    `load` and `draining` are None where nothing is said of them: then they are as they were.
+    """
+
+    agent_id: str
+    seen_at: float
+    load: float | None = None
+    draining: bool | None = None
+
+    def after(self, earlier: "Sighting | None") -> "Sighting":
+        """Both together: the later one counts, where it says something."""
+        if earlier is None:
+            return self
+        load = earlier.load if self.load is None else self.load
+        draining = earlier.draining if self.draining is None else self.draining
+        return Sighting(self.agent_id, max(self.seen_at, earlier.seen_at), load, draining)

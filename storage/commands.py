@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from orchestrator.domain.agent import Agent
+from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditDraft, Head
 from orchestrator.domain.lifecycle import Progress
@@ -122,6 +122,12 @@ class ForgetApiKey(Struct, frozen=True):
     audit: AuditDraft
 
 
+class TellSightings(Struct, frozen=True):
+    """What this replica has heard of agents; of those that are not stored, nothing is kept. Comes to Noted."""
+
+    sightings: tuple[Sighting, ...]
+
+
 class ExpireKeys(Struct, frozen=True):
     """Removes the idempotency keys whose published expiry is over at `now`. Comes to Noted."""
 
@@ -176,6 +182,7 @@ Command = (
     | RevokeConsent
     | SaveAgent
     | ForgetAgent
+    | TellSightings
     | SaveApiKey
     | ForgetApiKey
     | ExpireKeys

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from orchestrator.domain.agent import Agent
+from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, head_of, link
 from orchestrator.domain.lifecycle import Progress, State
@@ -42,6 +42,7 @@ from orchestrator.storage.commands import (
     SaveApiKey,
     Stale,
     TaskRecord,
+    TellSightings,
     Transition,
     TryWebhook,
     Webhook,
@@ -64,6 +65,7 @@ class MemoryLedger:
         self._keys: dict[tuple[str, str], tuple[Key, str]] = {}
         self._revoked: set[str] = set()
         self._agents: dict[str, Agent] = {}
+        self._sightings: dict[str, Sighting] = {}
         self._api_keys: dict[str, ApiKey] = {}
         self._audit: list[AuditEntry] = []
         self._head = Head(writer)
@@ -103,6 +105,9 @@ class MemoryLedger:
 
     async def api_key(self, key_id: str) -> ApiKey | None:
         return self._api_keys.get(key_id)
+
+    async def sightings(self) -> list[Sighting]:
+        return [self._sightings[agent_id] for agent_id in sorted(self._sightings)]
 
     async def audit(self, query: AuditQuery) -> AuditPage:
         found = [
@@ -204,6 +209,11 @@ class MemoryLedger:
                 for position in command.positions:
                     self._outbox.pop(position, None)
                 return Noted()
+            case TellSightings():
+                for told in command.sightings:
+                    if told.agent_id in self._agents:
+                        self._sightings[told.agent_id] = told.after(self._sightings.get(told.agent_id))
+                return Noted()
             case RelayAgain():
                 return self._relay_again(command)
             case TryWebhook():
@@ -215,6 +225,7 @@ class MemoryLedger:
                 self._agents[command.agent.agent_id] = command.agent
             case ForgetAgent():
                 self._agents.pop(command.agent_id, None)
+                self._sightings.pop(command.agent_id, None)
             case SaveApiKey():
                 self._api_keys[command.key.key_id] = command.key
             case ForgetApiKey():
@@ -364,7 +375,7 @@ def _check_storable(command: Command) -> None:
         ):
             _encode(command)
             numbers = [audit.attempt or 0]
-        case ExpireKeys() | RelayAgain():
+        case ExpireKeys() | RelayAgain() | TellSightings():
             numbers = []
         case TryWebhook(webhook):
             numbers = [webhook.attempts]

@@ -11,7 +11,7 @@ import anyio
 
 from orchestrator.kernel.environment import Environment
 from orchestrator.storage.memory import MemoryLedger
-from orchestrator.storage.ports import Ledger, Streams
+from orchestrator.storage.ports import AgentStore, Ledger, Streams
 from orchestrator.storage.sqlite import schema as sqlite_schema
 from orchestrator.storage.sqlite.ledger import SqliteLedger
 from orchestrator.storage.sqlite.reader import SqliteReader
@@ -117,10 +117,23 @@ async def _open_postgres_reader(url: str) -> "PostgresReader":
 def open_streams(url: str, names: "StreamNames", consumer: str, *, claim_s: float) -> Streams:
     """The streams at `url`, which are reached when they are first used: they may be away. Raises UnsupportedURL."""
     _need_driver("redis", "redis://", "redis")
-    from orchestrator.storage.streams.redis_streams import InvalidRedisURL, RedisStreams
+    from orchestrator.storage.streams.connecting import InvalidRedisURL
+    from orchestrator.storage.streams.redis_streams import RedisStreams
 
     try:
         return RedisStreams(url, names, consumer, claim_s=claim_s)
+    except InvalidRedisURL as error:
+        raise UnsupportedURL(str(error)) from None
+
+
+def open_agents(url: str, key: str, now: Callable[[], float]) -> AgentStore:
+    """The agents at `url`, under names that begin with `key`. They may be away. Raises UnsupportedURL."""
+    _need_driver("redis", "redis://", "redis")
+    from orchestrator.storage.streams.connecting import InvalidRedisURL
+    from orchestrator.storage.streams.redis_agents import RedisAgents
+
+    try:
+        return RedisAgents(url, key, now)
     except InvalidRedisURL as error:
         raise UnsupportedURL(str(error)) from None
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from orchestrator.domain.agent import Agent
+from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditEntry, Head
 from orchestrator.domain.lifecycle import State
@@ -120,6 +120,10 @@ class LedgerReader(Protocol):
         """The API key of that id."""
         ...
 
+    async def sightings(self) -> list[Sighting]:
+        """What replicas have told each other of the agents that are stored."""
+        ...
+
     async def audit(self, query: AuditQuery) -> AuditPage:
         """Entries that fit."""
         ...
@@ -215,6 +219,42 @@ class Ledger(LedgerReader, Protocol):
 
 class StreamsUnavailable(Exception):
     """The streams cannot be reached now, or did not answer in time; what was to be done may have been done."""
+
+
+class AgentsUnavailable(Exception):
+    """The store of agents cannot be reached now."""
+
+
+class AgentStore(Protocol):
+    """Where replicas share agents beside the ledger; it may lose everything. All calls raise AgentsUnavailable."""
+
+    async def agents(self) -> list[Agent] | None:
+        """All agents stored; None where what was stored is lost, and nobody has restored it."""
+        ...
+
+    async def restore(self, agents: Sequence[Agent]) -> None:
+        """Stores what is known, beside what others may have restored."""
+        ...
+
+    async def save(self, agent: Agent) -> None:
+        """Stores or replaces an agent."""
+        ...
+
+    async def forget(self, agent_id: str) -> None:
+        """Removes an agent and its sighting."""
+        ...
+
+    async def sightings(self) -> list[Sighting]:
+        """What replicas have told each other."""
+        ...
+
+    async def tell(self, sightings: Sequence[Sighting]) -> None:
+        """Tells the other replicas."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go. Twice is safe."""
+        ...
 
 
 class Message(Struct, frozen=True):

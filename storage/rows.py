@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from orchestrator.domain.agent import Agent
+from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditEntry
 from orchestrator.domain.lifecycle import Progress, State
@@ -141,6 +141,16 @@ def agent(text: bytes) -> Agent:
     fields = _object(text)
     fields["capabilities"] = tuple(fields["capabilities"])
     return Agent(**fields)
+
+
+def sighting_row(sighting: Sighting) -> Row:
+    """What of a sighting is stored, its agent last."""
+    return (sighting.seen_at, sighting.load, sighting.draining, sighting.agent_id)
+
+
+def sighting(row: Row) -> Sighting:
+    """What `agent_id, seen_at, load, draining` say."""
+    return Sighting(row[0], row[1], row[2], None if row[3] is None else bool(row[3]))
 
 
 def names(task_ids: Sequence[str]) -> str:

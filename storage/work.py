@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from orchestrator.domain.agent import Sighting
 from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, head_of, link
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.task import Priority
@@ -26,6 +27,7 @@ from orchestrator.storage.commands import (
     SaveAgent,
     SaveApiKey,
     TaskRecord,
+    TellSightings,
     Transition,
     TryWebhook,
 )
@@ -65,6 +67,7 @@ class Work:
         self.results: list[rows.Row] = []
         self.agents: list[rows.Row] = []
         self.gone: dict[str, None] = {}
+        self.sightings: dict[str, Sighting] = {}
         self.api_keys: list[rows.Row] = []
         self.gone_api_keys: dict[str, None] = {}
         self.expiries: list[float] = []
@@ -106,6 +109,10 @@ class Work:
             case ForgetAgent(agent_id):
                 self.gone[agent_id] = None
                 return Noted(self._log(command.audit))
+            case TellSightings(sightings):
+                for told in sightings:
+                    self.sightings[told.agent_id] = told.after(self.sightings.get(told.agent_id))
+                return Noted()
             case SaveApiKey(key):
                 self.api_keys.append(rows.api_key_row(key))
                 self.gone_api_keys.pop(key.key_id, None)

@@ -15,7 +15,7 @@ from orchestrator.kernel.watch import Watch
 from orchestrator.outbound.ports import Call, Ending, Notice, Succeeded, TimedOut
 from orchestrator.settings import load
 from orchestrator.storage.memory import MemoryLedger
-from orchestrator.storage.ports import Ledger, Streams
+from orchestrator.storage.ports import AgentStore, Ledger, Streams
 from orchestrator.supervisor import Decorate
 
 
@@ -111,6 +111,7 @@ def embedded(
     ledger: Ledger | None = None,
     *,
     streams: Streams | None = None,
+    agent_store: AgentStore | None = None,
     seed: int = 0,
     decorate: Decorate | None = None,
     **environ: str,
@@ -122,5 +123,6 @@ def embedded(
         client=client,
         ledger=MemoryLedger(outbox=streams is not None) if ledger is None else ledger,
         streams=streams,
+        agent_store=agent_store,
         decorate=decorate,
     )

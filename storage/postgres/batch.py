@@ -172,6 +172,9 @@ def _statements(work: Work, offset: float) -> list[tuple[str, Sequence[Any], int
         found.append((sql.WEBHOOKS_DUE, (offset, *_columns(work.callbacks)), None))
     if work.gone:
         found.append((sql.FORGET_AGENTS, (list(work.gone),), None))
+    if work.sightings:
+        told = [rows.sighting_row(sighting) for sighting in work.sightings.values()]
+        found.append((sql.TELL_SIGHTINGS, (offset, *_columns(told)), None))
     if work.relayed:
         found.append((sql.REMOVE_RELAYED, (work.relayed,), None))
     if untold := work.told(wanted=False):

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from orchestrator.domain.agent import Agent
+from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import GENESIS, AuditEntry, Head
 from orchestrator.domain.lifecycle import State
@@ -82,6 +82,9 @@ class PostgresReader:
     async def api_key(self, key_id: str) -> ApiKey | None:
         found = await self._all(sql.READ_API_KEY, key_id)
         return rows.api_key(found[0][0]) if found else None
+
+    async def sightings(self) -> list[Sighting]:
+        return [rows.sighting(row) for row in await self._all(sql.READ_SIGHTINGS, self._clock.offset)]
 
     async def audit(self, query: AuditQuery) -> AuditPage:
         statement, narrowing = sql.READ_AUDIT, ()

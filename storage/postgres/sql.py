@@ -101,6 +101,15 @@ SAVE_AGENTS = (
     " ON CONFLICT (agent_id) DO UPDATE SET agent = excluded.agent"
 )
 FORGET_AGENTS = "DELETE FROM agents WHERE agent_id = ANY ($1::text[])"
+TELL_SIGHTINGS = (
+    "UPDATE agents SET seen_at = greatest(coalesce(agents.seen_at, 0.0), told.seen_at + $1::float8),"
+    " load = coalesce(told.load, agents.load), draining = coalesce(told.draining, agents.draining)"
+    " FROM unnest($2::float8[], $3::float8[], $4::boolean[], $5::text[]) AS told (seen_at, load, draining, agent_id)"
+    " WHERE agents.agent_id = told.agent_id"
+)
+READ_SIGHTINGS = (
+    "SELECT agent_id, seen_at - $1::float8, load, draining FROM agents WHERE seen_at IS NOT NULL ORDER BY agent_id"
+)
 READ_AGENTS = "SELECT agent FROM agents ORDER BY agent_id"
 
 SAVE_API_KEYS = (

@@ -189,6 +189,7 @@ def _statements(work: Work) -> list[tuple[str, list[rows.Row], bool]]:
         (sql.WEBHOOK_DUE, work.callbacks, False),
         (sql.TRY_WEBHOOK, work.tries, True),
         (sql.END_WEBHOOK, work.told_off, True),
+        (sql.TELL_SIGHTING, [rows.sighting_row(sighting) for sighting in work.sightings.values()], False),
         (sql.REMOVE_RELAYED, [(position,) for position in work.relayed], False),
         (sql.REMOVE_OUTGOING, list(work.told(wanted=False)), False),
         (sql.ADD_OUTGOING, list(work.told(wanted=True)), True),

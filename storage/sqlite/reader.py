@@ -7,7 +7,7 @@ from typing import Any
 import aiosqlite
 import anyio
 
-from orchestrator.domain.agent import Agent
+from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import GENESIS, AuditEntry, Head
 from orchestrator.domain.lifecycle import State
@@ -86,6 +86,9 @@ class SqliteReader:
     async def api_key(self, key_id: str) -> ApiKey | None:
         found = await self._all(sql.READ_API_KEY, (key_id,))
         return rows.api_key(found[0][0]) if found else None
+
+    async def sightings(self) -> list[Sighting]:
+        return [rows.sighting(row) for row in await self._all(sql.READ_SIGHTINGS, ())]
 
     async def audit(self, query: AuditQuery) -> AuditPage:
         statement, narrowing = sql.READ_AUDIT, ()

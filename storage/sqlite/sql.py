@@ -47,6 +47,11 @@ SAVE_AGENT = (
     "INSERT INTO agents (agent_id, agent) VALUES (?, ?) ON CONFLICT (agent_id) DO UPDATE SET agent = excluded.agent"
 )
 FORGET_AGENT = "DELETE FROM agents WHERE agent_id = ?"
+TELL_SIGHTING = (
+    "UPDATE agents SET seen_at = max(coalesce(seen_at, 0.0), ?), load = coalesce(?, load),"
+    " draining = coalesce(?, draining) WHERE agent_id = ?"
+)
+READ_SIGHTINGS = "SELECT agent_id, seen_at, load, draining FROM agents WHERE seen_at IS NOT NULL ORDER BY agent_id"
 READ_AGENTS = "SELECT agent FROM agents ORDER BY agent_id"
 
 SAVE_API_KEY = (

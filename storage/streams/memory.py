@@ -1,4 +1,4 @@
-"""Streams in memory, for several systems in one process: for tests and simulations, on asyncio and on trio."""
+"""Streams and agents in memory, shared by systems in one process: for tests and simulations, on any event loop."""
 
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -6,8 +6,9 @@ from itertools import count
 import anyio
 from anyio.lowlevel import checkpoint
 
+from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.task import Priority
-from orchestrator.storage.ports import Message, StreamEntry, StreamsUnavailable
+from orchestrator.storage.ports import AgentsUnavailable, Message, StreamEntry, StreamsUnavailable
 
 
 class Broker:
@@ -110,3 +111,66 @@ class MemoryStreams:
     def _taken(self, priority: Priority, entry_id: str) -> StreamEntry:
         self.broker.pending[entry_id] = anyio.current_time()
         return StreamEntry(priority, entry_id, self.broker.messages[priority][entry_id].fields["task_id"])
+
+
+class MemoryAgents:
+    """One system's way to the agents of a board."""
+
+    def __init__(self, board: "Board | None" = None) -> None:
+        self.board = board or Board()
+        self._life: int | None = None
+
+    async def agents(self) -> list[Agent] | None:
+        await self._reach()
+        life, self._life = self._life, self.board.life
+        if self._life is None or life not in (None, self._life):
+            return None
+        return [self.board.agents[agent_id] for agent_id in sorted(self.board.agents)]
+
+    async def restore(self, agents: Sequence[Agent]) -> None:
+        await self._reach()
+        for agent in agents:
+            self.board.agents.setdefault(agent.agent_id, agent)
+        self.board.life = self.board.life or next(self.board.lives)
+
+    async def save(self, agent: Agent) -> None:
+        await self._reach()
+        self.board.agents[agent.agent_id] = agent
+
+    async def forget(self, agent_id: str) -> None:
+        await self._reach()
+        self.board.agents.pop(agent_id, None)
+        self.board.sightings.pop(agent_id, None)
+
+    async def sightings(self) -> list[Sighting]:
+        await self._reach()
+        return list(self.board.sightings.values())
+
+    async def tell(self, sightings: Sequence[Sighting]) -> None:
+        await self._reach()
+        for sighting in sightings:
+            earlier = self.board.sightings.get(sighting.agent_id)
+            self.board.sightings[sighting.agent_id] = sighting.after(earlier)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    async def _reach(self) -> None:
+        await checkpoint()
+        if not self.board.up:
+            raise AgentsUnavailable("down")
+
+
+class Board:
+    """What replicas share of agents, and whether it can be reached."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.lives = count(1)
+        self.flush()
+
+    def flush(self) -> None:
+        """Everything is lost."""
+        self.life: int | None = None
+        self.agents: dict[str, Agent] = {}
+        self.sightings: dict[str, Sighting] = {}

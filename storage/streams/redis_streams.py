@@ -5,31 +5,30 @@ whether the streams are still those that were told everything is asked of the se
 twice in here: who calls knows whether twice is safe. See https://redis.io/docs/latest/develop/data-types/streams/.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import anyio
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from orchestrator.domain.task import Priority
-from orchestrator.storage.ports import Message, StreamEntry, StreamsUnavailable
+from orchestrator.storage.ports import Message, StreamEntry
+from orchestrator.storage.streams.connecting import (
+    ANSWER_S,
+    GroupGone,
+    GroupThere,
+    answer,
+    answers,
+    client,
+    named,
+)
 from orchestrator.storage.streams.names import StreamNames
 
-ANSWER_S = 3.0
-"""How long a command may take, beyond what it is told to wait."""
-CONNECT_S = 2.0
 LONGEST_WAIT_S = 2.0
 LONG_AGO_MS = 10**9
 CLEAN_UP_EVERY_S = 60.0
 CONSUMER_GONE_MS = 600_000
-
-
-class InvalidRedisURL(Exception):
-    """The address of Redis cannot be understood."""
 
 
 class RedisStreams:
@@ -41,9 +40,9 @@ class RedisStreams:
         Raises InvalidRedisURL.
         """
         self._names, self._consumer, self._claim_ms = names, consumer, int(claim_s * 1000)
-        self._commands = _client(url, ANSWER_S)
+        self._commands = client(url, ANSWER_S)
         # Waiting for new entries has a connection of its own, with time for it.
-        self._reads = _client(url, LONGEST_WAIT_S + ANSWER_S)
+        self._reads = client(url, LONGEST_WAIT_S + ANSWER_S)
         self._grouped = False
         self._server: str | None = None
         self._cleaned_at = 0.0
@@ -55,13 +54,13 @@ class RedisStreams:
         pipe = self._commands.pipeline(transaction=False)
         for message in messages:
             pipe.xadd(self._name(message.priority), message.fields)
-        await _answers(pipe)
+        await answers(pipe)
 
     async def lengths(self) -> Mapping[Priority | None, int]:
         pipe = self._commands.pipeline(transaction=False)
         for stream in (*Priority, None):
             pipe.xlen(self._name(stream))
-        return dict(zip((*Priority, None), await _answers(pipe), strict=True))
+        return dict(zip((*Priority, None), await answers(pipe), strict=True))
 
     async def read(self, wanted: Mapping[Priority, int], wait_s: float) -> list[StreamEntry]:
         limits = {priority: limit for priority, limit in wanted.items() if limit > 0}
@@ -73,7 +72,7 @@ class RedisStreams:
             found = await self._new(limits)
             if not found and wait_s > 0 and self._grouped:
                 found = await self._next(limits, min(wait_s, LONGEST_WAIT_S))
-        except _GroupGone:
+        except GroupGone:
             self._grouped = False
             return []
         return [entry for name, entries in found for entry in self._entries(name, entries)]
@@ -83,47 +82,47 @@ class RedisStreams:
         for priority in Priority:
             pipe.xautoclaim(self._name(priority), *self._as, self._claim_ms, "0-0", count=limit)
         try:
-            answers = await _answers(pipe)
+            given = await answers(pipe)
             await self._forget_consumers()
-        except _GroupGone:
+        except GroupGone:
             self._grouped = False
             return []
         names = [self._name(priority) for priority in Priority]
-        return [entry for name, answer in zip(names, answers, strict=True) for entry in self._entries(name, answer[1])]
+        return [entry for name, claimed in zip(names, given, strict=True) for entry in self._entries(name, claimed[1])]
 
     async def give_back(self, entries: Sequence[StreamEntry]) -> None:
         pipe = self._commands.pipeline(transaction=False)
         for name, ids in self._by_name(entries).items():
             pipe.xclaim(name, *self._as, 0, ids, idle=LONG_AGO_MS, justid=True)
         # Of a group that is gone there is nothing to give back.
-        with suppress(_GroupGone):
-            await _answers(pipe)
+        with suppress(GroupGone):
+            await answers(pipe)
 
     async def remove(self, entries: Sequence[StreamEntry]) -> None:
         pipe = self._commands.pipeline(transaction=False)
         for name, ids in self._by_name(entries).items():
             pipe.xack(name, self._names.group, *ids)
             pipe.xdel(name, *ids)
-        await _answers(pipe)
+        await answers(pipe)
 
     async def intact(self) -> bool:
         # Another process is a server that was restarted, or one that took over: what it holds, nobody knows.
-        self._server = str((await _answer(self._commands.info("server")))["run_id"])
-        return await _answer(self._commands.get(self._names.voucher)) == self._server
+        self._server = str((await answer(self._commands.info("server")))["run_id"])
+        return await answer(self._commands.get(self._names.voucher)) == self._server
 
     async def vouch(self) -> None:
         if self._server is not None:
-            await _answer(self._commands.set(self._names.voucher, self._server))
+            await answer(self._commands.set(self._names.voucher, self._server))
 
     async def evicts(self) -> str | None:
-        memory = await _answer(self._commands.info("memory"))
+        memory = await answer(self._commands.info("memory"))
         policy = str(memory.get("maxmemory_policy", "noeviction"))
         return None if policy == "noeviction" else policy
 
     async def close(self) -> None:
-        for client in (self._commands, self._reads):
+        for connections in (self._commands, self._reads):
             with suppress(RedisError, OSError), anyio.move_on_after(ANSWER_S):
-                await client.aclose()
+                await connections.aclose()
 
     @property
     def _as(self) -> tuple[str, str]:
@@ -148,12 +147,12 @@ class RedisStreams:
         pipe = self._reads.pipeline(transaction=False)
         for priority, limit in limits.items():
             pipe.xreadgroup(*self._as, {self._name(priority): ">"}, count=limit)
-        answers = await _answer(pipe.execute(raise_on_error=False))
+        answers = await answer(pipe.execute(raise_on_error=False))
         gone = [answer for answer in answers if isinstance(answer, ResponseError)]
         # What the others have given is ours by now, and nobody else's.
         found = [stream for answer in answers if not isinstance(answer, ResponseError) for stream in answer or ()]
         if gone and not found:
-            raise _named(gone[0])
+            raise named(gone[0])
         self._grouped = not gone
         return found
 
@@ -161,14 +160,14 @@ class RedisStreams:
         """What comes next."""
         streams = {self._name(priority): ">" for priority in limits}
         block, count = max(1, int(wait_s * 1000)), min(limits.values())
-        return await _answer(self._reads.xreadgroup(*self._as, streams, count=count, block=block), wait_s) or []
+        return await answer(self._reads.xreadgroup(*self._as, streams, count=count, block=block), wait_s) or []
 
     async def _make_groups(self) -> None:
         """At the start of each stream: what came before the group is work as well."""
         self._grouped = True
         for stream in self._names.streams.values():
-            with suppress(_GroupThere):
-                await _answer(self._commands.xgroup_create(stream, self._names.group, id="0", mkstream=True))
+            with suppress(GroupThere):
+                await answer(self._commands.xgroup_create(stream, self._names.group, id="0", mkstream=True))
 
     async def _forget_consumers(self) -> None:
         """Each process has a name of its own, so names of those that are long gone would pile up."""
@@ -176,73 +175,10 @@ class RedisStreams:
             return
         self._cleaned_at = anyio.current_time()
         for stream in self._names.streams.values():
-            for consumer in await _answer(self._commands.xinfo_consumers(stream, self._names.group)):
+            for consumer in await answer(self._commands.xinfo_consumers(stream, self._names.group)):
                 if consumer["pending"] == 0 and consumer["idle"] > CONSUMER_GONE_MS:
-                    await _answer(self._commands.xgroup_delconsumer(stream, self._names.group, consumer["name"]))
-
-
-class _GroupGone(Exception):
-    """The streams, and their groups with them, are not there."""
-
-
-class _GroupThere(Exception):
-    """The group was made already."""
-
-
-_CODES = {"NOGROUP": _GroupGone, "UNBLOCKED": _GroupGone, "BUSYGROUP": _GroupThere}
-
-
-async def _answer(command: Awaitable[Any], wait_s: float = 0.0) -> Any:
-    """The answer to a command that may take `wait_s` by itself. Errors get the one name by which the port knows them.
-
-    A caller that is cancelled takes its connection with it, so that nobody else reads an answer that was meant for it.
-    """
-    try:
-        with anyio.fail_after(ANSWER_S + wait_s):
-            return await command
-    except ResponseError as error:
-        raise _named(error) from error
-    except (RedisError, OSError) as error:
-        raise StreamsUnavailable(type(error).__name__) from error
-
-
-async def _answers(pipe: Any) -> list[Any]:
-    """The answers to several commands; raises for the first that failed, whatever the others did."""
-    # The driver's own error would quote the command.
-    answers = await _answer(pipe.execute(raise_on_error=False))
-    for answer in answers:
-        if isinstance(answer, ResponseError):
-            raise _named(answer)
-    return answers
-
-
-def _named(error: ResponseError) -> Exception:
-    return _CODES.get(_word(error), StreamsUnavailable)(_word(error))
-
-
-def _word(error: ResponseError) -> str:
-    """The first word of the server's answer, which is its code; what follows may quote values."""
-    word = str(error).split(" ", 1)[0]
-    return word if word.isupper() and word.isalpha() else type(error).__name__
+                    await answer(self._commands.xgroup_delconsumer(stream, self._names.group, consumer["name"]))
 
 
 def _task_id(fields: dict[str, str] | None) -> str:
     return fields.get("task_id", "") if fields else ""
-
-
-def _client(url: str, answer_s: float) -> Any:
-    from_url: Any = getattr(Redis, "from_url")  # noqa: B009 - its type is partly unknown
-    try:
-        return from_url(
-            url,
-            protocol=2,
-            decode_responses=True,
-            encoding_errors="replace",
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=answer_s,
-            socket_connect_timeout=CONNECT_S,
-            socket_keepalive=True,
-            max_connections=16,
-        )
-    except ValueError as error:
-        raise InvalidRedisURL("redis:// or rediss:// with host, port and database is needed") from error

@@ -100,7 +100,9 @@ async def test_task_goes_through_a_stream(ledger, broker):
 async def test_another_replica_does_the_work(ledger, broker):
     """What one has accepted and cannot do, the other takes from the stream."""
     idle, busy = ScriptedAgents(), ScriptedAgents()
-    async with replica(idle, ledger, broker) as accepting, replica(busy, ledger, broker, 1) as working:
+    alone: dict[str, Any] = {"ORCHESTRATOR_REGISTRY_BACKEND": "memory"}
+    first, second = replica(idle, ledger, broker, **alone), replica(busy, ledger, broker, 1, **alone)
+    async with first as accepting, second as working:
         await working.gateway.register(an_agent())
         await anyio.sleep(10)
         await working.gateway.heartbeat("agent-1")

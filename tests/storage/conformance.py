@@ -33,7 +33,7 @@ from ledger_builders import (
 from ledger_lives import live, lives
 from msgspec.structs import replace
 
-from orchestrator.domain.agent import Agent
+from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import head_of, rfc3339
 from orchestrator.domain.identity import Scope
@@ -56,6 +56,7 @@ from orchestrator.storage.commands import (
     SaveAgent,
     SaveApiKey,
     Stale,
+    TellSightings,
     Transition,
 )
 from orchestrator.storage.memory import MemoryLedger
@@ -628,6 +629,30 @@ class Reading(Contract):
         await again.close()
 
 
+class Seeing(Contract):
+    async def test_sightings(self, ledger, store):
+        """The latest counts, what it says nothing of stays as it was; of agents that are not stored nothing is kept."""
+        audit = draft("agent")
+        agents = [Agent(agent_id=name, endpoint="http://a", capabilities=("embed",)) for name in ("agent-1", "agent-2")]
+        await ledger.commit([*(SaveAgent(agent, audit) for agent in agents)])
+        assert await ledger.sightings() == []
+        told = TellSightings((Sighting("agent-1", NOW + 5.0, 0.5), Sighting("unknown", NOW), Sighting("agent-2", NOW)))
+        drained = TellSightings((Sighting("agent-1", NOW + 2.0, None, True), Sighting("agent-1", NOW + 3.0, 0.75)))
+        await ledger.commit([told, drained])
+        assert await sighted(ledger) == [("agent-1", NOW + 5.0, 0.75, True), ("agent-2", NOW, None, None)]
+        back = TellSightings((Sighting("agent-1", NOW + 6.0, None, False),))
+        await ledger.commit([back, ForgetAgent("agent-2", audit), SaveAgent(replace(agents[0], cost=1.0), audit)])
+        await ledger.close()
+        again = await store.open()
+        assert await sighted(again) == [("agent-1", NOW + 6.0, 0.75, False)]
+        await again.close()
+
+
+async def sighted(ledger: Ledger) -> list[tuple[Any, ...]]:
+    """To the millisecond, since clocks differ."""
+    return [(one.agent_id, round(one.seen_at, 3), one.load, one.draining) for one in await ledger.sightings()]
+
+
 class Living(Contract):
     @given(batches=lives)
     @settings(
@@ -649,7 +674,9 @@ class Living(Contract):
             await ledger.close()
 
 
-class LedgerContract(Accepting, Keys, Bounds, Moving, Trail, Failing, Reading, Telling, CallingBack, Consents, Living):
+class LedgerContract(
+    Accepting, Keys, Bounds, Moving, Trail, Failing, Reading, Seeing, Telling, CallingBack, Consents, Living
+):
     """All of it."""
 
 

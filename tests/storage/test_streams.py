@@ -4,11 +4,13 @@ import anyio
 import pytest
 import trio.testing
 
+from orchestrator.domain.agent import Sighting
 from orchestrator.domain.task import Priority
-from orchestrator.storage.opening import UnsupportedURL, open_streams
-from orchestrator.storage.ports import Message, StreamEntry, Streams, StreamsUnavailable
-from orchestrator.storage.streams.memory import Broker, MemoryStreams
+from orchestrator.storage.opening import UnsupportedURL, open_agents, open_streams
+from orchestrator.storage.ports import AgentsUnavailable, Message, StreamEntry, Streams, StreamsUnavailable
+from orchestrator.storage.streams.memory import Board, Broker, MemoryAgents, MemoryStreams
 from orchestrator.storage.streams.names import StreamNames
+from orchestrator.testing import an_agent
 
 pytestmark = pytest.mark.anyio
 
@@ -16,6 +18,7 @@ NAMES = StreamNames({priority: f"tasks:{priority.value}" for priority in Priorit
 ALL = dict.fromkeys(Priority, 100)
 URGENT, HIGH, NORMAL, LOW = Priority
 CLAIM_S = 0.05
+NOW = 1_700_000_000.0
 
 
 def a_message(number: int, priority: Priority | None = NORMAL) -> Message:
@@ -312,3 +315,110 @@ def test_address_of_nothing(url):
     with pytest.raises(UnsupportedURL) as refused:
         open_streams(url, NAMES, "one", claim_s=1.0)
     assert "localhost" not in str(refused.value)
+
+
+class AgentStoreContract:
+    """`agents` and `others` are two processes' ways to the same agents."""
+
+    async def test_agents(self, agents, others):
+        """What one saves the other knows, until one forgets it; what one has told of it as well."""
+        one, two = an_agent("agent-1"), an_agent("agent-2")
+        assert await agents.agents() is None
+        await agents.restore([])
+        assert await agents.agents() == []
+        await agents.save(one)
+        await others.restore([two])
+        await agents.save(one)
+        assert await others.agents() == [one, two]
+        await others.tell([Sighting("agent-1", NOW, 0.5), Sighting("agent-2", NOW)])
+        await agents.tell([Sighting("agent-1", NOW + 1.0, None, True)])
+        await agents.tell([])
+        found = sorted(await others.sightings(), key=lambda sighting: sighting.agent_id)
+        assert [(s.agent_id, s.load, s.draining) for s in found] == [("agent-1", 0.5, True), ("agent-2", None, None)]
+        assert [s.seen_at for s in found] == pytest.approx([NOW + 1.0, NOW], abs=0.5)
+        await others.forget("agent-1")
+        assert await agents.agents() == [two]
+        assert [sighting.agent_id for sighting in await agents.sightings()] == ["agent-2"]
+
+    async def test_everything_lost(self, agents, others, lose):
+        """Each way notices, whoever is the first to restore what it knows."""
+        for way in (agents, others):
+            await way.agents()
+            await way.restore([])
+            await way.agents()
+        await lose()
+        assert await agents.agents() is None
+        await agents.restore([an_agent("agent-1")])
+        assert await agents.agents() == [an_agent("agent-1")]
+        assert await others.agents() is None
+        await others.restore([an_agent("agent-2"), an_agent("agent-1", cost=1.0)])
+        assert await others.agents() == [an_agent("agent-1"), an_agent("agent-2")]
+
+
+class TestMemoryAgents(AgentStoreContract):
+    @pytest.fixture(params=["asyncio", "trio"])
+    def anyio_backend(self, request):
+        return request.param
+
+    @pytest.fixture
+    def board(self):
+        return Board()
+
+    @pytest.fixture
+    def agents(self, board):
+        return MemoryAgents(board)
+
+    @pytest.fixture
+    def others(self, board):
+        return MemoryAgents(board)
+
+    @pytest.fixture
+    def lose(self, board):
+        async def lose():
+            board.flush()
+
+        return lose
+
+
+class TestRedisAgents(AgentStoreContract):
+    @pytest.fixture
+    def anyio_backend(self):
+        return "asyncio"
+
+    @pytest.fixture
+    async def agents(self, redis_url):
+        store = open_agents(redis_url, "orchestrator", lambda: NOW)
+        yield store
+        await store.close()
+
+    @pytest.fixture
+    async def others(self, redis_url):
+        store = open_agents(redis_url, "orchestrator", lambda: NOW)
+        yield store
+        await store.close()
+
+    @pytest.fixture
+    def lose(self, redis):
+        async def lose():
+            redis.flush()
+
+        return lose
+
+    async def test_clock_that_is_wrong(self, agents, redis_url):
+        """Times travel by the clock of the server: a replica an hour ahead hears of it in its own time."""
+        ahead = open_agents(redis_url, "orchestrator", lambda: NOW + 3_600.0)
+        await agents.tell([Sighting("agent-1", NOW - 5.0)])
+        (sighting,) = await ahead.sightings()
+        assert sighting.seen_at == pytest.approx(NOW + 3_595.0, abs=0.5)
+        await ahead.close()
+
+    async def test_server_away(self, redis, agents):
+        """Every call says so."""
+        await anyio.to_thread.run_sync(redis.stop)
+        try:
+            with pytest.raises(AgentsUnavailable):
+                await agents.agents()
+            with pytest.raises(AgentsUnavailable):
+                await agents.save(an_agent("agent-1"))
+        finally:
+            await anyio.to_thread.run_sync(redis.start)

@@ -115,9 +115,13 @@ FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse();
 CREATE TRIGGER audit_heads_go_forward BEFORE UPDATE ON audit_heads FOR EACH ROW
 WHEN (NEW.writer <> OLD.writer OR NEW.seq <= OLD.seq) EXECUTE FUNCTION audit_refuse();
 
+-- `seen_at`, `load` and `draining` are what replicas tell each other of an agent.
 CREATE TABLE agents (
     agent_id text COLLATE "C" PRIMARY KEY,
-    agent    bytea NOT NULL
+    agent    bytea NOT NULL,
+    seen_at  double precision,
+    load     double precision,
+    draining boolean
 );
 
 -- Of a key's secret there is only a hash in the JSON.

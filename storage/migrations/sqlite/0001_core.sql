@@ -117,9 +117,13 @@ BEGIN SELECT RAISE(ABORT, 'the heads of the audit are never deleted'); END;
 CREATE TRIGGER audit_heads_go_forward BEFORE UPDATE ON audit_heads WHEN NEW.writer <> OLD.writer OR NEW.seq <= OLD.seq
 BEGIN SELECT RAISE(ABORT, 'the heads of the audit only go forward'); END;
 
+-- `seen_at`, `load` and `draining` are what replicas tell each other of an agent.
 CREATE TABLE agents (
     agent_id TEXT PRIMARY KEY,
-    agent    BLOB NOT NULL
+    agent    BLOB NOT NULL,
+    seen_at  REAL,
+    load     REAL,
+    draining INTEGER
 ) STRICT, WITHOUT ROWID;
 
 -- Of a key's secret there is only a hash in the JSON.
