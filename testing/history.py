@@ -4,16 +4,19 @@ from orchestrator.domain.audit import AuditEntry, flaws
 from orchestrator.domain.lifecycle import TRANSITIONS, Step
 from orchestrator.domain.lifecycle import State as TaskState
 from orchestrator.storage.commands import TaskRecord
-from orchestrator.storage.ports import LedgerReader
+from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerReader
 
 
 async def trail(reader: LedgerReader) -> list[AuditEntry]:
-    """The audit's only chain, checked: entry by entry, against its head, and for private words."""
+    """The audit in the order of its writing, checked: each chain against its head, and all for private words."""
     heads = await reader.audit_heads()
-    entries = [entry for head in heads async for entry in reader.audit_chain(head.writer)]
-    assert len(heads) <= 1
     for head in heads:
-        assert list(flaws(entries, head)) == []
+        assert list(flaws([entry async for entry in reader.audit_chain(head.writer)], head)) == []
+    page, entries = AuditPage([], 0), list[AuditEntry]()
+    while page.next is not None:
+        page = await reader.audit(AuditQuery(after=page.next, limit=1000))
+        entries += page.entries
+    assert len(entries) == sum(head.seq for head in heads)
     assert not [entry for entry in entries if "private" in repr(entry)]
     return entries
 

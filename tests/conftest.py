@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-sys.path.append(str(Path(__file__).parent / "storage"))
+sys.path += [str(Path(__file__).parent / folder) for folder in ("storage", "faults")]
 
 import postgres_server
 import redis_server

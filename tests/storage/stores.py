@@ -9,7 +9,7 @@ from postgres_server import Server
 
 from orchestrator.storage.opening import is_postgres, open_ledger, sqlite_path
 
-COMBINATIONS = ("sqlite", "postgresql")
+COMBINATIONS = ("sqlite", "postgresql", "sqlite+redis", "postgresql+redis")
 
 _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
 _END_OTHERS = (
