@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from socket import AF_UNIX, gethostname, socket
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 from msgspec.structs import replace
 
@@ -30,13 +31,16 @@ from orchestrator.kernel.supervisor import Supervisor
 from orchestrator.outbound.ports import OutboundClient
 from orchestrator.settings import Settings, SettingsError, load
 from orchestrator.storage.commands import Moved
-from orchestrator.storage.opening import open_agents, open_ledger, open_streams
+from orchestrator.storage.opening import UnsupportedURL, open_agents, open_ledger, open_streams
 from orchestrator.storage.ports import AgentStore, Ledger, Queue, Streams
 from orchestrator.storage.queue import EmbeddedQueue
 from orchestrator.storage.streams.names import StreamNames
 from orchestrator.storage.streams.queue import StreamQueue
 from orchestrator.supervisor import Carriage, Decorate, MakeWeb, System, supervise
 from orchestrator.telemetry import Sample, Telemetry
+
+if TYPE_CHECKING:
+    from orchestrator.tracing import Tracing
 
 LOOP_TICK_S = 0.5
 PAGE = 500
@@ -60,15 +64,17 @@ class Orchestrator:
         agent_store: AgentStore | None = None,
         make_web: MakeWeb | None = None,
         decorate: Decorate | None = None,
+        tracing: "Tracing | None" = None,
     ) -> None:
         """Without `settings`: the packaged ones. What is given of adapters replaces the real one, and is closed.
 
-        `decorate` may put something around each actor.
+        `decorate` may put something around each actor; `tracing` makes spans where the settings do not say so.
         """
         self.settings = load() if settings is None else settings
         self.environment = environment or Environment.real()
         self._client, self._ledger, self._streams, self._agent_store = client, ledger, streams, agent_store
         self._make_web, self._decorate = make_web, decorate
+        self._tracing = tracing
         self._testify = _testify(self.settings.audit.signing_key)
         self.telemetry = Telemetry(self.settings.streams())
         self._system: System | None = None
@@ -159,6 +165,8 @@ class Orchestrator:
                     if adapter is not None:
                         await adapter.close()
                 await system.ledger.close()
+                if self._tracing is not None:
+                    await anyio.to_thread.run_sync(self._tracing.close)
 
     async def _assemble(self) -> System:
         settings, environment = self.settings, self.environment
@@ -195,6 +203,8 @@ class Orchestrator:
             agent_store=agent_store,
         )
         self.telemetry.sample(self._sample)
+        self._tracing = self._tracing or _tracing(settings.tracing.otlp_endpoint, environment)
+        self.telemetry.trace(None if self._tracing is None else self._tracing.emit)
         return system
 
     def _sample(self) -> Sample:
@@ -299,6 +309,18 @@ def listening_on(listener: socket, settings: Settings) -> Settings:
     if listener.family == AF_UNIX:
         return settings
     return replace(settings, web=replace(settings.web, port=listener.getsockname()[1]))
+
+
+def _tracing(endpoint: str, environment: Environment) -> "Tracing | None":
+    if not endpoint:
+        return None
+    if not endpoint.startswith(("http://", "https://")):
+        raise UnsupportedURL("tracing.otlp_endpoint is an http:// or https:// address")
+    try:
+        from orchestrator.tracing import tracing_to
+    except ImportError:
+        raise UnsupportedURL("tracing needs the extra: pip install 'routing-orchestrator[otel]'") from None
+    return tracing_to(endpoint, environment.now)
 
 
 def serve_on(listener: socket, settings: Settings) -> MakeWeb:

@@ -244,6 +244,10 @@ class Log(_Section, frozen=True):
     format: Literal["json", "console"]
 
 
+class TracingSettings(_Section, frozen=True):
+    otlp_endpoint: Annotated[str, Meta(max_length=1_000)]
+
+
 class Settings(_Section, frozen=True):
     """All settings, checked. Make one with `load`."""
 
@@ -261,6 +265,7 @@ class Settings(_Section, frozen=True):
     tasks: Tasks
     policy: PolicySettings
     webhooks: Webhooks
+    tracing: TracingSettings
     log: Log
 
     def decision_policy(self) -> Policy:

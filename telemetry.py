@@ -47,6 +47,7 @@ class Telemetry:
         self.registry = CollectorRegistry(auto_describe=False)
         self._queues = queue_names
         self._log: Any = structlog.get_logger("orchestrator")
+        self._trace: e.Emit | None = None
         self._define()
 
     def _define(self) -> None:
@@ -79,6 +80,10 @@ class Telemetry:
         self._streams = gauge("streams_reachable", "1 while the streams can be reached, where work is carried by them")
         self._told_again = counter("streams_told_again_total", "Times that all that was ready was relayed again")
 
+    def trace(self, emit: e.Emit | None) -> None:
+        """Have `emit` make spans of the events; None: nobody does."""
+        self._trace = emit
+
     def sample(self, take: Callable[[], Sample]) -> None:
         """Have `take` called at each scrape."""
         self.registry.register(_Gauges(take))
@@ -93,6 +98,8 @@ class Telemetry:
 
     def emit(self, event: e.Event) -> None:
         """Counts and logs `event`. Never raises for any event of the language."""
+        if self._trace is not None:
+            self._trace(event)
         match event:
             case e.TaskAccepted():
                 self._tasks.labels(event.task_type, event.priority.value).inc()

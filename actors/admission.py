@@ -63,7 +63,7 @@ class Admission:
         self._environment, self._policy, self._acceptance = environment, policy, acceptance
         self._directory = directory
 
-    def task(self, request: TaskRequest, principal: Principal) -> Task:
+    def task(self, request: TaskRequest, principal: Principal, traceparent: str | None = None) -> Task:
         """The task that `principal` asks for. Raises InvalidTaskType, InvalidRequest or Forbidden."""
         if request.consent.override is not None and not principal.breaks_glass:
             raise Forbidden("Overriding consent needs the scope breakglass.")
@@ -89,6 +89,7 @@ class Admission:
             deadline_at=deadline_at,
             idempotency_key=request.idempotency_key,
             principal=principal.subject,
+            traceparent=traceparent,
         )
 
     def _check_callback(self, url: str) -> None:
@@ -114,6 +115,7 @@ class Admission:
             deadline_at=now + (old.deadline_at - old.created_at),
             idempotency_key=None,
             replay_of=old.task_id,
+            traceparent=None,
         )
 
     def key(self, scope: str, key: str, mark: str) -> Key:

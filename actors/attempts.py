@@ -22,6 +22,7 @@ from orchestrator.domain.lifecycle import Progress, State, Step
 from orchestrator.domain.minimisation import handed_to
 from orchestrator.domain.policy import Policy, decide, permitted
 from orchestrator.domain.task import Priority, Task, demand_of
+from orchestrator.domain.trace import trace_of
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import ActorCrashed, AskTimeout, KernelError
 from orchestrator.kernel.ref import Ref
@@ -112,14 +113,19 @@ class Attempts:
 
     async def _attempt(self, record: TaskRecord) -> TaskRecord | None:
         agent_id = record.progress.agent_id or ""
-        began = anyio.current_time()
+        waited, began = self._waited(record.task), anyio.current_time()
         try:
             ending = await self._call(record, agent_id)
         except BaseException:
             await self._break_off(record, agent_id)
             raise
         latency, cut_short = anyio.current_time() - began, self._cut_short(record, ending)
-        self._emit(AttemptEnded(record.task.task_id, reason_of(ending), latency))
+        self._emit(
+            AttemptEnded(
+                record.task.task_id, reason_of(ending), latency, agent_id, record.progress.attempt, waited,
+                record.task.traceparent,
+            )
+        )  # fmt: skip
         if ending is None or isinstance(ending, Refused):
             # Told first, so that an agent that is not there is out of the question for this task and all others.
             await self._report(agent_id, ending, latency)
@@ -130,6 +136,9 @@ class Attempts:
         if follower is not None and (moved is None or moved.progress.state is not State.LEASED):
             await self.release(follower)
         return moved
+
+    def _waited(self, task: Task) -> float:
+        return max(0.0, self._environment.now() - task.created_at)
 
     async def _call(self, record: TaskRecord, agent_id: str) -> Ending | None:
         """How the call ended; None when there was none, since the agent may not have the task any more."""
@@ -148,8 +157,9 @@ class Attempts:
         # What holds when the task leaves counts: the agent may be gone, or have declared raw media since it was chosen.
         if view is None or not permitted(demand_of(task, now), view.agent, self._policy):
             return None
-        waited = max(0.0, now - task.created_at)
-        self._emit(TaskDispatched(task.task_id, task.task_type, task.priority, record.progress.attempt, waited))
+        self._emit(
+            TaskDispatched(task.task_id, task.task_type, task.priority, record.progress.attempt, self._waited(task))
+        )
         within = min(self._policy.task_types[task.task_type].timeout_s, task.deadline_at - now)
         payload, meta = handed_to(view.agent, task, now, self._policy)
         return Call(
@@ -161,7 +171,7 @@ class Attempts:
             meta=meta,
             attempt=record.progress.attempt,
             deadline_at=now + within,
-            traceparent=f"00-{task.task_id.removeprefix('task-')}-{self._environment.token(8)}-01",
+            traceparent=trace_of(task.task_id, task.traceparent).call(record.progress.attempt),
         )
 
     def _cut_short(self, record: TaskRecord, ending: Ending | None) -> bool:

@@ -17,6 +17,7 @@ class TaskAccepted(Struct, frozen=True):
     priority: Priority
     queued: bool
     seconds: float
+    traceparent: str | None = None
 
 
 class TaskRefused(Struct, frozen=True):
@@ -54,11 +55,15 @@ class TaskDispatched(Struct, frozen=True):
 
 
 class AttemptEnded(Struct, frozen=True):
-    """A call ended: `succeeded`, or the reason why not."""
+    """An attempt ended: `succeeded`, or the reason why not; it began `waited` seconds after the task was accepted."""
 
     task_id: str
     outcome: str
     seconds: float
+    agent_id: str = ""
+    attempt: int = 0
+    waited: float = 0.0
+    traceparent: str | None = None
 
 
 class TaskEnded(Struct, frozen=True):

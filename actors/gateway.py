@@ -100,6 +100,7 @@ class Gateway:
         self._roomy = roomy
         self._keyring, self._within = keyring, answer_within_s
         self._principal = ANONYMOUS
+        self._traceparent: str | None = None
         self._registry_calls = anyio.CapacityLimiter(REGISTRY_CALLS)
 
     def acting_for(self, principal: Principal) -> "Gateway":
@@ -108,11 +109,17 @@ class Gateway:
         bound._principal = principal
         return bound
 
+    def traced(self, traceparent: str | None) -> "Gateway":
+        """The same system; what it accepts belongs to that trace (W3C Trace Context), so as an agent is told of it."""
+        bound = copy(self)
+        bound._traceparent = traceparent
+        return bound
+
     async def route(self, request: TaskRequest) -> Routed:
         """Accepts a task; on stable storage when it returns. Keys of another principal are other keys."""
         self._check_room()
         await self._check_callback(request)
-        make = partial(RouteTask, request=request, principal=self._principal)
+        make = partial(RouteTask, request=request, principal=self._principal, traceparent=self._traceparent)
         return self._released(await self._ask(self._router, make))
 
     async def route_all(self, requests: Sequence[TaskRequest]) -> list[Routed | OrchestratorError]:
@@ -120,7 +127,7 @@ class Gateway:
         self._check_room()
         checked = [await self._checked(request) for request in requests]
         good = [item for item in checked if isinstance(item, TaskRequest)]
-        make = partial(RouteTasks, requests=good, principal=self._principal)
+        make = partial(RouteTasks, requests=good, principal=self._principal, traceparent=self._traceparent)
         answers = await self._ask(self._router, make) if good else []
         routed = iter([self._released(it) if isinstance(it, Routed) else it for it in answers])
         return [next(routed) if isinstance(item, TaskRequest) else item for item in checked]

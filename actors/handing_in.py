@@ -62,7 +62,10 @@ class HandingIn:
             outcome = await self._committer.commit(self._verdicts.ended(record, ending))
             if isinstance(outcome, Moved):
                 seconds = 0.0 if since is None else anyio.current_time() - since
-                self._emit(AttemptEnded(task_id, reason_of(ending), seconds))
+                waited = max(0.0, self._environment.now() - seconds - record.task.created_at)
+                agent_id, attempt = record.progress.agent_id or "", record.progress.attempt
+                traceparent = record.task.traceparent
+                self._emit(AttemptEnded(task_id, reason_of(ending), seconds, agent_id, attempt, waited, traceparent))
                 return outcome.record
         raise Overloaded("The task changes too fast; try again.", retry_after=1)
 

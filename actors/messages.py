@@ -46,6 +46,7 @@ class RouteTask(Request[Routed]):
 
     request: TaskRequest
     principal: Principal
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class RouteTasks(Request[list[Routed | OrchestratorError]]):
 
     requests: Sequence[TaskRequest]
     principal: Principal
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ class Router:
 
     async def _route(self, message: RouteTask) -> Routed:
         request = message.request
-        task = self._admission.task(request, message.principal)
+        task = self._admission.task(request, message.principal, message.traceparent)
         if request.idempotency_key is None:
             return await self._accept(task, request, None)
         key = self._claim(request.idempotency_key, request, f"{CALLERS}{message.principal.subject}")
@@ -213,7 +213,7 @@ class Router:
     def _planned(self, request: TaskRequest, batch: RouteTasks, claimed: dict[str, Key]) -> Plan | OrchestratorError:
         text, scope = request.idempotency_key, f"{CALLERS}{batch.principal.subject}"
         try:
-            task = self._admission.task(request, batch.principal)
+            task = self._admission.task(request, batch.principal, batch.traceparent)
             if text is None:
                 return self._admission.plan(task, request, None)
             if text in claimed:
@@ -266,7 +266,7 @@ class Router:
         if task.consent.override is not None:
             self._emit(ConsentOverridden(task.task_id))
         queued = routed.answer is Answer.QUEUED
-        self._emit(TaskAccepted(task.task_id, task.task_type, task.priority, queued, seconds))
+        self._emit(TaskAccepted(task.task_id, task.task_type, task.priority, queued, seconds, task.traceparent))
 
     async def _cancel(self, task_id: str, principal: Principal) -> TaskRecord:
         for _ in range(CANCEL_TRIES):

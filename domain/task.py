@@ -93,6 +93,8 @@ class Task(Struct, frozen=True, kw_only=True):
     replay_of: str | None = None
     principal: str = "anonymous"
     """Whose it is: the subject that sent it."""
+    traceparent: str | None = None
+    """The trace of the request that brought it, as in W3C Trace Context."""
 
     @property
     def site(self) -> str | None:

@@ -19,7 +19,7 @@ Row = Sequence[Any]
 TASK_COLUMNS = (
     "seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key, replay_of,"
     " created_at, deadline_at, state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason,"
-    " updated_at, principal, consent_id"
+    " updated_at, principal, consent_id, traceparent"
 )
 RESULT_COLUMNS = "attempt, agent_id, output, model_version, finished_at"
 AUDIT_COLUMNS = ", ".join(AuditEntry.__struct_fields__)
@@ -56,6 +56,7 @@ def task_row(record: TaskRecord, lane: str) -> Row:
         record.updated_at,
         task.principal,
         task.consent.consent_id,
+        task.traceparent,
     )
 
 
@@ -91,13 +92,14 @@ def task_record(row: Row, result: Result | None = None) -> TaskRecord:
         created_at=row[12],
         deadline_at=row[13],
         principal=row[25],
+        traceparent=row[27],
     )
     state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason = row[14:24]
     progress = Progress(
         State(state), attempt, failures, lost, due_at, agent_id, owner, lease_until, _tried(tried), reason
     )
     # Behind the columns, a reader of one task says whether its consent was revoked.
-    return TaskRecord(row[0], task, progress, row[24], result, bool(row[27:] and row[27]))
+    return TaskRecord(row[0], task, progress, row[24], result, bool(row[28:] and row[28]))
 
 
 def consent(text: bytes) -> Consent:

@@ -4,10 +4,11 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from quart import Response
+from quart import Response, request
 
 from orchestrator.actors.gateway import Gateway
 from orchestrator.domain.strict_json import Bounds
+from orchestrator.domain.trace import checked
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
 from orchestrator.web.rates import Rates
@@ -32,7 +33,7 @@ class Context(Struct, frozen=True):
     @property
     def gateway(self) -> Gateway:
         """The system as the caller of the request that is being served may see and change it. Not for other moments."""
-        return self.system.acting_for(caller())
+        return self.system.acting_for(caller()).traced(checked(request.headers.get("traceparent", "")))
 
 
 def json_response(value: Any, status: int = 200, **headers: str) -> Response:

@@ -59,11 +59,11 @@ ADD_TASKS = (
     "INSERT INTO tasks (" + TASK_COLUMNS + ")"
     " SELECT seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key,"
     " replay_of, created_at, deadline_at + $1::float8, state, attempt, failures, lost, due_at + $1::float8, agent_id,"
-    " owner, lease_until + $1::float8, tried, reason, updated_at, principal, consent_id"
+    " owner, lease_until + $1::float8, tried, reason, updated_at, principal, consent_id, traceparent"
     " FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::bytea[],"
     " $10::bytea[], $11::integer[], $12::text[], $13::text[], $14::float8[], $15::float8[], $16::text[], $17::bigint[],"
     " $18::bigint[], $19::bigint[], $20::float8[], $21::text[], $22::text[], $23::float8[], $24::bytea[], $25::text[],"
-    " $26::float8[], $27::text[], $28::text[]) AS new (" + TASK_COLUMNS + ")"
+    " $26::float8[], $27::text[], $28::text[], $29::text[]) AS new (" + TASK_COLUMNS + ")"
 )
 MOVE_TASKS = (
     "UPDATE tasks SET state = new.state, attempt = new.attempt, failures = new.failures, lost = new.lost,"
@@ -81,7 +81,7 @@ MOVE_TASKS = (
 _TASK = (
     "SELECT seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key,"
     " replay_of, created_at, deadline_at - $1::float8, state, attempt, failures, lost, due_at - $1::float8, agent_id,"
-    " owner, lease_until - $1::float8, tried, reason, updated_at, principal, consent_id,"
+    " owner, lease_until - $1::float8, tried, reason, updated_at, principal, consent_id, traceparent,"
     " EXISTS (SELECT FROM revoked_consents WHERE revoked_consents.consent_id = tasks.consent_id) FROM tasks"
 )
 READ_TASK = _TASK + " WHERE task_id = $2"

@@ -183,7 +183,12 @@ CASES: dict[str, tuple[Values, set[str], set[str]]] = {
     ),
     "names": ({"fullnameOverride": "router", "image": {"digest": "sha256:" + "0" * 64}}, {"Deployment/router"}, set()),
     "more of everything": (
-        {"extraArgs": ["--settings", "/x"], "credentials": ["keys"], "config": {"LOG_LEVEL": "DEBUG"}},
+        {
+            "extraArgs": ["--settings", "/x"],
+            "credentials": ["keys"],
+            "config": {"LOG_LEVEL": "DEBUG"},
+            "telemetry": {"otlpEndpoint": "http://collector:4318"},
+        },
         {"Deployment/demo-pediagents"},
         set(),
     ),

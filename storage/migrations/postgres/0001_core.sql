@@ -29,7 +29,8 @@ CREATE TABLE tasks (
     reason          text COLLATE "C",
     updated_at      double precision NOT NULL,
     principal       text COLLATE "C" NOT NULL,
-    consent_id      text COLLATE "C"
+    consent_id      text COLLATE "C",
+    traceparent     text COLLATE "C"
 );
 
 CREATE INDEX tasks_ready ON tasks (priority, lane, seq) WHERE state = 'queued' AND due_at IS NULL;

@@ -27,7 +27,8 @@ CREATE TABLE tasks (
     reason          TEXT,
     updated_at      REAL NOT NULL,
     principal       TEXT NOT NULL,
-    consent_id      TEXT
+    consent_id      TEXT,
+    traceparent     TEXT
 ) STRICT;
 
 -- State and due_at stand after the payload in a row. With them in the index, counting and looking for lanes reads no row.
