@@ -1,9 +1,16 @@
 """What the README says works as written."""
 
+import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from click.testing import CliRunner
@@ -51,6 +58,80 @@ async def test_the_embedding_of_the_readme_works(monkeypatch: pytest.MonkeyPatch
     exec(lines, names)  # noqa: S102 - our own README
     outcome = await names["embed"]()
     assert outcome.record.task.payload == {"note": "hello"}
+
+
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """`orchestrator demo`, which serves: its URL and its folder."""
+    folder = tmp_path_factory.mktemp("demo")
+    environ = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "demo", "--port", "0"],
+        env=environ, cwd=folder, stdout=subprocess.PIPE, text=True,
+    ) as shown:  # fmt: skip
+        assert shown.stdout is not None
+        said = ""
+        while "Ctrl-C ends it" not in said:
+            said += (line := shown.stdout.readline())
+            assert line, said
+        url = re.search(r"Serving on (http://[0-9.:]+);", said)
+        assert url
+        yield url[1], folder
+        shown.send_signal(signal.SIGTERM)
+        shown.communicate()
+
+
+def ask(url: str, path: str) -> Any:
+    with urlopen(f"{url}{path}", timeout=20) as answer:  # noqa: S310 - our own, on the loopback
+        return json.load(answer)
+
+
+def test_what_the_readme_sends_while_the_demo_serves(demonstration: tuple[str, Path]) -> None:
+    """Each request is answered as the text beside it says, typed as it stands."""
+    url, folder = demonstration
+
+    def typed(text: str) -> Any:
+        asked = subprocess.run(
+            ["/bin/sh", "-c", text.replace("http://127.0.0.1:8080", url)],
+            cwd=folder, capture_output=True, text=True, check=True, timeout=30,
+        )  # fmt: skip
+        return json.loads(asked.stdout)
+
+    (task, refused) = re.findall(
+        r"^    (curl -s http://[^']*/route_task [^']*'[^']*' -d '[^']*')", README, re.MULTILINE
+    )
+    first = typed(task)
+    assert first["result"]["advice"] == "none"
+    again = typed(task)
+    assert (again["status"], again["result"]) == ("duplicate", first["result"])
+    assert typed(refused)["code"] == "E_CONSENT_REQUIRED"
+    status, audit = re.findall(r"^    (curl -s 'http.*)$", README, re.MULTILINE)
+    assert typed(status.replace("TASK_ID", first["task_id"]))["status"] == "succeeded"
+    assert {entry["event"] for entry in typed(audit)["entries"]} >= {"succeeded", "refused"}
+
+
+def test_what_the_readme_types_while_the_demo_serves(
+    demonstration: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command goes well, typed as it stands."""
+    url, folder = demonstration
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("ORCHESTRATOR_URL", url)
+    body = re.search(r"/route_task .* -d '([^']*)'", README)
+    assert body
+    Path("task.json").write_text(body[1])
+    dead = ask(url, "/dlq")["entries"][0]["task_id"]
+    commands = [line.split("#")[0].split() for line in re.findall(r"^    orchestrator (.*)$", README, re.MULTILINE)]
+    assert len(commands) > 12
+    for words in commands:
+        if words[0] == "serve":
+            continue  # The demo serves already.
+        # Tables are made where there are none yet: in the database that is the default.
+        database = {} if words[0] == "tables" else {"DATABASE_URL": "sqlite:///./var/demo.db"}
+        answer = CliRunner().invoke(main, [{"TASK_ID": dead}.get(word, word) for word in words], env=database)
+        expected = 1 if words[0] == "task" else 0
+        assert answer.exit_code == expected, f"{words}: {answer.output}"
+    assert Path("audit.ndjson").read_text().count('"event":"succeeded"') > 5
 
 
 def test_every_command_of_the_readme_exists() -> None:
