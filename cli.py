@@ -46,12 +46,13 @@ def main() -> None:
 @main.command()
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port to listen on.")
+@click.option("--insecure", is_flag=True, help="Serve though it is not safe, and say so on every answer.")
 @file_option
-def serve(host: str | None, port: int | None, file: Path | None) -> None:
+def serve(host: str | None, port: int | None, insecure: bool, file: Path | None) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     from orchestrator import serving
 
-    settings = settings_of(file, host, port)
+    settings = settings_of(file, host, port, insecure=insecure)
     _run_server(settings, None, serving.exit_code)
 
 

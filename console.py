@@ -67,11 +67,18 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 
 def settings_of(
-    file: Path | None, host: str | None = None, port: int | None = None, base: dict[str, str] | None = None
+    file: Path | None,
+    host: str | None = None,
+    port: int | None = None,
+    base: dict[str, str] | None = None,
+    *,
+    insecure: bool = False,
 ) -> Settings:
     environ = {**(base or {}), **os.environ}
     if host is not None:
         environ["ORCHESTRATOR_WEB_HOST"] = host
+    if insecure:
+        environ["ORCHESTRATOR_WEB_INSECURE"] = "true"
     if port is not None:
         environ["ORCHESTRATOR_WEB_PORT"] = str(port)
     try:

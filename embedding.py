@@ -305,10 +305,11 @@ async def _http_client(settings: Settings) -> OutboundClient:
 
 
 def listening_on(listener: socket, settings: Settings) -> Settings:
-    """The settings with the port that was really bound: no agent may be there."""
+    """The settings with the address that was really bound: no agent may be there, and it says who can reach us."""
     if listener.family == AF_UNIX:
-        return settings
-    return replace(settings, web=replace(settings.web, port=listener.getsockname()[1]))
+        return replace(settings, web=replace(settings.web, host="localhost"))
+    host, port = listener.getsockname()[:2]
+    return replace(settings, web=replace(settings.web, host=host, port=port))
 
 
 def _tracing(endpoint: str, environment: Environment) -> "Tracing | None":
@@ -324,13 +325,16 @@ def _tracing(endpoint: str, environment: Environment) -> "Tracing | None":
 
 
 def serve_on(listener: socket, settings: Settings) -> MakeWeb:
-    """The web actor on a socket that listens already."""
+    """The web actor on a socket that listens already. Raises SettingsError for keys that cannot be used."""
+    from orchestrator.web.identity.opening import verifier_of
+
+    tokens = verifier_of(settings.auth)
 
     def make_web(gateway: Gateway, telemetry: Telemetry) -> Actor[object]:
         from orchestrator.web.app import build_app
         from orchestrator.web.server import WebServer
 
-        return WebServer(build_app(gateway, telemetry, settings), listener, settings.limits)
+        return WebServer(build_app(gateway, telemetry, settings, tokens), listener, settings.limits)
 
     return make_web
 

@@ -17,6 +17,7 @@ from orchestrator.service_manager import ServiceManager
 from orchestrator.settings import Settings, SettingsError
 from orchestrator.storage.opening import UnsupportedURL
 from orchestrator.storage.ports import LedgerCorrupt, LedgerError, LedgerLocked, SchemaTooNew
+from orchestrator.web.safety import Unsafe, check
 
 HARD_STOP_MARGIN_S = 30.0
 FEEDS = 3
@@ -31,6 +32,7 @@ EXIT_LOCKED = 75
 
 EXIT_CODES: dict[type[BaseException], int] = {
     UnsupportedURL: EXIT_SETTINGS,
+    Unsafe: EXIT_SETTINGS,
     SettingsError: EXIT_SETTINGS,
     LedgerCorrupt: EXIT_CORRUPT,
     LedgerDamaged: EXIT_CORRUPT,
@@ -43,7 +45,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
 }
 """What ended the process, by sysexits(3); the first that fits counts."""
 
-EXPLAINED = (UnsupportedURL, SettingsError, LedgerError, KernelError, FileNotFoundError)
+EXPLAINED = (Unsafe, UnsupportedURL, SettingsError, LedgerError, KernelError, FileNotFoundError)
 """Errors whose words are ours, or name a file: they may be printed."""
 
 Beside = Callable[[Orchestrator], Coroutine[Any, Any, None]]
@@ -78,6 +80,7 @@ def run(settings: Settings, listener: socket, manager: ServiceManager, beside: B
     ended the system otherwise.
     """
     settings = listening_on(listener, settings)
+    check(settings)
     uvloop = importlib.util.find_spec("uvloop") is not None
     anyio.run(_serve, settings, listener, manager, beside, backend_options={"use_uvloop": uvloop})
 

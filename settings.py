@@ -99,6 +99,7 @@ class Audit(_Section, frozen=True):
 
 class Web(_Section, frozen=True):
     host: Annotated[str, Meta(min_length=1, max_length=255)]
+    insecure: bool
     port: Annotated[int, Meta(ge=0, le=65_535)]
     max_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)]
     max_batch_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)]
@@ -127,11 +128,24 @@ class Limits(_Section, frozen=True):
 
 class Auth(_Section, frozen=True):
     api_keys: bool
+    jwt_keys: str
+    jwt_keys_cache_file: str
+    jwt_secret_file: str
+    jwt_issuer: str
+    jwt_audience: str
+    jwt_algorithms: tuple[Literal["EdDSA", "ES256", "RS256", "HS256"], ...]
+    jwt_leeway_s: Annotated[float, Meta(ge=0, le=60)]
+    jwt_lifetime_s: Annotated[float, Meta(gt=0, le=86_400)]
+
+    @property
+    def tokens(self) -> bool:
+        """Whether JSON web tokens are taken."""
+        return bool(self.jwt_keys or self.jwt_secret_file)
 
     @property
     def configured(self) -> bool:
         """Whether callers are asked who they are."""
-        return self.api_keys
+        return self.api_keys or self.tokens
 
 
 class Registry(_Section, frozen=True):

@@ -65,6 +65,7 @@ class Telemetry:
         self._failed = counter("tasks_failed_total", "Attempts that failed, and requests refused", "reason")
         self._overrides = counter("consent_overrides_total", "Tasks accepted by breaking the glass")
         self._withdrawals = counter("consents_revoked_total", "Consents revoked")
+        self._strangers = counter("authentication_failures_total", "Requests without valid credentials")
         self._ended = counter("tasks_ended_total", "Tasks that reached a final state", "task_type", "state")
         self._sync = counter("sync_attempts_total", "Synchronous attempts", "outcome")
         self._restarts = counter("actor_restarts_total", "Restarts of actors", "actor")
@@ -116,6 +117,10 @@ class Telemetry:
             case e.ConsentWithdrawn():
                 self._withdrawals.inc()
                 self._log.info("consent_revoked", denied=event.denied)
+            case e.AuthenticationFailed():
+                self._strangers.inc()
+                if event.tell:
+                    self._log.warning("authentication_failed")
             case e.SyncAttempted():
                 self._sync.labels(event.outcome).inc()
             case e.TaskDispatched():

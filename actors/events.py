@@ -38,6 +38,12 @@ class ConsentWithdrawn(Struct, frozen=True):
     denied: int
 
 
+class AuthenticationFailed(Struct, frozen=True):
+    """A request showed no valid token, key or certificate. `tell`: it is time for a line in the log again."""
+
+    tell: bool
+
+
 class SyncAttempted(Struct, frozen=True):
     """A synchronous attempt was `completed`, `failed`, went on after its `timeout`, or was `not_run`."""
 
@@ -132,6 +138,7 @@ Event = (
     | TaskRefused
     | ConsentOverridden
     | ConsentWithdrawn
+    | AuthenticationFailed
     | SyncAttempted
     | TaskDispatched
     | AttemptEnded

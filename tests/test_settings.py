@@ -71,6 +71,8 @@ def other(value: Any) -> tuple[str, Any]:
             return "10.1.0.0/16, fd12::/32", ["10.1.0.0/16", "fd12::/32"]
         case ["80", *_]:
             return "443, 9000-9100", ["443", "9000-9100"]
+        case ["EdDSA", *_]:
+            return "ES256, EdDSA", ["ES256", "EdDSA"]
         case list():
             return "a, b,", ["a", "b"]
         case "json":

@@ -22,6 +22,7 @@ EVENTS: list[e.Event] = [
     e.ConsentOverridden(TASK),
     e.ConsentWithdrawn(3),
     e.SyncAttempted("completed"),
+    e.AuthenticationFailed(tell=True),
     e.TaskDispatched(TASK, "embed", Priority.LOW, 1, 0.5),
     e.AttemptEnded(TASK, "status_502", 0.2),
     e.TaskEnded(TASK, "embed", State.DEAD, "timeout"),

@@ -16,13 +16,20 @@ from orchestrator.web.bodies import Gate, request_class
 from orchestrator.web.context import Context
 from orchestrator.web.faults import log_fault
 from orchestrator.web.identity.authenticator import Authenticator
+from orchestrator.web.identity.opening import verifier_of
+from orchestrator.web.identity.strangers import Strangers
+from orchestrator.web.identity.tokens import TokenVerifier
 from orchestrator.web.problems import http_problem, problem
 from orchestrator.web.rates import Rates
 from orchestrator.web.rights import guard
+from orchestrator.web.safety import HEADER, dangers
 
 
-def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings) -> Quart:
-    """An ASGI application over a running system; it starts and stops nothing."""
+def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens: TokenVerifier | None = None) -> Quart:
+    """An ASGI application over a running system; it starts and stops nothing.
+
+    Without `tokens` they are made from the settings. Raises SettingsError where these name keys that cannot be used.
+    """
     app = Quart("orchestrator", static_folder=None, template_folder=None)
     app.request_class = request_class(settings)
     app.config["BODY_TIMEOUT"] = settings.web.body_timeout_s
@@ -31,15 +38,16 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings) -> Qua
     # Otherwise `/task//x` would be a redirect.
     app.url_map.merge_slashes = False
     rates = Rates(settings.limits)
-    context = Context(gateway, telemetry, settings, rates)
-    app.before_request(guard(Authenticator(settings.auth, gateway.key).principal))
+    context = Context(gateway, telemetry, settings, rates, dangers(settings))
+    authenticator = Authenticator(settings.auth, gateway.key, tokens or verifier_of(settings.auth))
+    app.before_request(guard(authenticator.principal))
     for part in (tasks, batches, events, agents, pulling, audit, consents, keys, operations):
         app.register_blueprint(part.routes(context))
-    app.register_error_handler(OrchestratorError, partial(_orchestrator_error, rates))
+    app.register_error_handler(OrchestratorError, partial(_orchestrator_error, rates, Strangers(telemetry)))
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _fault)
     app.before_request(partial(_admit, rates, telemetry))
-    app.after_request(_harden)
+    app.after_request(partial(_harden, "; ".join(context.dangers)))
     app.asgi_app = Gate(app.asgi_app, settings.web.max_batches)
     return app
 
@@ -52,8 +60,9 @@ async def _admit(rates: Rates, telemetry: Telemetry) -> None:
         raise
 
 
-async def _orchestrator_error(rates: Rates, error: Any) -> Response:
+async def _orchestrator_error(rates: Rates, strangers: Strangers, error: Any) -> Response:
     if isinstance(error, Unauthenticated):
+        strangers.seen()
         try:
             rates.admit_stranger(request)
         except RateLimited as limited:
@@ -70,7 +79,9 @@ async def _fault(error: Any) -> Response:
     return http_problem(InternalServerError())
 
 
-async def _harden(response: Any) -> Any:
+async def _harden(dangers: str, response: Any) -> Any:
+    if dangers:
+        response.headers[HEADER] = dangers
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cache-Control"] = "no-store"
     return response

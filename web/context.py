@@ -24,6 +24,8 @@ class Context(Struct, frozen=True):
     telemetry: Telemetry
     settings: Settings
     rates: Rates
+    dangers: list[str]
+    """What is unsafe about how this serves: every page says so."""
 
     @property
     def bounds(self) -> Bounds:

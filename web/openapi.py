@@ -22,9 +22,11 @@ _SECURITY = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An API key. Each call names the scope it needs.",
+        "description": "An API key, or a token whose scopes are in its claim `scope`. Each call names the one it needs.",
     }
 }
+
+_SCOPES = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", call): scope for call, scope in RIGHTS.items()}
 
 Operation = tuple[str, str, str, Any, tuple[int, ...], tuple[str, ...]]
 """Method, path, summary, body, statuses of success, names of query parameters."""
@@ -92,7 +94,7 @@ def _operation(
             },
         },
     }
-    scope = RIGHTS[f"{method.upper()} {path.replace('{', '<').replace('}', '>')}"]
+    scope = _SCOPES[f"{method.upper()} {path}"]
     if scope is not None:
         found["security"] = [{"bearer": [scope.value]}]
     if body is not None:

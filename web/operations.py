@@ -13,7 +13,8 @@ def routes(context: Context) -> Blueprint:
 
     @blueprint.get("/health")
     async def health() -> Response:
-        return json_response({"status": "ok", "version": __version__})
+        found = {"insecure": context.dangers} if context.dangers else {}
+        return json_response({"status": "ok", "version": __version__, **found})
 
     @blueprint.get("/ready")
     async def ready() -> Response:

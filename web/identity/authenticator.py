@@ -1,9 +1,7 @@
 """From what a request shows for itself to the principal behind it."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-import structlog
 from quart import Request
 
 from orchestrator.domain import api_key
@@ -11,17 +9,18 @@ from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.errors import Unauthenticated
 from orchestrator.domain.identity import ANONYMOUS, Principal
 from orchestrator.settings import Auth
+from orchestrator.web.identity.tokens import TokenVerifier
 
 FindKey = Callable[[str], Awaitable[ApiKey | None]]
 MAX_TOKEN = 8_192
-_log: Any = structlog.get_logger("orchestrator")
 
 
 class Authenticator:
     """Without authentication in the settings everybody is anonymous, with all rights."""
 
-    def __init__(self, auth: Auth, find_key: FindKey) -> None:
-        self._auth, self._find_key = auth, find_key
+    def __init__(self, auth: Auth, find_key: FindKey, tokens: TokenVerifier | None) -> None:
+        """`tokens` verifies JSON web tokens, where these are taken."""
+        self._auth, self._find_key, self._tokens = auth, find_key, tokens
 
     async def principal(self, request: Request) -> Principal:
         """Who sent the request. Raises Unauthenticated, or AuditUnavailable while the ledger cannot be asked."""
@@ -29,14 +28,16 @@ class Authenticator:
             return ANONYMOUS
         token = bearer(request.headers.getlist("Authorization"))
         if token is None:
-            raise Unauthenticated("Send an API key as a bearer token: Authorization: Bearer …")
+            raise Unauthenticated("Send an API key or a token: Authorization: Bearer …")
         return await self._by_token(token)
 
     async def _by_token(self, token: str) -> Principal:
-        if self._auth.api_keys and token.startswith(api_key.PREFIX):
-            key = await self._find_key(token)
+        if token.startswith(api_key.PREFIX):
+            key = await self._find_key(token) if self._auth.api_keys else None
             if key is not None:
                 return key.principal
+        elif self._tokens is not None:
+            return await self._tokens.principal(token)
         raise Unauthenticated("The token is not valid.")
 
 

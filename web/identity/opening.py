@@ -1,0 +1,52 @@
+"""From the settings to what verifies tokens."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from orchestrator.kernel.environment import Environment
+from orchestrator.settings import Auth, SettingsError
+from orchestrator.web.identity.key_set import BadKeys, KeySet, key_set, secret_key
+from orchestrator.web.identity.published_keys import PublishedKeys, fetch
+from orchestrator.web.identity.tokens import Rules, TokenVerifier
+from orchestrator.web.safety import is_local
+
+_SOURCE = "the settings"
+
+
+def verifier_of(auth: Auth) -> TokenVerifier | None:
+    """What verifies tokens, where they are taken. Raises SettingsError for settings that do not go together."""
+    if not auth.tokens:
+        return None
+    if not auth.jwt_issuer or not auth.jwt_audience:
+        raise SettingsError("auth.jwt_issuer", "and auth.jwt_audience are needed where tokens are taken", _SOURCE)
+    if auth.jwt_keys and auth.jwt_secret_file:
+        raise SettingsError("auth.jwt_secret_file", "is for tokens without auth.jwt_keys", _SOURCE)
+    rules = Rules(auth.jwt_issuer, auth.jwt_audience, auth.jwt_leeway_s, auth.jwt_lifetime_s)
+    now = Environment.real().now
+    if "://" in auth.jwt_keys:
+        return TokenVerifier(rules, _published(auth), now)
+    keys = _kept(auth)
+
+    async def always(_kid: str | None) -> KeySet:
+        return keys
+
+    return TokenVerifier(rules, always, now)
+
+
+def _published(auth: Auth) -> PublishedKeys:
+    url = urlsplit(auth.jwt_keys)
+    if url.scheme != "https" and not (url.scheme == "http" and is_local(url.hostname or "")):
+        raise SettingsError("auth.jwt_keys", "must be a file or an https address", _SOURCE)
+    cache = Path(auth.jwt_keys_cache_file) if auth.jwt_keys_cache_file else None
+    return PublishedKeys(auth.jwt_keys, auth.jwt_algorithms, fetch, cache)
+
+
+def _kept(auth: Auth) -> KeySet:
+    name, path = ("auth.jwt_keys", auth.jwt_keys) if auth.jwt_keys else ("auth.jwt_secret_file", auth.jwt_secret_file)
+    try:
+        content = Path(path).read_bytes()
+        return key_set(content, auth.jwt_algorithms) if auth.jwt_keys else secret_key(content.strip())
+    except OSError as error:
+        raise SettingsError(name, f"cannot be read: {error.strerror}", _SOURCE) from None
+    except BadKeys as error:
+        raise SettingsError(name, f"cannot be used: {error}", _SOURCE) from None
