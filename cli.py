@@ -18,6 +18,7 @@ import click
 import msgspec
 
 from orchestrator import __version__, cli_audit
+from orchestrator.cli_doctor import doctor
 from orchestrator.cli_keys import keys
 from orchestrator.client import segment
 from orchestrator.console import (
@@ -280,6 +281,7 @@ def audit_export(case_id: str | None, form: str, output: Any, file: Path | None)
 
 
 main.add_command(keys)
+main.add_command(doctor)
 
 
 @main.command()

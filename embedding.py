@@ -171,7 +171,7 @@ class Orchestrator:
     async def _assemble(self) -> System:
         settings, environment = self.settings, self.environment
         boot, storage = environment.token(8), settings.storage
-        streams = self._streams or _streams(settings, boot)
+        streams = self._streams or streams_of(settings, boot)
         agent_store = self._agent_store or _agent_store(settings, environment)
         ledger = self._ledger or await open_ledger(
             storage.database_url,
@@ -247,7 +247,7 @@ def _testify(key: str) -> Testify | None:
     return lambda heads, now: checkpoint(heads, now, signer.public_key, signer.sign)
 
 
-def _streams(settings: Settings, boot: str) -> Streams | None:
+def streams_of(settings: Settings, boot: str) -> Streams | None:
     """The streams that the settings name, under a consumer's name that no other process ever has."""
     if not settings.storage.redis_url:
         return None

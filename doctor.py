@@ -1,0 +1,186 @@
+"""Whether everything that the orchestrator needs is as it should be, asked from outside: it may run or not."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from urllib.parse import urlsplit
+
+import anyio
+from anyio.to_thread import run_sync
+from msgspec import Struct
+
+from orchestrator import auditing
+from orchestrator.domain.agent import Agent
+from orchestrator.domain.audit import rfc3339
+from orchestrator.embedding import streams_of
+from orchestrator.kernel.environment import Environment
+from orchestrator.settings import Settings
+from orchestrator.storage.opening import UnsupportedURL, is_postgres, open_reader, sqlite_path
+from orchestrator.storage.ports import AuditQuery, LedgerError, LedgerReader
+
+WITHIN_S = 2.0
+SLOW_SYNC_S, STUCK_SYNC_S = 0.05, 0.5
+AHEAD_S = 5.0
+PROBLEMS = (LedgerError, UnsupportedURL, OSError, ValueError)
+"""What reading a database can end with."""
+
+
+class Level(StrEnum):
+    """How much it matters."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+
+class Finding(Struct, frozen=True):
+    """One line: what was looked at, what was found, and what to do about it."""
+
+    name: str
+    level: Level
+    found: str
+    advice: str = ""
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Each finding as soon as it is there."""
+    url = settings.storage.database_url
+    if not is_postgres(url):
+        for finding in await run_sync(_disk, settings):
+            yield finding
+    async for finding in _ledger(url):
+        yield finding
+    yield await _redis(settings)
+
+
+async def _ledger(url: str) -> AsyncIterator[Finding]:
+    reader = None
+    try:
+        reader = await open_reader(url)
+        agents = await reader.agents()
+        yield Finding("database", Level.OK, f"readable, {len(agents)} agents known")
+        yield await _clock(reader)
+        yield await _reached(agents)
+        yield await _chain(url)
+    except FileNotFoundError:
+        advice = "the first start makes it, or `orchestrator tables`"
+        yield Finding("database", Level.WARNING, "there is none yet", advice)
+    except PROBLEMS as error:
+        advice = "mend storage.database_url, start the version that wrote it once, or restore a backup"
+        yield Finding("database", Level.FAILURE, _words(error), advice)
+    finally:
+        if reader is not None:
+            await reader.close()
+
+
+def _disk(settings: Settings) -> list[Finding]:
+    try:
+        folder = Path(sqlite_path(settings.storage.database_url)).absolute().parent
+    except UnsupportedURL:
+        return []  # The look at the database says so.
+    if not folder.is_dir():
+        return [Finding("disk", Level.WARNING, f"{folder} is not there yet", "the first start makes it")]
+    free, least = shutil.disk_usage(folder).free, settings.storage.min_free_bytes
+    level = Level.FAILURE if free < least else Level.WARNING if free < 10 * least else Level.OK
+    advice = "" if level is Level.OK else f"make room: below {least // 2**20} MiB no work is accepted"
+    return [Finding("disk space", level, f"{free // 2**20} MiB free", advice), _sync(folder)]
+
+
+def _sync(folder: Path) -> Finding:
+    """How long the disk takes to hold what it is given: each acceptance waits for that."""
+    seconds: list[float] = []
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            for _ in range(15):
+                file.write(b"x" * 4096)
+                began = perf_counter()
+                os.fsync(file.fileno())
+                seconds.append(perf_counter() - began)
+    except OSError as error:
+        return Finding(
+            "disk writes", Level.FAILURE, f"{folder}: {error.strerror}", "give the user the right to write there"
+        )
+    took = median(seconds)
+    level = Level.FAILURE if took > STUCK_SYNC_S else Level.WARNING if took > SLOW_SYNC_S else Level.OK
+    advice = "" if level is Level.OK else "put the database on a faster disk: every acceptance waits so long"
+    return Finding("disk writes", level, f"{1000 * took:.2f} ms for an fsync", advice)
+
+
+async def _clock(reader: LedgerReader) -> Finding:
+    now = Environment.real().now()
+    ahead = await reader.audit(AuditQuery(since=rfc3339(now + AHEAD_S), limit=1))
+    if ahead.entries:
+        found = f"the audit has an entry of {ahead.entries[0].created_at}, which is to come"
+        return Finding("clock", Level.FAILURE, found, "set the clock: consent and deadlines are judged by it")
+    timesync = anyio.Path("/run/systemd/timesync")
+    if await timesync.is_dir() and not await (timesync / "synchronized").exists():
+        return Finding("clock", Level.WARNING, "not synchronised yet", "let systemd-timesyncd reach a time server")
+    return Finding("clock", Level.OK, f"{rfc3339(now)}, later than every entry")
+
+
+async def _reached(agents: list[Agent]) -> Finding:
+    called = {agent.agent_id: agent.endpoint for agent in agents if agent.endpoint}
+    if not agents:
+        return Finding("agents", Level.WARNING, "none is registered", "start one: nothing is done without")
+    away: list[str] = []
+
+    async def knock(agent_id: str, endpoint: str) -> None:
+        parts = urlsplit(endpoint)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            with anyio.fail_after(WITHIN_S):
+                async with await anyio.connect_tcp(parts.hostname or "", port):
+                    return
+        except (OSError, TimeoutError):
+            away.append(agent_id)
+
+    async with anyio.create_task_group() as group:
+        for agent_id, endpoint in called.items():
+            group.start_soon(knock, agent_id, endpoint)
+    if not away:
+        return Finding(
+            "agents", Level.OK, f"{len(called)} called and reached, {len(agents) - len(called)} ask by themselves"
+        )
+    level = Level.FAILURE if len(away) == len(agents) else Level.WARNING
+    named = ", ".join(sorted(away)[:10])
+    return Finding("agents", level, f"{len(away)} of {len(agents)} not reached: {named}", "start them, or remove them")
+
+
+async def _chain(url: str) -> Finding:
+    try:
+        report = await auditing.verify(url)
+    except PROBLEMS as error:
+        return Finding("audit", Level.FAILURE, _words(error), "run `orchestrator audit verify`")
+    if report.flaws:
+        flaw = report.flaws[0]
+        found = f"{flaw.audit_id or flaw.writer}: {flaw.what}"
+        return Finding("audit", Level.FAILURE, found, "keep the file as it is, and compare it with your backups")
+    return Finding("audit", Level.OK, f"the chain holds, {sum(head.seq for head in report.heads)} entries")
+
+
+async def _redis(settings: Settings) -> Finding:
+    streams = streams_of(settings, "doctor")
+    if streams is None:
+        return Finding("redis", Level.OK, "not used: the queue is in this process")
+    try:
+        with anyio.fail_after(3 * WITHIN_S):
+            policy = await streams.evicts()
+    except Exception as error:  # noqa: BLE001 - whatever its driver says: it cannot be used as it is
+        return Finding("redis", Level.FAILURE, type(error).__name__, "start it, or mend storage.redis_url")
+    finally:
+        await streams.close()
+    if policy is None:
+        return Finding("redis", Level.OK, "it answers, and throws nothing away")
+    return Finding("redis", Level.WARNING, f"maxmemory-policy is {policy}", "set it to noeviction")
+
+
+def _words(error: BaseException) -> str:
+    """Its kind, and its words where they are ours."""
+    return (
+        f"{type(error).__name__}: {error}" if isinstance(error, LedgerError | UnsupportedURL) else type(error).__name__
+    )
