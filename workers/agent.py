@@ -68,6 +68,7 @@ class Agent:
         self.max_concurrency = max_concurrency
         self.body_limit = body_limit
         self._capabilities: dict[str, None] = {}
+        self._served: dict[str, Sequence[str]] = {}
         self._handlers: dict[str, Handler] = {}
 
     def __repr__(self) -> str:
@@ -87,6 +88,7 @@ class Agent:
 
         def declare(handler: H) -> H:
             self._capabilities |= dict.fromkeys([capability, RAW_MEDIA] if raw_media else [capability])
+            self._served[capability] = served
             self._handlers |= dict.fromkeys(served, handler)
             return handler
 
@@ -122,7 +124,7 @@ class Agent:
                     card = card | {"endpoint": options.endpoint(port)}
                 log.info("%s listens on %s", agent_id, options.endpoint(port))
                 registration = Registration(client, options.orchestrator, card, executor.load)
-                puller = Puller(calls, agent_id, executor, registration) if options.pull else None
+                puller = self._puller(options, calls, agent_id, executor, registration)
                 await _keep_until(stop, registration, options.heartbeat_every, puller)
                 executor.draining = True
                 await registration.drain()
@@ -131,6 +133,21 @@ class Agent:
                     await puller.finish()
                 await registration.delete()
         log.info("%s ended", agent_id)
+
+    def _puller(
+        self, options: Options, calls: Calls, agent_id: str, executor: Executor, registration: Registration
+    ) -> Puller | None:
+        if options.redis is None:
+            return Puller(calls, agent_id, executor, registration) if options.pull else None
+        # Its driver is in the extra `redis`.
+        from orchestrator.workers.stream_puller import StreamPuller
+        from orchestrator.workers.task_streams import TaskStreams
+
+        streams = [
+            TaskStreams(options.redis, capability, task_types, agent_id)
+            for capability, task_types in self._served.items()
+        ]
+        return StreamPuller(calls, agent_id, executor, registration, streams)
 
     def _card(self, options: Options) -> dict[str, Any]:
         agent_id = options.agent_id or self.agent_id

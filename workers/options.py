@@ -3,7 +3,7 @@
 import logging
 import os
 from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +19,14 @@ class Options:
     heartbeat_every: float = 30.0
     drain_deadline: float = 25.0
     pull: bool = False
+    redis: str | None = None
     log_level: str = "INFO"
 
     @classmethod
     def of(cls, args: Namespace) -> "Options":
         """The shared options among `args`, which `agent_parser` parsed."""
-        return cls(**{name: getattr(args, name) for name in cls.__slots__})
+        options = cls(**{name: getattr(args, name) for name in cls.__slots__})
+        return replace(options, pull=options.pull or options.redis is not None)
 
     def endpoint(self, port: int) -> str:
         """The address the orchestrator is told, for the port that is really listened on."""
@@ -46,5 +48,6 @@ def agent_parser(description: str = "An agent of the Routing Orchestrator.") -> 
     add("--heartbeat-every", metavar="S", type=float, default=default.heartbeat_every, help="seconds (%(default)s)")
     add("--drain-deadline", metavar="S", type=float, default=default.drain_deadline, help="seconds (%(default)s)")
     add("--pull", action="store_true", help="ask for work instead of being called: for agents behind NAT")
+    add("--redis", metavar="URL", help="read from the streams in Redis which tasks wait (extra redis); implies --pull")
     add("--log-level", default=default.log_level, type=str.upper, choices=list(logging.getLevelNamesMapping()))
     return parser

@@ -37,8 +37,8 @@ class Puller:
         most = BACKOFF_FIRST
         await self._registration.registered.wait()
         while True:
-            await self._until_there_are_places()
-            if await self._take(self._executor.places):
+            await self.until_there_are_places()
+            if await self.take({"max": min(self._executor.places, 100)}, WAIT_S) is not None:
                 most = BACKOFF_FIRST
             else:
                 await asyncio.sleep(random.uniform(0, most))
@@ -56,18 +56,21 @@ class Puller:
         self._working.add(working)
         working.add_done_callback(self._working.discard)
 
-    async def _take(self, places: int) -> bool:
-        """One request for work: False if it went wrong."""
+    async def take(self, ask: Mapping[str, Any], wait: float = 0.0) -> int | None:
+        """One request for work, which is begun: how many tasks it brought, None where it went wrong."""
         path = f"/agents/{quote(self._agent_id, safe='')}/lease"
-        status, answer = await self._calls.post(path, {"max": min(places, 100), "wait": WAIT_S}, WAIT_S + MARGIN_S)
+        status, answer = await self._calls.post(path, {**ask, "wait": wait}, wait + MARGIN_S)
         if status == UNKNOWN:
             await self._registration.register()
-            return True
-        for lease in answer.get("tasks", ()) if status == 200 else ():
+        if status != 200:
+            return None
+        leases = answer.get("tasks", ())
+        for lease in leases:
             self.start(lease)
-        return status == 200
+        return len(leases)
 
-    async def _until_there_are_places(self) -> None:
+    async def until_there_are_places(self) -> None:
+        """Waits until another task could be begun."""
         while self._executor.places < 1:
             # A thread that outlived its task holds a place, and tells nobody when it ends.
             if self._working:
