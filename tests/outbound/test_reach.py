@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -93,9 +93,11 @@ class Trap:
         self._server.close()
         await self._server.wait_closed()
 
-    def _count(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _count(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.visitors += 1
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 HERE = [
