@@ -218,7 +218,7 @@ def test_the_smoke_test_passes(box: Box) -> None:
         timeout=60,
         check=False,
     )
-    assert (good.returncode, good.stdout.count("ok: ")) == (0, 7), good.stdout + good.stderr
+    assert (good.returncode, good.stdout.count("ok: ")) == (0, 8), good.stdout + good.stderr
     bad = subprocess.run(["/bin/sh", str(script), "http://127.0.0.1:1"], capture_output=True, timeout=60, check=False)
     assert bad.returncode == 1
 
