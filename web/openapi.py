@@ -58,9 +58,6 @@ OPERATIONS: tuple[Operation, ...] = (
     ("get", "/openapi.json", "This document", None, (200,), ()),
 )
 
-# The description has no converters: `<path:consent_id>` is `{consent_id}`.
-_SCOPES = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", call): scope for call, scope in RIGHTS.items()}
-
 
 @cache
 def description() -> dict[str, Any]:
