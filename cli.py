@@ -19,6 +19,7 @@ import msgspec
 
 from orchestrator import __version__, cli_audit
 from orchestrator.cli_doctor import doctor
+from orchestrator.cli_encryption import encryption
 from orchestrator.cli_keys import keys
 from orchestrator.client import segment
 from orchestrator.console import (
@@ -282,6 +283,7 @@ def audit_export(case_id: str | None, form: str, output: Any, file: Path | None)
 
 main.add_command(keys)
 main.add_command(doctor)
+main.add_command(encryption)
 
 
 @main.command()

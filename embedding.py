@@ -19,6 +19,7 @@ from orchestrator.actors.messages import Routed
 from orchestrator.actors.notary import Testify
 from orchestrator.actors.pull_leases import CALLED
 from orchestrator.actors.verdicts import lost
+from orchestrator.crypto.envelope import InvalidMasterKey
 from orchestrator.crypto.signing import InvalidKey, Signer
 from orchestrator.domain.checkpoint import checkpoint
 from orchestrator.domain.health import Availability
@@ -34,6 +35,7 @@ from orchestrator.storage.commands import Moved
 from orchestrator.storage.opening import UnsupportedURL, open_agents, open_ledger, open_streams
 from orchestrator.storage.ports import AgentStore, Ledger, Queue, Streams
 from orchestrator.storage.queue import EmbeddedQueue
+from orchestrator.storage.sealing import Codec, codec_of
 from orchestrator.storage.streams.names import StreamNames
 from orchestrator.storage.streams.queue import StreamQueue
 from orchestrator.supervisor import Carriage, Decorate, MakeWeb, System, supervise
@@ -75,6 +77,7 @@ class Orchestrator:
         self._client, self._ledger, self._streams, self._agent_store = client, ledger, streams, agent_store
         self._make_web, self._decorate = make_web, decorate
         self._tracing = tracing
+        self._codec = _codec(self.settings.storage.encryption_key, self.environment)
         self._testify = _testify(self.settings.audit.signing_key)
         self.telemetry = Telemetry(self.settings.streams())
         self._system: System | None = None
@@ -178,6 +181,7 @@ class Orchestrator:
             max_bytes=storage.max_bytes,
             writer=storage.writer,
             now=environment.now,
+            codec=self._codec,
             outbox=streams is not None,
         )
         try:
@@ -234,6 +238,14 @@ class Orchestrator:
         if self._system is None:
             raise RuntimeError("the orchestrator is not running")
         return self._system
+
+
+def _codec(keys: str, environment: Environment) -> Codec:
+    """Encrypts with `keys`, if there are any. Raises SettingsError."""
+    try:
+        return codec_of(keys, environment.entropy)
+    except InvalidMasterKey as error:
+        raise SettingsError("storage.encryption_key", str(error), "the settings") from None
 
 
 def _testify(key: str) -> Testify | None:

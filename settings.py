@@ -63,7 +63,9 @@ _BASE64 = r"([A-Za-z0-9+/]{4}){8,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
 SIGNING_KEY = rf"^(|whsec_{_BASE64}|(?!whsec_)[^\x00-\x20]{{24,}})$(?!\n)"
 """Empty, or 24 bytes at least: Base64 after `whsec_`, or as they are."""
 
-_SECRETS = frozenset({"storage.database_url", "storage.redis_url", "audit.signing_key", "webhooks.secret"})
+_SECRETS = frozenset(
+    {"storage.database_url", "storage.redis_url", "storage.encryption_key", "audit.signing_key", "webhooks.secret"}
+)
 
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,6 +81,7 @@ class Storage(_Section, frozen=True):
     min_free_bytes: Annotated[int, Meta(ge=0, le=2**46)]
     writer: Annotated[str, Meta(max_length=100)]
     idempotency_expiry_s: NotNegative
+    encryption_key: str
 
     def __repr__(self) -> str:
         fields = msgspec.structs.asdict(self).items()

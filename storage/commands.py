@@ -36,7 +36,8 @@ class Result(Struct, frozen=True):
 class TaskRecord(Struct, frozen=True):
     """A task as the ledger holds it. `seq` is its place in the order of acceptance.
 
-    `revoked` says whether the consent that it names is, where a single task was read by its id.
+    `key` is its data key, wrapped, where the ledger is encrypted. `revoked` says whether the consent that it names is,
+    where a single task was read by its id.
     """
 
     seq: int
@@ -45,6 +46,7 @@ class TaskRecord(Struct, frozen=True):
     updated_at: float
     result: Result | None = None
     revoked: bool = False
+    key: bytes | None = None
 
 
 class Accept(Struct, frozen=True):
@@ -92,6 +94,13 @@ class RevokeConsent(Struct, frozen=True):
 
     consent_id: str
     audit: AuditDraft
+
+
+class Rewrap(Struct, frozen=True):
+    """Puts the data keys of `limit` tasks after `seq` `after` under the current master key. Comes to Rewrapped."""
+
+    after: int = 0
+    limit: int = 1000
 
 
 class SaveAgent(Struct, frozen=True):
@@ -180,6 +189,7 @@ Command = (
     | Transition
     | Note
     | RevokeConsent
+    | Rewrap
     | SaveAgent
     | ForgetAgent
     | TellSightings
@@ -230,6 +240,13 @@ class Revoked(Struct, frozen=True):
     receipt: Head | None = None
 
 
+class Rewrapped(Struct, frozen=True):
+    """So many keys were changed; `last` is the `seq` to go on after, None at the end."""
+
+    changed: int
+    last: int | None
+
+
 class Moved(Struct, frozen=True):
     """The transition took place; `record` is the task after it."""
 
@@ -259,4 +276,6 @@ class Failed(Struct, frozen=True):
     error: str
 
 
-Outcome = Accepted | Duplicate | Reused | Full | Denied | Revoked | Moved | Stale | Noted | Requeued | Failed
+Outcome = (
+    Accepted | Duplicate | Reused | Full | Denied | Revoked | Rewrapped | Moved | Stale | Noted | Requeued | Failed
+)

@@ -38,6 +38,8 @@ from orchestrator.storage.commands import (
     Reused,
     RevokeConsent,
     Revoked,
+    Rewrap,
+    Rewrapped,
     SaveAgent,
     SaveApiKey,
     Stale,
@@ -205,6 +207,8 @@ class MemoryLedger:
                 return Noted()
             case RevokeConsent():
                 return self._revoke(command)
+            case Rewrap():
+                return Rewrapped(0, None)
             case Relayed():
                 for position in command.positions:
                     self._outbox.pop(position, None)
@@ -375,7 +379,7 @@ def _check_storable(command: Command) -> None:
         ):
             _encode(command)
             numbers = [audit.attempt or 0]
-        case ExpireKeys() | RelayAgain() | TellSightings():
+        case ExpireKeys() | RelayAgain() | TellSightings() | Rewrap():
             numbers = []
         case TryWebhook(webhook):
             numbers = [webhook.attempts]

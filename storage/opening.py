@@ -12,6 +12,7 @@ import anyio
 from orchestrator.kernel.environment import Environment
 from orchestrator.storage.memory import MemoryLedger
 from orchestrator.storage.ports import AgentStore, Ledger, Streams
+from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.sqlite import schema as sqlite_schema
 from orchestrator.storage.sqlite.ledger import SqliteLedger
 from orchestrator.storage.sqlite.reader import SqliteReader
@@ -51,6 +52,7 @@ async def open_ledger(
     writer: str = "",
     now: Callable[[], float] | None = None,
     outbox: bool = False,
+    codec: Codec = PLAIN,
 ) -> Ledger:
     """The ledger at `url`, migrated, and owned where it is exclusive.
 
@@ -67,10 +69,10 @@ async def open_ledger(
 
         try:
             clock = now or Environment.real().now
-            return await PostgresLedger.opened(url, writer or gethostname(), clock, outbox=outbox)
+            return await PostgresLedger.opened(url, writer or gethostname(), clock, outbox=outbox, codec=codec)
         except InvalidAddress as error:
             raise UnsupportedURL(str(error)) from None
-    return await SqliteLedger.opened(sqlite_path(url), max_bytes=max_bytes, outbox=outbox)
+    return await SqliteLedger.opened(sqlite_path(url), max_bytes=max_bytes, outbox=outbox, codec=codec)
 
 
 async def open_reader(url: str) -> "SqliteReader | PostgresReader":

@@ -13,13 +13,14 @@ from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.task import Consent, Override, Priority, Task
 from orchestrator.storage.commands import Result, TaskRecord, Webhook
 from orchestrator.storage.ports import Outgoing, Ticket
+from orchestrator.storage.sealing import Codec
 
 Row = Sequence[Any]
 
 TASK_COLUMNS = (
     "seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key, replay_of,"
     " created_at, deadline_at, state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason,"
-    " updated_at, principal, consent_id, traceparent"
+    " updated_at, principal, consent_id, traceparent, data_key"
 )
 RESULT_COLUMNS = "attempt, agent_id, output, model_version, finished_at"
 AUDIT_COLUMNS = ", ".join(AuditEntry.__struct_fields__)
@@ -34,9 +35,9 @@ _api_key = msgspec.json.Decoder(ApiKey).decode
 _any = msgspec.json.Decoder().decode
 
 
-def task_row(record: TaskRecord, lane: str) -> Row:
+def task_row(record: TaskRecord, lane: str, codec: Codec) -> Row:
     """A row of TASK_COLUMNS."""
-    task, progress = record.task, record.progress
+    task, progress, key = record.task, record.progress, record.key
     return (
         record.seq,
         task.task_id,
@@ -44,8 +45,8 @@ def task_row(record: TaskRecord, lane: str) -> Row:
         task.task_type,
         task.priority.value,
         lane,
-        _encode(task.payload),
-        _encode(task.meta),
+        codec.seal(key, task.task_id, "payload", _encode(task.payload)),
+        codec.seal(key, task.task_id, "meta", _encode(task.meta)),
         _encode(task.consent),
         int(task.raw_media),
         task.idempotency_key,
@@ -57,6 +58,7 @@ def task_row(record: TaskRecord, lane: str) -> Row:
         task.principal,
         task.consent.consent_id,
         task.traceparent,
+        key,
     )
 
 
@@ -76,15 +78,16 @@ def progress_row(progress: Progress) -> Row:
     )
 
 
-def task_record(row: Row, result: Result | None = None) -> TaskRecord:
-    """What a row of TASK_COLUMNS says."""
+def task_record(row: Row, codec: Codec, result_row: Row | None = None) -> TaskRecord:
+    """What a row of TASK_COLUMNS says, and one of RESULT_COLUMNS if there is one. Raises Unreadable without its key."""
+    key, task_id = row[28], row[1]
     task = Task(
         task_id=row[1],
         case_id=row[2],
         task_type=row[3],
         priority=Priority(row[4]),
-        payload=_object(row[6]),
-        meta=_object(row[7]),
+        payload=_object(codec.open(key, task_id, "payload", row[6])),
+        meta=_object(codec.open(key, task_id, "meta", row[7])),
         consent=consent(row[8]),
         raw_media=bool(row[9]),
         idempotency_key=row[10],
@@ -99,7 +102,8 @@ def task_record(row: Row, result: Result | None = None) -> TaskRecord:
         State(state), attempt, failures, lost, due_at, agent_id, owner, lease_until, _tried(tried), reason
     )
     # Behind the columns, a reader of one task says whether its consent was revoked.
-    return TaskRecord(row[0], task, progress, row[24], result, bool(row[28:] and row[28]))
+    result = None if result_row is None else _result(result_row, key, task_id, codec)
+    return TaskRecord(row[0], task, progress, row[24], result, bool(row[29:] and row[29]), key)
 
 
 def consent(text: bytes) -> Consent:
@@ -112,15 +116,15 @@ def consent(text: bytes) -> Consent:
     return Consent(**fields)
 
 
-def result_row(task_id: str, result: Result) -> Row:
-    """`task_id` and a row of RESULT_COLUMNS."""
-    output = _encode(result.output)
+def result_row(record: TaskRecord, result: Result, codec: Codec) -> Row:
+    """The task's id and a row of RESULT_COLUMNS."""
+    task_id = record.task.task_id
+    output = codec.seal(record.key, task_id, "output", _encode(result.output))
     return (task_id, result.attempt, result.agent_id, output, result.model_version, result.finished_at)
 
 
-def result(row: Row) -> Result:
-    """What a row of RESULT_COLUMNS says."""
-    return Result(row[0], row[1], _any(row[2]), row[3], row[4])
+def _result(row: Row, key: bytes | None, task_id: str, codec: Codec) -> Result:
+    return Result(row[0], row[1], _any(codec.open(key, task_id, "output", row[2])), row[3], row[4])
 
 
 def audit_row(entry: AuditEntry) -> Row:

@@ -24,6 +24,7 @@ from orchestrator.storage.commands import (
     RelayAgain,
     Relayed,
     RevokeConsent,
+    Rewrap,
     SaveAgent,
     SaveApiKey,
     TaskRecord,
@@ -31,6 +32,7 @@ from orchestrator.storage.commands import (
     Transition,
     TryWebhook,
 )
+from orchestrator.storage.sealing import PLAIN, Codec
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Book:
     open: Counter[Priority] = field(default_factory=Counter[Priority])
     outbox: bool = False
     """Whether streams are to be told of what is ready, and of what is dead."""
+    codec: Codec = PLAIN
 
 
 class Unexpected(Exception):
@@ -134,7 +137,7 @@ class Work:
             case EndWebhook(task_id):
                 self.told_off.append((task_id,))
                 return Noted(self._log(command.audit))
-            case RelayAgain() | RevokeConsent():
+            case RelayAgain() | RevokeConsent() | Rewrap():
                 raise Unexpected  # What it comes to is known only when it is done, on its own.
 
     def _accept(self, command: Accept) -> Accepted:
@@ -146,8 +149,9 @@ class Work:
         if key is not None:
             self.keys.append((key.scope, key.key, key.fingerprint, task.task_id, key.expires_at))
         self.last_seq += 1
-        record = TaskRecord(self.last_seq, task, command.progress, command.audit.created_at)
-        self.tasks.append(rows.task_row(record, command.lane))
+        key = self._book.codec.new_key(task.task_id)
+        record = TaskRecord(self.last_seq, task, command.progress, command.audit.created_at, key=key)
+        self.tasks.append(rows.task_row(record, command.lane, self._book.codec))
         if command.callback_url is not None:
             self.webhooks.append((task.task_id, command.callback_url))
         self._count(task.priority, None, command.progress)
@@ -166,10 +170,10 @@ class Work:
         if command.progress.state.final:
             self.callbacks.append((updated_at, record.task.task_id))
         if command.result is not None:
-            self.results.append(rows.result_row(record.task.task_id, command.result))
+            self.results.append(rows.result_row(record, command.result, self._book.codec))
         self._count(record.task.priority, before, command.progress)
         self._tell(record.task.task_id, record.task.priority, before, command.progress)
-        moved = TaskRecord(record.seq, record.task, command.progress, updated_at, command.result)
+        moved = TaskRecord(record.seq, record.task, command.progress, updated_at, command.result, key=record.key)
         return Moved(moved, self._log(command.audit))
 
     def _log(self, draft: AuditDraft) -> Head:

@@ -23,11 +23,14 @@ from orchestrator.storage.commands import (
     Reused,
     RevokeConsent,
     Revoked,
+    Rewrap,
+    Rewrapped,
     Stale,
     TaskRecord,
 )
 from orchestrator.storage.postgres import sql
 from orchestrator.storage.postgres.connecting import FAILURES, Connection, is_of_the_command
+from orchestrator.storage.sealing import changed_keys
 from orchestrator.storage.work import Book, Unexpected, Work, is_full
 
 _OF_VALUES = (OSError, OverflowError, RecursionError, TypeError, ValueError)
@@ -65,6 +68,8 @@ class Batch:
                 return await self._relay_again(command)
             if isinstance(command, RevokeConsent):
                 return await self._revoke(command)
+            if isinstance(command, Rewrap):
+                return await self._rewrap(command)
             refusal = await self._refusal(command)
             return (await self._bulk([command]))[0] if refusal is None else refusal
         except _Refused as failure:
@@ -101,8 +106,15 @@ class Batch:
         if (await self._connection.execute(sql.REVOKE, command.consent_id, at)).endswith(" 0"):
             return Revoked()
         found = await self._connection.fetch(sql.READ_UNDER_CONSENT, self._offset, command.consent_id)
-        denials = revocation.denials(map(rows.task_record, found), at)
+        denials = revocation.denials((rows.task_record(row, self.book.codec) for row in found), at)
         return revocation.revoked(await self._bulk([*denials, Note(command.audit)]))
+
+    async def _rewrap(self, command: Rewrap) -> Rewrapped:
+        found = await self._connection.fetch(sql.READ_DATA_KEYS, command.after, command.limit)
+        changes = changed_keys(found, self.book.codec)
+        if changes:
+            await self._connection.execute(sql.SAVE_DATA_KEYS, *_columns(changes))
+        return Rewrapped(len(changes), found[-1][0] if len(found) == command.limit else None)
 
     async def _any_revoked(self, consents: Collection[str | None]) -> bool:
         return bool(consents) and await self._connection.fetchval(sql.ANY_REVOKED, list(consents))
@@ -114,7 +126,7 @@ class Batch:
     async def _read_task(self, task_id: str) -> TaskRecord:
         row = await self._connection.fetchrow(sql.READ_TASK, self._offset, task_id)
         result = await self._connection.fetchrow(sql.READ_RESULT, task_id)
-        return rows.task_record(row, rows.result(result) if result else None)
+        return rows.task_record(row, self.book.codec, result)
 
     async def _bulk(self, commands: Sequence[Command]) -> list[Outcome]:
         """All of them or none; raises Unexpected or _Refused where one would not simply succeed."""

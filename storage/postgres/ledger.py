@@ -25,6 +25,7 @@ from orchestrator.storage.postgres.pool import farewell
 from orchestrator.storage.postgres.reader import PostgresReader
 from orchestrator.storage.postgres.schema import migrate
 from orchestrator.storage.postgres.session import Session, counts
+from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.work import Book
 
 OPEN_S = 30.0
@@ -46,9 +47,9 @@ class PostgresLedger(PostgresReader):
 
     exclusive = False
 
-    def __init__(self, dsn: str, writer: str, clock: Clock, *, outbox: bool) -> None:
+    def __init__(self, dsn: str, writer: str, clock: Clock, *, outbox: bool, codec: Codec) -> None:
         super().__init__(dsn, clock)
-        self._writer, self._outbox = writer, outbox
+        self._writer, self._outbox, self._codec = writer, outbox, codec
         self._session: Session | None = None
         self._former: Session | None = None
         self._depths: Mapping[Priority, Depths] = {}
@@ -57,7 +58,9 @@ class PostgresLedger(PostgresReader):
         self._unknown = self._closed = False
 
     @classmethod
-    async def opened(cls, url: str, writer: str, now: Callable[[], float], *, outbox: bool = False) -> "PostgresLedger":
+    async def opened(
+        cls, url: str, writer: str, now: Callable[[], float], *, outbox: bool = False, codec: Codec = PLAIN
+    ) -> "PostgresLedger":
         """Opens and migrates the database at `url`, and takes the name `writer`, or the next one that is free.
 
         With an `outbox`, each commit writes down what streams are to be told of it.
@@ -66,8 +69,11 @@ class PostgresLedger(PostgresReader):
         dsn = dsn_of(url)
         try:
             await _migrate(dsn)
-            ledger = cls(dsn, writer, Clock(now), outbox=outbox)
-            await ledger._connect()
+            ledger = cls(dsn, writer, Clock(now), outbox=outbox, codec=codec)
+            session = await ledger._connect()
+            last = await session.connection.fetchrow(sql.LAST_DATA_KEY)
+            if last is not None and last[1] is not None:
+                codec.rewrapped(last[1], last[0])
         except FAILURES as error:
             raise Unreadable(f"the database cannot be opened: {name(error)}") from error
         return ledger
@@ -103,7 +109,7 @@ class PostgresLedger(PostgresReader):
     async def _commit(self, session: Session, commands: Sequence[Command]) -> list[Outcome]:
         try:
             with anyio.fail_after(WORK_S):
-                book, outcomes = await session.work(commands, self._clock, outbox=self._outbox)
+                book, outcomes = await session.work(commands, self._clock, outbox=self._outbox, codec=self._codec)
         except FAILURES as error:
             await self._give_up(session, error)
             if is_damage(error):

@@ -15,6 +15,7 @@ from orchestrator.storage.postgres import sql
 from orchestrator.storage.postgres.clock import Clock
 from orchestrator.storage.postgres.connecting import FAILURES, connect, is_damage, name
 from orchestrator.storage.postgres.pool import Pool, farewell
+from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.work import stream_of
 
 READERS = 4
@@ -26,6 +27,7 @@ class PostgresReader:
 
     def __init__(self, dsn: str, clock: Clock) -> None:
         self._dsn, self._clock = dsn, clock
+        self._codec: Codec = PLAIN
         self._pool = Pool(dsn, READERS)
 
     @property
@@ -53,11 +55,11 @@ class PostgresReader:
         found = await self._all(sql.READ_TASK, self._clock.offset, task_id)
         if not found:
             return None
-        record = rows.task_record(found[0])
+        record = rows.task_record(found[0], self._codec)
         if record.progress.state is not State.SUCCEEDED:
             return record
         result = await self._all(sql.READ_RESULT, task_id)
-        return rows.task_record(found[0], rows.result(result[0])) if result else record
+        return rows.task_record(found[0], self._codec, result[0]) if result else record
 
     async def tasks(
         self, state: State, *, principal: str | None = None, after: int = 0, limit: int = 100
@@ -145,7 +147,9 @@ class PostgresReader:
         return await self._records(sql.READ_OVERDUE, now, limit)
 
     async def _records(self, statement: str, *arguments: Any) -> list[TaskRecord]:
-        return [rows.task_record(row) for row in await self._all(statement, self._clock.offset, *arguments)]
+        return [
+            rows.task_record(row, self._codec) for row in await self._all(statement, self._clock.offset, *arguments)
+        ]
 
     async def _all(self, statement: str, *arguments: Any) -> list[rows.Row]:
         try:

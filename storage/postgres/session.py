@@ -19,6 +19,7 @@ from orchestrator.storage.postgres.batch import Batch
 from orchestrator.storage.postgres.clock import Clock
 from orchestrator.storage.postgres.connecting import NOT_ALLOWED, Connection, connect
 from orchestrator.storage.postgres.pool import farewell
+from orchestrator.storage.sealing import Codec
 from orchestrator.storage.work import Book
 
 SETUP_S = 5.0
@@ -87,7 +88,9 @@ class Session:
             await farewell(connection)
             raise
 
-    async def work(self, commands: Sequence[Command], clock: Clock, *, outbox: bool) -> tuple[Book, list[Outcome]]:
+    async def work(
+        self, commands: Sequence[Command], clock: Clock, *, outbox: bool, codec: Codec
+    ) -> tuple[Book, list[Outcome]]:
         """Everything of a batch but its COMMIT: the book after it, and the outcomes. Raises one of FAILURES.
 
         With an `outbox`, what streams are to be told is written down in it.
@@ -102,7 +105,9 @@ class Session:
         if number is None:
             raise SessionGone
         self.batch = number
-        before = replace(_book(await self.connection.fetchrow(sql.LOCK_BOOK), self.book.head), outbox=outbox)
+        before = replace(
+            _book(await self.connection.fetchrow(sql.LOCK_BOOK), self.book.head), outbox=outbox, codec=codec
+        )
         if not commands:
             return before, []
         batch = Batch(self.connection, before, clock.offset)

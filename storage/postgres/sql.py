@@ -59,11 +59,11 @@ ADD_TASKS = (
     "INSERT INTO tasks (" + TASK_COLUMNS + ")"
     " SELECT seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key,"
     " replay_of, created_at, deadline_at + $1::float8, state, attempt, failures, lost, due_at + $1::float8, agent_id,"
-    " owner, lease_until + $1::float8, tried, reason, updated_at, principal, consent_id, traceparent"
+    " owner, lease_until + $1::float8, tried, reason, updated_at, principal, consent_id, traceparent, data_key"
     " FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::bytea[],"
     " $10::bytea[], $11::integer[], $12::text[], $13::text[], $14::float8[], $15::float8[], $16::text[], $17::bigint[],"
     " $18::bigint[], $19::bigint[], $20::float8[], $21::text[], $22::text[], $23::float8[], $24::bytea[], $25::text[],"
-    " $26::float8[], $27::text[], $28::text[], $29::text[]) AS new (" + TASK_COLUMNS + ")"
+    " $26::float8[], $27::text[], $28::text[], $29::text[], $30::bytea[]) AS new (" + TASK_COLUMNS + ")"
 )
 MOVE_TASKS = (
     "UPDATE tasks SET state = new.state, attempt = new.attempt, failures = new.failures, lost = new.lost,"
@@ -81,10 +81,19 @@ MOVE_TASKS = (
 _TASK = (
     "SELECT seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key,"
     " replay_of, created_at, deadline_at - $1::float8, state, attempt, failures, lost, due_at - $1::float8, agent_id,"
-    " owner, lease_until - $1::float8, tried, reason, updated_at, principal, consent_id, traceparent,"
+    " owner, lease_until - $1::float8, tried, reason, updated_at, principal, consent_id, traceparent, data_key,"
     " EXISTS (SELECT FROM revoked_consents WHERE revoked_consents.consent_id = tasks.consent_id) FROM tasks"
 )
 READ_TASK = _TASK + " WHERE task_id = $2"
+
+READ_DATA_KEYS = (
+    "SELECT seq, task_id, data_key FROM tasks WHERE seq > $1 AND data_key IS NOT NULL ORDER BY seq LIMIT $2"
+)
+SAVE_DATA_KEYS = (
+    "UPDATE tasks SET data_key = new.data_key FROM unnest($1::bytea[], $2::text[]) AS new (data_key, task_id)"
+    " WHERE tasks.task_id = new.task_id"
+)
+LAST_DATA_KEY = "SELECT task_id, data_key FROM tasks ORDER BY seq DESC LIMIT 1"
 
 REVOKE = "INSERT INTO revoked_consents (consent_id, revoked_at) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 ANY_REVOKED = "SELECT EXISTS (SELECT FROM revoked_consents WHERE consent_id = ANY ($1::text[]))"

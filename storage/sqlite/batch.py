@@ -25,10 +25,13 @@ from orchestrator.storage.commands import (
     Reused,
     RevokeConsent,
     Revoked,
+    Rewrap,
+    Rewrapped,
     Stale,
     TaskRecord,
 )
 from orchestrator.storage.ports import CommitUnknown, LedgerCorrupt, NotCommitted
+from orchestrator.storage.sealing import changed_keys
 from orchestrator.storage.sqlite import sql
 from orchestrator.storage.work import Book, Unexpected, Work, is_full
 
@@ -103,6 +106,8 @@ def _single(connection: sqlite3.Connection, book: Book, command: Command) -> tup
         return book, _relay_again(connection, command)
     if isinstance(command, RevokeConsent):
         return _revoke(connection, book, command)
+    if isinstance(command, Rewrap):
+        return book, _rewrap(connection, book, command)
     refusal = _refusal(connection, book, command)
     if refusal is not None:
         return book, refusal
@@ -121,9 +126,16 @@ def _revoke(connection: sqlite3.Connection, book: Book, command: RevokeConsent) 
     if not connection.execute(sql.REVOKE, (command.consent_id, at)).rowcount:
         return book, Revoked()
     found = connection.execute(sql.READ_UNDER_CONSENT, (command.consent_id,)).fetchall()
-    denials = revocation.denials(map(rows.task_record, found), at)
+    denials = revocation.denials((rows.task_record(row, book.codec) for row in found), at)
     book, outcomes = _bulk(connection, book, [*denials, Note(command.audit)])
     return book, revocation.revoked(outcomes)
+
+
+def _rewrap(connection: sqlite3.Connection, book: Book, command: Rewrap) -> Rewrapped:
+    found = connection.execute(sql.READ_DATA_KEYS, (command.after, command.limit)).fetchall()
+    changes = changed_keys(found, book.codec)
+    connection.executemany(sql.SAVE_DATA_KEY, changes)
+    return Rewrapped(len(changes), found[-1][0] if len(found) == command.limit else None)
 
 
 def _any_revoked(connection: sqlite3.Connection, consents: Collection[str | None]) -> bool:
@@ -144,20 +156,20 @@ def _refusal(connection: sqlite3.Connection, book: Book, command: Command) -> Ou
         found = connection.execute(sql.FIND_KEY, (command.key.scope, command.key.key)).fetchone()
         if found is not None:
             fingerprint, task_id = found
-            return _duplicate(connection, task_id) if fingerprint == command.key.fingerprint else Reused()
+            return _duplicate(connection, book, task_id) if fingerprint == command.key.fingerprint else Reused()
     return Full(command.task.priority) if is_full(book, command) else None
 
 
-def _duplicate(connection: sqlite3.Connection, task_id: str) -> Duplicate:
+def _duplicate(connection: sqlite3.Connection, book: Book, task_id: str) -> Duplicate:
     receipt = connection.execute(sql.READ_RECEIPT, (task_id,)).fetchone()
-    return Duplicate(read_task(connection, task_id), Head(*receipt))
+    return Duplicate(read_task(connection, book, task_id), Head(*receipt))
 
 
-def read_task(connection: sqlite3.Connection, task_id: str) -> TaskRecord:
+def read_task(connection: sqlite3.Connection, book: Book, task_id: str) -> TaskRecord:
     """The task as it is inside this transaction, with its result."""
     row = connection.execute(sql.READ_TASK, (task_id,)).fetchone()
     result = connection.execute(sql.READ_RESULT, (task_id,)).fetchone()
-    return rows.task_record(row, rows.result(result) if result else None)
+    return rows.task_record(row, book.codec, result)
 
 
 def _bulk(connection: sqlite3.Connection, book: Book, commands: Sequence[Command]) -> tuple[Book, list[Outcome]]:

@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +21,7 @@ from orchestrator.domain.audit import GENESIS, Head
 from orchestrator.domain.task import Priority
 from orchestrator.storage.commands import Command, Outcome
 from orchestrator.storage.ports import CommitUnknown, Depths, LedgerCorrupt, LedgerError, LedgerLocked, Unreadable
+from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.sqlite import batch, sql
 from orchestrator.storage.sqlite.locking import own, private
 from orchestrator.storage.sqlite.reader import SqliteReader
@@ -48,6 +50,7 @@ class SqliteLedger(SqliteReader):
         self._connection: sqlite3.Connection | None = connection
         self._lock = lock
         self._book = book
+        self._codec = book.codec
         self._unknown = False
         # One slot: whatever thread serves, there is one batch at a time on the connection. Native cancellation
         # (asyncio's own, at Ctrl-C) gives the slot back while the thread still runs: then the turn is what holds.
@@ -55,14 +58,16 @@ class SqliteLedger(SqliteReader):
         self._turn = threading.Lock()
 
     @classmethod
-    async def opened(cls, path: str, *, max_bytes: int = 0, outbox: bool = False) -> "SqliteLedger":
+    async def opened(
+        cls, path: str, *, max_bytes: int = 0, outbox: bool = False, codec: Codec = PLAIN
+    ) -> "SqliteLedger":
         """Opens, migrates and owns the file at `path`, which `max_bytes` bounds (0: the disk does).
 
         With an `outbox`, each commit writes down what streams are to be told of it.
 
         Raises LedgerLocked, LedgerCorrupt, SchemaTooNew, Unreadable, or OSError where the folder cannot be used.
         """
-        ledger = await anyio.to_thread.run_sync(_open, cls, path, max_bytes, outbox)
+        ledger = await anyio.to_thread.run_sync(_open, cls, path, max_bytes, outbox, codec)
         try:
             await ledger.open()
         except BaseException:
@@ -116,7 +121,7 @@ class SqliteLedger(SqliteReader):
                     pass
 
 
-def _open(cls: type[SqliteLedger], path: str, max_bytes: int, outbox: bool) -> SqliteLedger:
+def _open(cls: type[SqliteLedger], path: str, max_bytes: int, outbox: bool, codec: Codec) -> SqliteLedger:
     # By its real name, so that a link to the file is no way around its lock.
     path = os.path.realpath(path)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +131,7 @@ def _open(cls: type[SqliteLedger], path: str, max_bytes: int, outbox: bool) -> S
         _check_length(path)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
         try:
-            return cls(path, connection, lock, _prepared(connection, max_bytes, outbox), max_bytes)
+            return cls(path, connection, lock, _prepared(connection, max_bytes, outbox, codec), max_bytes)
         except BaseException:
             connection.close()
             raise
@@ -151,13 +156,14 @@ def _check_length(path: str) -> None:
         raise LedgerCorrupt("the file is not a ledger, or was cut off")
 
 
-def _prepared(connection: sqlite3.Connection, max_bytes: int, outbox: bool) -> batch.Book:
+def _prepared(connection: sqlite3.Connection, max_bytes: int, outbox: bool, codec: Codec) -> batch.Book:
     """Sets the connection up, brings the schema up to date and reads the book."""
     try:
         version(connection)  # First of all, so that nothing is changed in a file that is something else's.
         _configure(connection, max_bytes)
         migrate(connection)
-        return _book(connection, outbox)
+        _check_key(connection, codec)
+        return replace(_book(connection, outbox), codec=codec)
     except (sqlite3.Error, ValueError) as error:
         raise _verdict(error) from error
 
@@ -183,6 +189,13 @@ def _configure(connection: sqlite3.Connection, max_bytes: int) -> None:
         # A pragma takes no parameter; the number is our own.
         bound = "PRAGMA max_page_count = " + str(max(1, max_bytes // page))
         connection.execute(bound)
+
+
+def _check_key(connection: sqlite3.Connection, codec: Codec) -> None:
+    """Raises Unreadable where the last task's key cannot be unwrapped: it is the wrong master key, or none is given."""
+    last = connection.execute(sql.LAST_DATA_KEY).fetchone()
+    if last is not None and last[1] is not None:
+        codec.rewrapped(last[1], last[0])
 
 
 def _book(connection: sqlite3.Connection, outbox: bool) -> batch.Book:

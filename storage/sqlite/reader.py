@@ -15,6 +15,7 @@ from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
 from orchestrator.storage.commands import TaskRecord, Webhook
 from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Outgoing, Ticket, Unreadable
+from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.sqlite import sql
 from orchestrator.storage.work import stream_of
 
@@ -27,6 +28,7 @@ class SqliteReader:
     def __init__(self, path: str) -> None:
         self._path = path
         self._open: aiosqlite.Connection | None = None
+        self._codec: Codec = PLAIN
 
     async def open(self) -> None:
         """Opens the connection; raises LedgerCorrupt or Unreadable when the file cannot be read."""
@@ -57,11 +59,11 @@ class SqliteReader:
         found = await self._all(sql.READ_TASK, (task_id,))
         if not found:
             return None
-        record = rows.task_record(found[0])
+        record = rows.task_record(found[0], self._codec)
         if record.progress.state is not State.SUCCEEDED:
             return record
         result = await self._all(sql.READ_RESULT, (task_id,))
-        return rows.task_record(found[0], rows.result(result[0])) if result else record
+        return rows.task_record(found[0], self._codec, result[0]) if result else record
 
     async def tasks(
         self, state: State, *, principal: str | None = None, after: int = 0, limit: int = 100
@@ -154,7 +156,7 @@ class SqliteReader:
         return await self._records(sql.READ_OVERDUE, (now, limit))
 
     async def _records(self, statement: str, parameters: Sequence[Any]) -> list[TaskRecord]:
-        return [rows.task_record(row) for row in await self._all(statement, parameters)]
+        return [rows.task_record(row, self._codec) for row in await self._all(statement, parameters)]
 
     async def _all(self, statement: str, parameters: Sequence[Any] = ()) -> list[rows.Row]:
         if self._open is None:

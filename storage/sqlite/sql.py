@@ -19,7 +19,7 @@ EXPIRE_KEYS = "DELETE FROM idempotency_keys WHERE expires_at IS NOT NULL AND exp
 
 ADD_TASK = (
     "INSERT INTO tasks (" + TASK_COLUMNS + ")"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 MOVE_TASK = (
     "UPDATE tasks SET state = ?, attempt = ?, failures = ?, lost = ?, due_at = ?, agent_id = ?, owner = ?,"
@@ -31,6 +31,10 @@ READ_TASK = (
     "SELECT " + TASK_COLUMNS + ", EXISTS (SELECT 1 FROM revoked_consents WHERE consent_id = tasks.consent_id)"
     " FROM tasks WHERE task_id = ?"
 )
+
+READ_DATA_KEYS = "SELECT seq, task_id, data_key FROM tasks WHERE seq > ? AND data_key IS NOT NULL ORDER BY seq LIMIT ?"
+SAVE_DATA_KEY = "UPDATE tasks SET data_key = ? WHERE task_id = ?"
+LAST_DATA_KEY = "SELECT task_id, data_key FROM tasks ORDER BY seq DESC LIMIT 1"
 
 REVOKE = "INSERT INTO revoked_consents (consent_id, revoked_at) VALUES (?, ?) ON CONFLICT DO NOTHING"
 IS_REVOKED = "SELECT 1 FROM revoked_consents WHERE consent_id = ?"

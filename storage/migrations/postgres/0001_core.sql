@@ -30,7 +30,8 @@ CREATE TABLE tasks (
     updated_at      double precision NOT NULL,
     principal       text COLLATE "C" NOT NULL,
     consent_id      text COLLATE "C",
-    traceparent     text COLLATE "C"
+    traceparent     text COLLATE "C",
+    data_key        bytea
 );
 
 CREATE INDEX tasks_ready ON tasks (priority, lane, seq) WHERE state = 'queued' AND due_at IS NULL;

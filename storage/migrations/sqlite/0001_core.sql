@@ -28,7 +28,8 @@ CREATE TABLE tasks (
     updated_at      REAL NOT NULL,
     principal       TEXT NOT NULL,
     consent_id      TEXT,
-    traceparent     TEXT
+    traceparent     TEXT,
+    data_key        BLOB
 ) STRICT;
 
 -- State and due_at stand after the payload in a row. With them in the index, counting and looking for lanes reads no row.

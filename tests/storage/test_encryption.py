@@ -1,0 +1,194 @@
+"""Payloads, meta and results at rest: unreadable without the key, and every promise of the ledger holds as before."""
+
+import os
+import sqlite3
+
+import pytest
+from conformance import Accepting, Keys, Moving, Reading
+from conformance_consents import Consents
+from ledger_builders import accept, moved, read, stored, trail
+from test_ledgers import PostgresStore, SqliteStore
+
+from orchestrator.crypto.envelope import CannotOpen, Envelope, InvalidMasterKey
+from orchestrator.domain.lifecycle import Step
+from orchestrator.rotation import rotate
+from orchestrator.settings import load
+from orchestrator.storage.opening import open_ledger
+from orchestrator.storage.ports import Unreadable
+from orchestrator.storage.sealing import codec_of
+from orchestrator.storage.sqlite.ledger import SqliteLedger
+
+pytestmark = pytest.mark.anyio
+
+OLD, NEW = "11" * 32, "IiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiI="
+CANARIES = [b"canary-payload", b"canary-meta", b"canary-output"]
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+def envelope(keys: str = OLD) -> Envelope:
+    return Envelope(keys, os.urandom)
+
+
+async def written(ledger) -> None:
+    """A task with a canary in each place."""
+    (record,) = await stored(ledger, accept(1, payload={"a": "canary-payload"}, meta={"b": "canary-meta"}))
+    await moved(ledger, record, Step.LEASE, Step.SUCCEED, output={"c": "canary-output"})
+
+
+class TestSealing:
+    """One value for one task and one column."""
+
+    def test_opened_again(self):
+        """What was sealed is opened with the task's key, and never looks the same twice."""
+        box = envelope()
+        key = box.new_key("task-1")
+        sealed = {box.seal(key, "task-1", "payload", b"text") for _ in range(9)}
+        assert len(sealed) == 9
+        assert {box.open(key, "task-1", "payload", text) for text in sealed} == {b"text"}
+
+    def test_in_another_place(self):
+        """For another task, column or key it does not open; nor does a key for another task."""
+        box = envelope()
+        key, other = box.new_key("task-1"), box.new_key("task-2")
+        sealed = box.seal(key, "task-1", "payload", b"text")
+        for place in ((key, "task-1", "meta"), (key, "task-2", "payload"), (other, "task-2", "payload")):
+            with pytest.raises(CannotOpen):
+                box.open(*place, sealed)
+        with pytest.raises(CannotOpen):
+            envelope("33" * 32).open(key, "task-1", "payload", sealed)
+
+    def test_every_byte(self):
+        """Whatever is changed or cut off, of the key or of the text, is found."""
+        box = envelope()
+        key = box.new_key("task-1")
+        sealed = box.seal(key, "task-1", "payload", b"text")
+        changed = [(key, sealed[:i] + bytes([sealed[i] ^ 1]) + sealed[i + 1 :]) for i in range(len(sealed))]
+        changed += [(key[:i] + bytes([key[i] ^ 1]) + key[i + 1 :], sealed) for i in range(len(key))]
+        changed += [(key, sealed[:i]) for i in range(len(sealed))] + [(key[:i], sealed) for i in range(len(key))]
+        for wrapped, text in changed:
+            with pytest.raises(CannotOpen):
+                box.open(wrapped, "task-1", "payload", text)
+
+    @pytest.mark.parametrize("text", ["", "\n", "secret words", "11" * 31, "AAAA", f"{OLD}\nsecret"])
+    def test_no_master_key(self, text):
+        """It is refused, and nothing of it is quoted."""
+        with pytest.raises(InvalidMasterKey) as error:
+            envelope(text)
+        assert "secret" not in str(error.value)
+        assert "11" not in repr(envelope())
+
+
+class TestFile:
+    """A stolen file."""
+
+    @pytest.fixture
+    def file(self, tmp_path):
+        return tmp_path / "ledger.db"
+
+    def opened(self, file, keys):
+        return SqliteLedger.opened(str(file), codec=codec_of(keys, os.urandom))
+
+    def found(self, file) -> list[bytes]:
+        contents = b"".join(path.read_bytes() for path in file.parent.iterdir() if path.is_file())
+        return [canary for canary in CANARIES if canary in contents]
+
+    async def test_holds_nothing_in_the_clear(self, file):
+        """Neither the database nor its log, while it is open and afterwards; without a key it would."""
+        ledger = await self.opened(file, OLD)
+        await written(ledger)
+        assert self.found(file) == []
+        await ledger.close()
+        assert self.found(file) == []
+        plain = await SqliteLedger.opened(str(file.parent / "plain" / "ledger.db"))
+        await written(plain)
+        await plain.close()
+        assert self.found(file.parent / "plain" / "ledger.db") == CANARIES
+
+    @pytest.mark.parametrize("keys", ["", NEW])
+    async def test_without_the_right_key(self, file, keys):
+        """It is not opened, so that nothing is taken for lost, and nothing new is stored beside."""
+        ledger = await self.opened(file, OLD)
+        await written(ledger)
+        await ledger.close()
+        with pytest.raises(Unreadable, match="key"):
+            await self.opened(file, keys)
+
+    async def test_key_that_came_later(self, file):
+        """What was stored before stays readable as it is; what comes is encrypted."""
+        ledger = await self.opened(file, "")
+        (before,) = await stored(ledger, accept(1, payload={"a": "plain"}))
+        await ledger.close()
+        ledger = await self.opened(file, OLD)
+        (after,) = await stored(ledger, accept(2, payload={"a": "canary-payload"}))
+        leased = await moved(ledger, await read(ledger, before), Step.LEASE)
+        done = await moved(ledger, leased, Step.SUCCEED, output={"x": 1})
+        assert await read(ledger, before) == done
+        assert await read(ledger, after) == after
+        assert self.found(file) == []
+        await ledger.close()
+
+    async def test_swapped_payloads(self, file):
+        """Who exchanges what two tasks hold, key and all, is found out."""
+        ledger = await self.opened(file, OLD)
+        first, _ = await stored(ledger, accept(1, payload={"a": 1}), accept(2, payload={"a": 2}))
+        await ledger.close()
+        with sqlite3.connect(file) as connection:
+            connection.execute(
+                "UPDATE tasks SET (payload, data_key) = (SELECT payload, data_key FROM tasks WHERE seq = 2)"
+            )
+        connection.close()
+        ledger = await self.opened(file, OLD)
+        with pytest.raises(Unreadable):
+            await ledger.task(first.task.task_id)
+        await ledger.close()
+
+    async def test_rotated(self, file):
+        """With the new key first, all keys are wrapped by it, however many; then the old one is not needed any more."""
+        ledger = await self.opened(file, OLD)
+        records = await stored(ledger, *[accept(number) for number in range(1, 1502)])
+        await ledger.close()
+        key_file = file.parent / "keys"
+        key_file.write_text(f"{NEW}\n{OLD}\n")
+        environ = {"DATABASE_URL": f"sqlite:///{file}", "ORCHESTRATOR_STORAGE_ENCRYPTION_KEY_FILE": str(key_file)}
+        assert await rotate(load(environ=environ)) == 1501
+        assert await rotate(load(environ=environ)) == 0
+        with pytest.raises(Unreadable):
+            await self.opened(file, OLD)
+        ledger = await self.opened(file, NEW)
+        for record in (records[0], records[999], records[1000], records[-1]):
+            assert (await read(ledger, record)).task == record.task
+        assert [entry.event for entry in await trail(ledger)][-2:] == ["encryption_rotated"] * 2
+        await ledger.close()
+
+
+class SealedSqliteStore(SqliteStore):
+    async def open(self, *, outbox: bool = False) -> SqliteLedger:
+        path = str(self._folder / f"{self._number}.db")
+        return await SqliteLedger.opened(path, outbox=outbox, codec=codec_of(OLD, os.urandom))
+
+
+class SealedPostgresStore(PostgresStore):
+    async def open(self, *, outbox: bool = False):
+        self._database = self._database or await self._server.new_database()
+        url = self._server.url(self._database)
+        return await open_ledger(url, writer="main", outbox=outbox, codec=codec_of(OLD, os.urandom))
+
+
+class SealedContract(Accepting, Keys, Moving, Reading, Consents):
+    """All parts of the contract that read or write tasks."""
+
+
+class TestSealedSqliteLedger(SealedContract):
+    @pytest.fixture
+    def store(self, tmp_path):
+        return SealedSqliteStore(tmp_path)
+
+
+class TestSealedPostgresLedger(SealedContract):
+    @pytest.fixture
+    def store(self, postgres):
+        return SealedPostgresStore(postgres)
