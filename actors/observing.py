@@ -37,6 +37,9 @@ class Observer:
         """A task is in this state now."""
         task, progress = record.task, record.progress
         self._feed.publish(record)
+        if progress.state is not State.QUEUED:
+            # Who leased it may not have taken it from the queue, and who cancelled it did not.
+            self._queue.forget(task.task_id)
         holder = self._leases.committed(record)
         if holder is not None:
             # A registry with a full mailbox counts anew at the next change.

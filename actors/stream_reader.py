@@ -67,6 +67,8 @@ class StreamReader:
         while True:
             with suppress(StreamsUnavailable):
                 await self._deliver(await self._streams.claim(CLAIM_AT_ONCE))
+            # What is in hand may be done with by now: by a worker that reads the streams itself, or another replica.
+            await self._deliver(self._queue.held())
             await anyio.sleep(CLAIM_EVERY_S)
 
     async def _deliver(self, entries: Sequence[StreamEntry]) -> None:

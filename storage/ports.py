@@ -378,6 +378,10 @@ class Queue(Protocol):
         """The task that was taken could not be leased now; it waits again, in its place."""
         ...
 
+    def forget(self, task_id: str) -> None:
+        """The task is not ready any more, though nobody took it from here: its entry is no work."""
+        ...
+
     def oldest(self) -> Mapping[Priority, float]:
         """Since when (seconds since the epoch) the longest waiting task that is known of each class has been ready."""
         ...

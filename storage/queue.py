@@ -130,6 +130,16 @@ class EmbeddedQueue:
         self.done(ticket)
         self.announce(ticket)
 
+    def forget(self, task_id: str) -> None:
+        if task_id not in self._known or task_id in self._taken:
+            return
+        for line in self._lines.values():
+            for ticket in line.window:
+                if ticket.task_id == task_id:
+                    line.window.remove(ticket)
+                    self._forget([ticket])
+                    return
+
     def oldest(self) -> Mapping[Priority, float]:
         oldest: dict[Priority, float] = {}
         for (priority, _), line in self._lines.items():

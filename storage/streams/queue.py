@@ -75,6 +75,7 @@ class StreamQueue(EmbeddedQueue):
         for entry in entries:
             ticket = ready.get(entry.task_id)
             if ticket is None:
+                self.forget(entry.task_id)
                 self._finish([entry])
                 continue
             self._take_in(entry)

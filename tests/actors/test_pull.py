@@ -157,6 +157,16 @@ class TestWork:
         rest = {(await leased(system)).call.task_id for _ in range(2)}
         assert rest == {one.record.task.task_id for one in routed[:2]}
 
+    async def test_work_that_never_went_through_the_queue(self, system):
+        """It does not wait there any more, to be counted and passed over: leased by its name, or cancelled."""
+        routed = [await system.route(a_request()) for _ in range(3)]
+        ids = [one.record.task.task_id for one in routed]
+        await system.gateway.lease("puller-1", task_id=ids[1])
+        await system.gateway.cancel(ids[0])
+        assert str(system._system.queue) == "<EmbeddedQueue 1 tickets in 1 lines>"
+        await system.gateway.lease("puller-1", task_id=ids[2])
+        assert system._system.queue.oldest() == {}
+
     async def test_two_of_them(self, system):
         """Each task is given to one; who is better by the policy, where both ask."""
         await system.gateway.register(a_puller("puller-2", location="edge-1"))

@@ -10,6 +10,7 @@ import pytest
 import trio.testing
 from anyio.lowlevel import checkpoint
 
+from orchestrator.domain.agent import Agent
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Consent, Priority
 from orchestrator.outbound.ports import Call, Declined, Ending, Succeeded
@@ -338,4 +339,23 @@ async def test_hints_that_are_lost_unnoticed(ledger, broker):
         await system.gateway.register(an_agent(max_concurrency=50))
         assert {record.progress.state for record in await ended(system, *routed)} == {State.SUCCEEDED}
         assert anyio.current_time() - began < 10.0
+    await check_history(ledger)
+
+
+async def test_work_that_somebody_leased_past_the_queue(ledger, broker):
+    """A replica that has its entry in hand finds out, and lets it go: the streams are empty in the end."""
+    nobody = ScriptedAgents()
+    async with replica(nobody, ledger, broker) as first, replica(nobody, ledger, broker, 1) as second:
+        puller = Agent(agent_id="puller-1", capabilities=("embed",), max_concurrency=100)
+        await second.gateway.register(puller)
+        routed = [await first.route(a_request()) for _ in range(60)]
+        await anyio.sleep(2.0)
+        for one in routed:
+            task_id = one.record.task.task_id
+            (granted,) = await second.gateway.lease("puller-1", task_id=task_id)
+            await second.gateway.give_result(task_id, granted.hold, Succeeded({}))
+        await drained(broker)
+        for system in (first, second):
+            queue: Any = system._system.queue
+            assert queue.held() == []
     await check_history(ledger)
