@@ -61,7 +61,7 @@ class Server:
         self._as: dict[str, Any] = (
             {"user": "nobody", "group": getpwnam("nobody").pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
         )
-        self._bin = self._within_reach(programs)
+        self._programs, self._bin = programs, self._within_reach(programs)
         self._numbers = count(1)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -69,11 +69,7 @@ class Server:
 
     def start_anew(self) -> None:
         """Makes the cluster and starts it."""
-        self._data.mkdir()
-        if self._as:
-            shutil.chown(self._data, "nobody", self._as["group"])
-            self._log.touch()
-            shutil.chown(self._log, "nobody", self._as["group"])
+        self._own()
         self._run("initdb", "-D", self._data, "-U", "tests", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         settings = (
             f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n"
@@ -82,6 +78,25 @@ class Server:
         with (self._data / "postgresql.conf").open("a") as file:
             file.write(settings)
         self.start()
+
+    @contextmanager
+    def standby(self) -> Iterator["Server"]:
+        """Another server that follows this one, until it is promoted."""
+        follower = Server(self._programs)
+        try:
+            follower._own()
+            source = f"host=127.0.0.1 port={self.port} user=tests"
+            follower._run("pg_basebackup", "-R", "-c", "fast", "--no-sync", "-d", source, "-D", follower._data)
+            with (follower._data / "postgresql.conf").open("a") as file:
+                file.write(f"port = {follower.port}\n")
+            follower.start()
+            yield follower
+        finally:
+            follower.remove()
+
+    def promote(self) -> None:
+        """From now on it is a primary."""
+        self._run("pg_ctl", "promote", "-w", "-D", self._data)
 
     def start(self) -> None:
         self._run("pg_ctl", "start", "-w", "-t", str(PATIENCE_S), "-D", self._data, "-l", self._log)
@@ -135,6 +150,14 @@ class Server:
         if done.returncode:
             log = self._log.read_text() if self._log.exists() else ""
             raise RuntimeError(f"{program} failed: {(done.stdout or b'').decode()} {log[-2000:]}")
+
+    def _own(self) -> None:
+        """An empty folder that belongs to whoever the server runs as."""
+        self._data.mkdir(mode=0o700)
+        self._log.touch()
+        if self._as:
+            for path in (self._data, self._log):
+                shutil.chown(path, "nobody", self._as["group"])
 
     def _within_reach(self, programs: Path) -> Path:
         """Where they are, or a copy where `nobody` can enter."""
