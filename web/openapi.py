@@ -22,7 +22,7 @@ _SECURITY = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An API key, or a token whose scopes are in its claim `scope`. Each call names the one it needs.",
+        "description": "An API key, or a token with its scopes in the claim `scope`. Each call names the one it needs.",
     }
 }
 
