@@ -1,6 +1,11 @@
-"""A small client of the HTTP surface, for the command line and the demo."""
+"""A typed client: `Orchestrator` for programs that wait with async, `BlockingOrchestrator` for those that do not.
 
-from collections.abc import Mapping
+`Client` under them makes one request a call, for the command line and the demo.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import ExitStack, aclosing
+from functools import partial
 from types import TracebackType
 from typing import Any, cast
 from urllib.parse import quote
@@ -8,6 +13,10 @@ from urllib.parse import quote
 import aiohttp
 import anyio
 import msgspec
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from orchestrator.domain.retry import backoff
+from orchestrator.kernel.environment import Environment
 
 MARGIN_S = 15.0
 
@@ -21,6 +30,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     status: int
     body: dict[str, Any]
+    retry_after: float | None = None
+    """Seconds after which to come back, where the answer says so."""
 
     @property
     def ok(self) -> bool:
@@ -60,7 +71,8 @@ class Client:
                     method, f"{self._url}{path}", data=data, headers=headers, params=query, allow_redirects=False
                 )
                 async with request as response:
-                    return Answer(response.status, _decoded(await response.read()))
+                    waits = _seconds(response.headers.get("Retry-After"))
+                    return Answer(response.status, _decoded(await response.read()), waits)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unreachable(f"no orchestrator answers at {self._url} ({type(error).__name__})") from error
 
@@ -72,6 +84,28 @@ class Client:
         """`GET /task/{id}`, held back until the task ends or `wait_s` is over."""
         query = {"wait": str(wait_s)} if wait_s else None
         return await self.call("GET", f"/task/{segment(task_id)}", query=query, wait_s=wait_s)
+
+    async def events(self, task_id: str, last: str | None = None) -> AsyncGenerator["Event"]:
+        """`GET /task/{id}/events` after the event `last`; ends where the stream does. Raises Refused or Unreachable."""
+        if self._session is None:
+            raise RuntimeError("use the client in `async with`")
+        headers = {**self._authorization, **({} if last is None else {"Last-Event-ID": last})}
+        url = f"{self._url}/task/{segment(task_id)}/events"
+        try:
+            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+                if response.status != 200:
+                    waits = _seconds(response.headers.get("Retry-After"))
+                    raise Refused(Answer(response.status, _decoded(await response.read()), waits))
+                fields: dict[str, str] = {}
+                async for line in response.content:
+                    name, _, value = line.decode().rstrip("\r\n").partition(": ")
+                    if name:
+                        fields[name] = value
+                    elif "data" in fields:
+                        yield Event(fields.get("event", ""), fields.get("id", ""), _decoded(fields["data"].encode()))
+                        fields = {}
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise Unreachable(f"no orchestrator answers at {self._url} ({type(error).__name__})") from error
 
     async def audit(self, task_id: str) -> list[dict[str, Any]]:
         """The audit entries of a task."""
@@ -90,3 +124,202 @@ def _decoded(body: bytes) -> dict[str, Any]:
     except msgspec.DecodeError:
         return {}
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+class Refused(Exception):
+    """The orchestrator says no: `code` is one of those in the description of the API, `status` that of HTTP."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer, self.status = answer, answer.status
+        self.code, self.detail = str(answer.body.get("code", "")), str(answer.body.get("detail", ""))
+        super().__init__(f"{answer.status} {self.code}: {self.detail}")
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may be answered otherwise in a while."""
+        return self.status in (429, 503) or self.code == "E_IN_PROGRESS"
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """A task that is on stable storage; `result` where it is there already."""
+
+    task_id: str
+    status: str
+    result: Any = None
+    agent_id: str | None = None
+
+
+class TaskStatus(msgspec.Struct, frozen=True):
+    """A task as it is now."""
+
+    task_id: str
+    case_id: str
+    task_type: str
+    status: str
+    attempts: int
+    agent_id: str | None = None
+    reason: str | None = None
+    result: Any = None
+    model_version: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it never changes any more."""
+        return self.status not in ("queued", "leased", "retry_wait")
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened to a task: `state`, `transition`, or `end` with the whole task."""
+
+    name: str
+    number: str
+    data: dict[str, Any]
+
+
+class Orchestrator:
+    """`async with Orchestrator(url) as orchestrator: task = await orchestrator.submit(case_id=…, …)`.
+
+    What may be answered otherwise in a while is asked again, the same request under the same key, for at most
+    `deadline_s` in all; Retry-After is honoured. Then, and for every other refusal, it raises Refused or Unreachable.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8080",
+        authorization: Mapping[str, str] | None = None,
+        *,
+        deadline_s: float = 60,
+    ) -> None:
+        self._client, self._within = Client(url, authorization), deadline_s
+        self._environment = Environment.real()
+
+    async def __aenter__(self) -> "Orchestrator":
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._client.__aexit__(kind, error, traceback)
+
+    async def submit(self, **task: Any) -> Submitted:
+        """Sends a task. Without an `idempotency_key` it gets one, so that trying again never makes two tasks of it."""
+        task.setdefault("idempotency_key", self._environment.token(16))
+        answer = await self._insist(partial(self._client.submit, task))
+        return msgspec.convert(answer.body, Submitted)
+
+    async def task(self, task_id: str) -> TaskStatus:
+        """The task as it is now."""
+        return msgspec.convert((await self._insist(partial(self._client.task, task_id))).body, TaskStatus)
+
+    async def wait(self, task_id: str, within_s: float = 300.0) -> TaskStatus:
+        """The task once it has ended, or as it is after `within_s` seconds."""
+        end = anyio.current_time() + within_s
+        while True:
+            left = min(50.0, max(0.0, end - anyio.current_time()))
+            answer = await self._insist(partial(self._client.task, task_id, left))
+            status = msgspec.convert(answer.body, TaskStatus)
+            if status.ended or anyio.current_time() >= end:
+                return status
+
+    async def stream(self, task_id: str) -> AsyncGenerator[Event]:
+        """What happens to the task, to its end; over as many connections as it takes, without a gap."""
+        last: str | None = None
+        failures, since = 0, anyio.current_time()
+        while True:
+            try:
+                async with aclosing(self._client.events(task_id, last)) as events:
+                    async for event in events:
+                        last, failures, since = event.number, 0, anyio.current_time()
+                        yield event
+                        if event.name == "end":
+                            return
+                await anyio.sleep(self._pause(1, None))
+            except (Refused, Unreachable) as error:
+                failures += 1
+                await self._bear(error, failures, since)
+
+    async def cancel(self, task_id: str) -> TaskStatus:
+        """Ends a task that has not ended."""
+        answer = await self._insist(partial(self._client.call, "DELETE", f"/task/{segment(task_id)}"))
+        return msgspec.convert(answer.body, TaskStatus)
+
+    async def register(self, **agent: Any) -> dict[str, Any]:
+        """Has an agent known, or known anew."""
+        return (await self._insist(partial(self._client.call, "POST", "/register_agent", agent))).body
+
+    async def _insist(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        failures, began = 0, anyio.current_time()
+        while True:
+            try:
+                answer = await ask()
+                if answer.ok:
+                    return answer
+                raise Refused(answer)
+            except (Refused, Unreachable) as error:
+                failures += 1
+                await self._bear(error, failures, began)
+
+    async def _bear(self, error: Refused | Unreachable, failures: int, since: float) -> None:
+        """Waits for the next attempt; raises `error` where there is to be none."""
+        asked = error.answer.retry_after if isinstance(error, Refused) else None
+        pause = self._pause(failures, asked)
+        if (isinstance(error, Refused) and not error.passing) or anyio.current_time() + pause >= since + self._within:
+            raise error
+        await anyio.sleep(pause)
+
+    def _pause(self, failures: int, asked: float | None) -> float:
+        return (asked or 0.0) + backoff(failures, 0.2, 10.0, self._environment.random.random())
+
+
+class BlockingOrchestrator:
+    """The same for programs without an event loop: `with BlockingOrchestrator(url) as orchestrator: …`."""
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8080",
+        authorization: Mapping[str, str] | None = None,
+        *,
+        deadline_s: float = 60,
+    ) -> None:
+        self._wrapped = Orchestrator(url, authorization, deadline_s=deadline_s)
+        self._stack = ExitStack()
+        self._portal: BlockingPortal
+
+    def __enter__(self) -> "BlockingOrchestrator":
+        self._portal = self._stack.enter_context(start_blocking_portal())
+        self._stack.enter_context(self._portal.wrap_async_context_manager(self._wrapped))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def submit(self, **task: Any) -> Submitted:
+        return self._portal.call(partial(self._wrapped.submit, **task))
+
+    def task(self, task_id: str) -> TaskStatus:
+        return self._portal.call(self._wrapped.task, task_id)
+
+    def wait(self, task_id: str, within_s: float = 300.0) -> TaskStatus:
+        return self._portal.call(self._wrapped.wait, task_id, within_s)
+
+    def stream(self, task_id: str) -> Generator[Event]:
+        events = self._wrapped.stream(task_id)
+        try:
+            while True:
+                try:
+                    yield self._portal.call(events.__anext__)
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._portal.call(events.aclose)
+
+    def cancel(self, task_id: str) -> TaskStatus:
+        return self._portal.call(self._wrapped.cancel, task_id)
+
+    def register(self, **agent: Any) -> dict[str, Any]:
+        return self._portal.call(partial(self._wrapped.register, **agent))
