@@ -15,6 +15,7 @@ import yaml
 
 from orchestrator import serving
 from orchestrator.settings import load
+from orchestrator.web.safety import check, dangers
 
 helm = pytest.importorskip("helm_python", reason="NOT CHECKED: Helm's engine has no build for this platform")
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
@@ -29,7 +30,10 @@ OWN: Values = {"database": {"mode": "own"}}
 BOTH_OWN: Values = {"database": {"mode": "own"}, "redis": {"mode": "own"}}
 STORE = {"storeName": "store", "remoteKey": "key"}
 EXTERNAL: Values = {"database": {"mode": "external", "externalSecret": STORE}}
-AGENTS: Values = {"agents": {"embedder": {"enabled": True}, "modelreasoner": {"enabled": True}}}
+AGENTS: Values = {
+    "insecure": True,
+    "agents": {"allowPlaintext": True, "embedder": {"enabled": True}, "modelreasoner": {"enabled": True}},
+}
 INGRESS: Values = {"ingress": {"enabled": True}}
 
 
@@ -181,6 +185,14 @@ CASES: dict[str, tuple[Values, set[str], set[str]]] = {
         set(),
         set(),
     ),
+    "tokens": (
+        {
+            "auth": {"jwt": {"keys": "https://issuer.example/jwks", "issuer": "i", "audience": "a"}},
+            "smokeTest": {"tokenSecret": "smoke"},
+        },
+        {"Deployment/demo-pediagents"},
+        set(),
+    ),
     "names": ({"fullnameOverride": "router", "image": {"digest": "sha256:" + "0" * 64}}, {"Deployment/router"}, set()),
     "more of everything": (
         {
@@ -242,6 +254,9 @@ def test_lint(path: Path):
         ({"database": {"mode": "external"}}, "storeName is needed"),
         ({"ingress": {"enabled": True, "mtls": {"enabled": True}}}, "caSecret is needed"),
         ({"database": {"mode": "oracle"}}, "mode"),
+        ({"auth": {"apiKeys": False}}, "asked who they are"),
+        ({"auth": {"apiKeys": False, "jwt": {"keys": "https://issuer.example/jwks"}}}, "issuer is needed"),
+        ({"agents": {"allowPlaintext": True, "embedder": {"enabled": True}}}, "plain http"),
         ({"replica": 2}, "replica"),
         ({"streams": {"urgent": "two words"}}, "urgent"),
         ({"config": {"lower": "x"}}, "lower"),
@@ -281,11 +296,13 @@ def environment(found: dict[str, Manifest], name: str = "demo-pediagents") -> di
     return found[f"ConfigMap/{name}"]["data"]
 
 
-@pytest.mark.parametrize("case", ["defaults", "database own", "agents", "more of everything"])
+@pytest.mark.parametrize("case", ["defaults", "database own", "agents", "tokens", "more of everything"])
 def test_the_settings_are_settings(case: str, render: Any):
     """The orchestrator reads what the ConfigMap tells it; streams, retries and agents come out as the values say."""
     found = render(CASES[case][0])
     settings = load(environ=environment(found))
+    check(settings)
+    assert dangers(settings) == (["plaintext agents beyond this machine"] if case == "agents" else [])
     assert settings.queue.stream_urgent == "tasks:urgent"
     assert (settings.retry.max_retries, settings.queue.stream_maxlen) == (3, 10_000)
     if case == "agents":

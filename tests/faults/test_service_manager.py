@@ -179,3 +179,14 @@ async def test_a_secret_as_a_credential(served, tmp_path):
     assert not (tmp_path / "ledger.db").exists()
     assert (await server.stop())[0] == 0
     assert os.listdir(credentials) == ["DATABASE_URL"]
+
+
+async def test_a_socket_that_is_open_to_the_network(activate):
+    """It is refused as an address of our own would be, whatever the settings say: nobody is asked who they are."""
+    with socket() as held:
+        held.bind(("0.0.0.0", 0))
+        held.listen()
+        server = await activate(held)
+        code, said = await server.end()
+    assert (code, len(said.splitlines())) == (2, 1), said
+    assert "no authentication" in said
