@@ -137,7 +137,8 @@ async def test_another_body_while_the_first_is_answered(service: Service) -> Non
 
 async def test_the_same_key_after_completion(service: Service, agent: ScriptedAgent) -> None:
     """Returns the result, and the agent is not called again."""
-    task_id = (await service.route({"idempotency_key": "k"})).json["task_id"]
+    first = (await service.route({"idempotency_key": "k"})).json
+    task_id = first["task_id"]
     await service.ended(task_id)
     reply = await service.route({"idempotency_key": "k"})
     assert reply.status == 200
@@ -148,6 +149,7 @@ async def test_the_same_key_after_completion(service: Service, agent: ScriptedAg
         "queue": "tasks:normal",
         "result": {"done": True},
         "agent_id": "agent-1",
+        "receipt": first["receipt"],
     }
     assert len(agent.calls) == 1
 

@@ -205,13 +205,16 @@ async def test_keys_that_are_used_wrongly(service: Service, rows) -> None:
 async def test_raw_media_without_consent(service: Service, rows, consent: Any) -> None:
     """403 E_CONSENT_REQUIRED; all that stays is the audit entry of the refusal, which holds nothing of the payload."""
     fields = {} if consent == "absent" else {"consent": consent}
-    payloads = [
-        {"image_ref": CANARY}, {"a": [{"IMAGE": CANARY}]}, {"text": f"data:image/png;base64,{CANARY}"}, {"image": None},
-        {"a": {"b": [f"see DATA: Video/mp4,{CANARY}"]}},
+    tasks: list[dict[str, Any]] = [
+        *({"payload": payload} for payload in (
+            {"image_ref": CANARY}, {"a": [{"IMAGE": CANARY}]}, {"text": f"data:image/png;base64,{CANARY}"},
+            {"image": None}, {"a": {"b": [f"see DATA: Video/mp4,{CANARY}"]}},
+        )),
+        {"meta": {"photo": CANARY}}, {"meta": {"a": [f"data:audio/wav;base64,{CANARY}"]}},
     ]  # fmt: skip
-    for number, payload in enumerate(payloads, 1):
-        reply = await service.route({"payload": payload, "idempotency_key": "k", **fields})
-        assert (reply.status, reply.json["code"]) == (403, "E_CONSENT_REQUIRED"), payload
+    for number, task in enumerate(tasks, 1):
+        reply = await service.route({**task, "idempotency_key": "k", **fields})
+        assert (reply.status, reply.json["code"]) == (403, "E_CONSENT_REQUIRED"), task
         assert CANARY not in reply.body.decode()
         assert {t: rows(t) for t in TABLES} == {**dict.fromkeys(TABLES, 0), "audit_entries": number}
     entries = await service.audit()
