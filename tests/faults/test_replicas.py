@@ -36,7 +36,9 @@ async def replicas(number: int, **stores: str) -> AsyncIterator[list[Service]]:
 async def until_accepted(service: Service) -> None:
     """Ready, and takes work, within ten seconds."""
     with anyio.fail_after(READY_WITHIN_S):
-        while (await service.ask("GET", "/ready")).status != 200 or (await service.route({})).status != 202:
+        while True:
+            if (await service.ask("GET", "/ready")).status == 200 and (await service.route({})).status == 202:
+                return
             await anyio.sleep(0.05)
 
 

@@ -266,7 +266,7 @@ async def test_work_that_comes_during_a_long_sweep():
 
     world.ledger.ready = slowly
     await anyio.sleep(6.0)
-    (lost,) = await world.put(1, LOW, lane="zoo|--|", announce=False)
+    (lost,) = await world.put(1, NORMAL, lane="zoo|--|", announce=False)
     taken, began = list[Ticket](), anyio.current_time()
     for number in range(1, 11):
         await world.put(1, URGENT)
