@@ -356,6 +356,6 @@ async def test_work_that_somebody_leased_past_the_queue(ledger, broker):
             await second.gateway.give_result(task_id, granted.hold, Succeeded({}))
         await drained(broker)
         for system in (first, second):
-            queue: Any = system._system.queue
-            assert queue.held() == []
+            inner: Any = system._system
+            assert inner.queue.held() == []
     await check_history(ledger)

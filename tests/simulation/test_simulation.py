@@ -10,7 +10,9 @@ import pytest
 import trio
 import trio.testing
 
-from orchestrator.domain.errors import AlreadyFinished, ConsentRequired, OrchestratorError
+from orchestrator.actors.messages import Granted
+from orchestrator.domain.agent import Agent
+from orchestrator.domain.errors import AlreadyFinished, ConsentRequired, OrchestratorError, StaleLease
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Consent, Priority
 from orchestrator.kernel.actor import Actor
@@ -83,6 +85,9 @@ class World:
         self.agents = ScriptedAgents()
         self.acknowledged: dict[str, set[str]] = {}
         self.unconsented: set[str] = set()
+        self.granted: list[Granted] = []
+        self.taken: dict[str, int] = {}
+        """Of tasks whose result was taken from an agent that asked: the attempt."""
 
     def decorate(self, child: Child[Any]) -> Child[Any]:
         def start() -> Mortal:
@@ -104,6 +109,8 @@ class World:
             for number in range(8):
                 skills = self.chance.sample(SKILLS, 3) if number >= 2 else list(SKILLS)
                 agents.start_soon(self._agent, system, f"agent-{number}", skills)
+            for number in range(2):
+                agents.start_soon(self._puller, system, f"puller-{number}", list(SKILLS))
             async with anyio.create_task_group() as senders:
                 for number in range(TASKS):
                     senders.start_soon(self._sender, system, number, self.chance.uniform(0, HOURS * 3_600))
@@ -122,6 +129,41 @@ class World:
             if self.chance.random() < 0.5:
                 await self._insist(system.gateway.drain, agent_id)
             await anyio.sleep(self.chance.uniform(1, 300))
+
+    async def _puller(self, system: Any, agent_id: str, skills: Sequence[str]) -> None:
+        raw = ["raw_image"] if self.chance.random() < 0.3 else []
+        most = self.chance.randint(1, 6)
+        agent = Agent(agent_id=agent_id, capabilities=(*skills, *raw), location="edge-1", max_concurrency=most)
+        await self._insist(system.gateway.register, agent)
+        async with anyio.create_task_group() as working:
+            while True:
+                try:
+                    granted = await system.gateway.lease(agent_id, most=self.chance.randint(1, 3), wait_s=30.0)
+                except OrchestratorError:
+                    await anyio.sleep(self.chance.uniform(0.5, 3.0))
+                    continue
+                self.granted += granted
+                for one in granted:
+                    working.start_soon(self._work, system, one)
+
+    async def _work(self, system: Any, granted: Granted) -> None:
+        """Some vanish, some need longer than a lease, some say twice what came of it."""
+        task_id, hold, lot = granted.call.task_id, granted.hold, self.chance.random()
+        await anyio.sleep(self.chance.expovariate(1.0))
+        if lot < 0.1:
+            return
+        done = Succeeded({"did": task_id})
+        ending = done if lot < 0.8 else Declined(retryable=self.chance.random() < 0.7)
+        try:
+            for _ in range(5 if lot < 0.2 else 0):
+                await anyio.sleep(4.0)
+                await self._insist(system.gateway.extend, task_id, hold)
+            for _ in range(2 if lot < 0.4 else 1):
+                await self._insist(system.gateway.give_result, task_id, hold, ending)
+                if ending is done:
+                    self.taken[task_id] = hold.attempt
+        except StaleLease:
+            return
 
     async def _sender(self, system: Any, number: int, at: float) -> None:
         await anyio.sleep(at)
@@ -164,6 +206,8 @@ class World:
                 if isinstance(error, AlreadyFinished):
                     return None
                 raise
+            except StaleLease:
+                raise
             except OrchestratorError:
                 await anyio.sleep(self.chance.uniform(0.5, 3.0))
 
@@ -199,6 +243,15 @@ def test_an_hour_in_which_everything_goes_wrong(seed: int):
         if call.task_id in world.unconsented:
             assert call.endpoint.removeprefix("http://") not in lived.raw
             assert "image" not in call.payload
+    for granted in world.granted:
+        if granted.call.task_id in world.unconsented:
+            assert granted.hold.agent_id not in lived.raw
+            assert "image" not in granted.call.payload
+    assert world.taken
+    for task_id, attempt in world.taken.items():
+        result = records[task_id].result
+        assert result is not None
+        assert result.attempt == attempt
 
 
 def test_the_same_seed_again():
