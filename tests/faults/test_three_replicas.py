@@ -19,7 +19,11 @@ TASKS = 10_000
 REDIS_AWAY_S = 20.0
 TURN = ("kill", "flush", "kill", "postgres", "kill", "redis", "kill", "flush", "postgres", "kill")
 OPEN = "SELECT open_urgent + open_high + open_normal + open_low FROM book"
-STATES = "SELECT state, lane, attempt, failures, lost, count(*) FROM tasks GROUP BY 1, 2, 3, 4, 5 ORDER BY 6"
+STATES = (
+    "SELECT task_id, state, priority, lane, attempt, failures, lost, due_at, lease_until, owner, reason, updated_at,"
+    " (SELECT count(*) FROM outbox WHERE outbox.task_id = tasks.task_id) AS in_outbox, extract(epoch FROM now())"
+    " FROM tasks WHERE state IN ('queued', 'leased', 'retry_wait') LIMIT 20"
+)
 STUCK_S = 60.0
 SETTINGS = {
     # What a killed replica held is free again soon.
@@ -81,7 +85,7 @@ async def test_everything_fails_in_turn(served, postgres, redis, redis_url, caps
                 load.start_soon(clients.run, number)
             await _in_turn(clients, faults)
             clients.ending = True
-        await _until_done(postgres, database)
+        await _until_done(postgres, database, replicas)
         runs = sum((agent.runs for agent in agents), Counter())
         for replica in replicas:
             replica.stop()
@@ -115,15 +119,17 @@ async def _register_for_ever(agents, replicas) -> None:
         await anyio.sleep(5)
 
 
-async def _until_done(postgres, database: str) -> None:
-    """No task is open any more. Raises AssertionError when for a minute none was finished."""
+async def _until_done(postgres, database: str, replicas) -> None:
+    """No task is open any more. Raises AssertionError when for a minute none was finished, with what may explain it."""
     left, changed_at = -1, anyio.current_time()
     while left:
         ((now,),) = await postgres.execute(OPEN, database)
         if now != left:
             left, changed_at = now, anyio.current_time()
-        stuck = anyio.current_time() - changed_at > STUCK_S
-        assert not stuck, await postgres.execute(STATES, database)
+        if anyio.current_time() - changed_at > STUCK_S:
+            tasks = [tuple(row) for row in await postgres.execute(STATES, database)]
+            told = [(await replica.served.ask("GET", "/agents"))[2] for replica in replicas]
+            raise AssertionError(f"{left} tasks are stuck:\n{tasks}\n{told}\n{[replica.said for replica in replicas]}")
         await anyio.sleep(0.2)
 
 
