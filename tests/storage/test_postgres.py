@@ -370,6 +370,27 @@ class TestReplicas:
                     group.start_soon(lease, ledger)
             assert sorted(kinds(outcomes)) == ["Moved", "Stale", "Stale", "Stale"]
 
+    @pytest.mark.parametrize("step", [Step.COME_DUE, Step.LOSE, Step.EXPIRE])
+    async def test_janitors_of_all_at_once(self, postgres, database, step):
+        """Whatever time brings for a task, one of them does it, once."""
+        async with replicas(postgres, database, 4) as ledgers:
+            records = await stored(ledgers[0], *(accept(number) for number in range(1, 21)))
+            if step is not Step.EXPIRE:
+                records = [await moved(ledgers[0], record, Step.LEASE) for record in records]
+            if step is Step.COME_DUE:
+                records = [await moved(ledgers[0], record, Step.RETRY) for record in records]
+            outcomes = []
+
+            async def sweep(ledger):
+                outcomes.extend(await ledger.commit([move(record, step) for record in records]))
+
+            async with anyio.create_task_group() as group:
+                for ledger in ledgers:
+                    group.start_soon(sweep, ledger)
+            assert sorted(kinds(outcomes)) == ["Moved"] * 20 + ["Stale"] * 60
+            told = [entry.task_id for entry in await everything(ledgers[0]) if entry.event == step.value]
+            assert sorted(told) == sorted(record.task.task_id for record in records)
+
     async def test_bound_of_a_class(self, postgres, database):
         """It is one for all of them, at every moment."""
         async with replicas(postgres, database, 4) as ledgers:
