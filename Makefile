@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 # What a .venv was made with; another answer, or none, and it is made again.
 WHO := import sys; print(sys.implementation.cache_tag, sys.base_prefix)
 
-.PHONY: help install run test soak lint format wheel bundle lock fuzz audit clean
+.PHONY: help install run test canaries soak lint format wheel bundle lock fuzz audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -23,6 +23,9 @@ run: $(STAMP)  ## start the orchestrator with its reference agents
 
 test: $(STAMP)  ## run the tests; ARGS="-k name" to choose some
 	$(BIN)/pytest $(ARGS)
+
+canaries: $(STAMP)  ## 100,000 requests with a canary in every field, or CANARIES=as many as you say
+	CANARIES=$(or $(CANARIES),100000) $(BIN)/pytest -q tests/test_canaries.py
 
 soak: $(STAMP)  ## three replicas under load and faults, for SECONDS=600 or as many as you say
 	SOAK_SECONDS=$(or $(SECONDS),600) $(BIN)/pytest -s tests/faults/test_three_replicas.py $(ARGS)
