@@ -10,7 +10,7 @@ from orchestrator import __version__
 from orchestrator.domain import errors
 from orchestrator.domain.agent import Agent
 from orchestrator.domain.task import TaskRequest
-from orchestrator.web.problems import CONTENT_TYPE, STATUS
+from orchestrator.web.problems import CONTENT_TYPE, HTTP_CODES, STATUS
 from orchestrator.web.pulling import AgentResult, Ask, Word
 from orchestrator.web.rights import RIGHTS
 from orchestrator.web.wire import FORM, JSON, MAX_BATCH, NDJSON, Beat, NewKey
@@ -56,6 +56,8 @@ OPERATIONS: tuple[Operation, ...] = (
     ("get", "/ready", "Whether to send work here", None, (200, 503), ()),
     ("get", "/metrics", "Metrics in Prometheus' text format", None, (200,), ()),
     ("get", "/openapi.json", "This document", None, (200,), ()),
+    ("get", "/docs", "This document as a page", None, (200,), ()),
+    ("get", "/docs/{name}", "A file of that page", None, (200,), ()),
 )
 
 
@@ -118,7 +120,7 @@ def _parameter(name: str, where: str) -> dict[str, Any]:
 
 
 def _problem() -> dict[str, Any]:
-    codes = sorted({error.code for error in STATUS} | {errors.OrchestratorError.code})
+    codes = sorted({error.code for error in STATUS} | {errors.OrchestratorError.code} | set(HTTP_CODES.values()))
     return {
         "type": "object",
         "required": ["code", "title", "status", "detail"],

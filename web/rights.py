@@ -36,6 +36,8 @@ RIGHTS: Mapping[str, Scope | None] = {
     "GET /ready": OPEN,
     "GET /metrics": OPEN,
     "GET /openapi.json": OPEN,
+    "GET /docs": OPEN,
+    "GET /docs/<name>": OPEN,
 }
 """By method and rule, as the application's URL map has them."""
 
