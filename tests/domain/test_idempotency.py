@@ -100,6 +100,7 @@ CHANGES = [
     ("deadline_s", None),
     ("not_before", "2029-01-01T00:00:00.000001Z"),
     ("not_before", None),
+    ("callback_url", "https://clinic.example/told"),
 ]
 
 
