@@ -30,6 +30,8 @@ LINGER_S = 2.0
 class ServerConfig(Config):
     """Hypercorn's configuration, which it hands to each connection, and the connections with their limits."""
 
+    # By Hypercorn's own list HTTP/2 would come with TLS, past all that stands in this file.
+    alpn_protocols = ["http/1.1"]  # noqa: RUF012 - as Hypercorn has it
     connections: Connections
     limits: Limits
 

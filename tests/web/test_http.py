@@ -5,6 +5,7 @@ import json
 import pytest
 
 from orchestrator.testing import Reply, Service, a_task
+from orchestrator.web.protocol import ServerConfig
 
 pytestmark = pytest.mark.anyio
 
@@ -151,6 +152,11 @@ async def test_http_2_by_prior_knowledge(service: Service) -> None:
     answer = await service.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
     assert answer.split(b" ")[1] in (b"400", b"505")
     assert b"problem+json" in answer
+
+
+async def test_http_2_by_tls() -> None:
+    """Is not offered either: a client that would speak it is told HTTP/1.1."""
+    assert ServerConfig().alpn_protocols == ["http/1.1"]
 
 
 async def test_http_1_0(service: Service) -> None:
