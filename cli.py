@@ -41,7 +41,8 @@ from orchestrator.settings import Settings, SettingsError, load_with_sources
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(version)s")
-def main() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Tables as JSON: an array, an object a row.")
+def main(as_json: bool) -> None:
     """Takes work for AI agents, checks consent, routes it, gets it done, and proves what it decided."""
 
 

@@ -55,7 +55,11 @@ class Commands(click.Group):
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table whose first column, the one that people copy, is never cut."""
+    """A table whose first column, the one that people copy, is never cut; or JSON, where `--json` was asked for."""
+    if click.get_current_context().find_root().params.get("as_json"):
+        objects = [dict(zip(columns, row, strict=True)) for row in rows]
+        click.echo(msgspec.json.format(msgspec.json.encode(objects), indent=2).decode())
+        return
     table = Table()
     for number, column in enumerate(columns):
         table.add_column(column, no_wrap=number == 0, overflow="fold")

@@ -140,6 +140,16 @@ def test_the_audit_is_shown_exported_and_verified_while_the_server_runs(box: Box
     assert (verdict.returncode, verdict.stdout.splitlines()[-1]) == (0, "the chain holds")
 
 
+def test_tables_as_json(box: Box) -> None:
+    """`orchestrator --json` makes of each table an array, with an object a row, for programs to read."""
+    task_id = submitted(box)
+    rows = json.loads(box.run("--json", "audit", "show", "--task", task_id).stdout)
+    assert [(row["event"], row["task"]) for row in rows] == [("accepted", task_id)]
+    assert json.loads(box.run("--json", "agents").stdout) == []
+    named = {row["setting"]: row["value"] for row in json.loads(box.run("--json", "settings").stdout)}
+    assert named["web.port"] == "8080"
+
+
 def test_where_the_data_of_a_case_went(box: Box) -> None:
     """`audit export --case` answers in each format, though nobody got it yet; a format without a case is refused."""
     submitted(box)
