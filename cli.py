@@ -141,10 +141,13 @@ def task(task_id: str, wait: int, url: str) -> None:
     show(call(url, lambda client: client.task(task_id, wait)))
 
 
-@main.command()
+@main.group(invoke_without_command=True)
 @url_option
-def agents(url: str) -> None:
+@click.pass_context
+def agents(context: click.Context, url: str) -> None:
     """List the agents and how they are."""
+    if context.invoked_subcommand is not None:
+        return
     answer = well(call(url, lambda client: client.call("GET", "/agents")))
     rows = [
         (
@@ -158,6 +161,14 @@ def agents(url: str) -> None:
         for agent in answer.body.get("agents", [])
     ]
     print_table(("agent", "state", "location", "capabilities", "in flight", "endpoint"), rows)
+
+
+@agents.command("allow")
+@click.argument("agent_id")
+@url_option
+def agents_allow(agent_id: str, url: str) -> None:
+    """End the quarantine of an agent that has changed: what it is now is what it may be."""
+    show(call(url, lambda client: client.call("POST", f"/agents/{quote(agent_id, safe='')}/allow")))
 
 
 @main.command()

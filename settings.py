@@ -165,6 +165,7 @@ class Agents(_Section, frozen=True):
     allowed_hosts: tuple[Host, ...]
     allowed_ports: tuple[Ports, ...]
     allow_plaintext: bool
+    quarantine_changes: Literal["auto", "on", "off"]
     tls_ca_file: str
     tls_certificate_file: str
     tls_key_file: str
@@ -284,6 +285,12 @@ class Settings(_Section, frozen=True):
     webhooks: Webhooks
     tracing: TracingSettings
     log: Log
+
+    @property
+    def quarantines(self) -> bool:
+        """Whether an agent that changes waits for an operator."""
+        chosen = self.agents.quarantine_changes
+        return self.auth.configured if chosen == "auto" else chosen == "on"
 
     def decision_policy(self) -> Policy:
         """The part that decisions depend on."""

@@ -174,7 +174,9 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
 
     def registry() -> Registry:
         most = settings.agents.max_agents
-        return Registry(s.environment, roster_of(s), s.ledger, s.directory, s.leases, emit, most)
+        return Registry(
+            s.environment, roster_of(s), s.ledger, s.directory, s.leases, emit, most, quarantine=settings.quarantines
+        )
 
     def router() -> Router:
         acceptance = acceptance_of(settings)

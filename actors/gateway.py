@@ -16,6 +16,7 @@ from orchestrator.actors.drain import Drain
 from orchestrator.actors.feed import Headway, TaskFeed, Watcher
 from orchestrator.actors.keyring import Keyring
 from orchestrator.actors.messages import (
+    AllowAgent,
     CancelTask,
     Directory,
     DrainAgent,
@@ -175,6 +176,8 @@ class Gateway:
         """
         self._check_open()
         view = await self.heartbeat(agent_id)
+        if view.agent.quarantined:
+            raise Forbidden("The agent is not what it was, and no operator has allowed that yet.")
         if not view.agent.pulls:
             raise NotPulling("The agent registered with an endpoint, and is called there.")
         asked: list[Reply[list[Granted]]] = []
@@ -194,10 +197,12 @@ class Gateway:
 
     async def give_result(self, task_id: str, hold: Hold, ending: Succeeded | Declined) -> TaskRecord:
         """The attempt that the agent holds ended so. Twice is safe."""
+        self._check_itself(hold.agent_id)
         return await self._ask(self._lease_desk, partial(GiveResult, task_id=task_id, hold=hold, ending=ending))
 
     async def extend(self, task_id: str, hold: Hold, *, done: float | None = None, note: str | None = None) -> Extended:
         """The agent is still at it, and this far; a pull agent's lease then holds for another attempt's time."""
+        self._check_itself(hold.agent_id)
         make = partial(ExtendLease, task_id=task_id, hold=hold, done=done, note=note)
         return await self._ask(self._lease_desk, make)
 
@@ -248,19 +253,26 @@ class Gateway:
         self._check_open()
         if agent.endpoint is not None:
             await self._client.check(agent.endpoint)
-        return await self._ask_registry(partial(Register, agent=agent))
+        return await self._ask_registry(partial(Register, agent=agent, principal=self._principal))
+
+    async def allow(self, agent_id: str) -> AgentView:
+        """Ends the agent's quarantine."""
+        return await self._ask_registry(partial(AllowAgent, agent_id=agent_id, principal=self._principal))
 
     async def heartbeat(self, agent_id: str, load: float | None = None) -> AgentView:
         """The agent lives."""
+        self._check_itself(agent_id)
         return await self._ask_registry(partial(Heartbeat, agent_id=agent_id, load=load))
 
     async def drain(self, agent_id: str) -> AgentView:
         """Sends the agent no more work."""
+        self._check_itself(agent_id)
         return await self._ask_registry(partial(DrainAgent, agent_id=agent_id))
 
     async def remove(self, agent_id: str) -> AgentView:
-        """Forgets the agent."""
-        return await self._ask_registry(partial(RemoveAgent, agent_id=agent_id))
+        """Forgets the agent; one that would then be free to change is only drained, unless an operator asks."""
+        self._check_itself(agent_id)
+        return await self._ask_registry(partial(RemoveAgent, agent_id=agent_id, principal=self._principal))
 
     def agents(self) -> Directory:
         """All agents as they are now."""
@@ -303,6 +315,10 @@ class Gateway:
         except OrchestratorError as error:
             return error
         return request
+
+    def _check_itself(self, agent_id: str) -> None:
+        if not self._principal.owns(agent_id):
+            raise Forbidden("An agent speaks for itself only.")
 
     def _check_open(self) -> None:
         if self._drain.begun:

@@ -117,9 +117,10 @@ class Commit(Request[list[Outcome]]):
 
 @dataclass(frozen=True, slots=True)
 class Register(Request[AgentView]):
-    """Know this agent from now on. Fails with Overloaded when there are too many."""
+    """Know this agent from now on. Fails with Forbidden for another than the principal, Overloaded for too many."""
 
     agent: Agent
+    principal: Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +139,19 @@ class DrainAgent(Request[AgentView]):
 
 
 @dataclass(frozen=True, slots=True)
+class AllowAgent(Request[AgentView]):
+    """End the agent's quarantine: what it is now is what it may be. Fails with NotFound."""
+
+    agent_id: str
+    principal: Principal
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveAgent(Request[AgentView]):
     """Forget the agent; its calls in flight go on. Fails with NotFound."""
 
     agent_id: str
+    principal: Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +187,9 @@ class ReleaseAll(Request[None]):
     owner: str
 
 
-RegistryMessage = Register | Heartbeat | DrainAgent | RemoveAgent | Reserve | Report | ReleaseAll | LeasesChanged
+RegistryMessage = (
+    Register | AllowAgent | Heartbeat | DrainAgent | RemoveAgent | Reserve | Report | ReleaseAll | LeasesChanged
+)
 
 
 # To the sync dispatcher.

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from orchestrator.actors.events import AgentChanged, Emit
 from orchestrator.actors.messages import (
+    AllowAgent,
     Directory,
     DrainAgent,
     Heartbeat,
@@ -24,10 +25,11 @@ from orchestrator.actors.messages import (
 )
 from orchestrator.actors.pull_leases import PULLED, PullLeases
 from orchestrator.actors.rosters import Roster
-from orchestrator.domain.agent import Agent, AgentView, Sighting
+from orchestrator.domain.agent import Agent, AgentView, Sighting, admitted
 from orchestrator.domain.audit import AuditDraft
-from orchestrator.domain.errors import NotFound, OrchestratorError, Overloaded
+from orchestrator.domain.errors import Forbidden, NotFound, OrchestratorError, Overloaded
 from orchestrator.domain.health import Health
+from orchestrator.domain.identity import Principal
 from orchestrator.domain.sharing import merged
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.inbox import Inbox
@@ -53,9 +55,13 @@ class Registry:
         leases: PullLeases,
         emit: Emit,
         max_agents: int,
+        *,
+        quarantine: bool = False,
     ) -> None:
+        """`quarantine` is whether an agent that changes waits for an operator."""
         self._environment, self._roster, self._reader = environment, roster, reader
         self._directory, self._leases, self._emit, self._max_agents = directory, leases, emit, max_agents
+        self._quarantine = quarantine
         self._views: dict[str, AgentView] = {}
         self._reserved: Counter[tuple[str, str]] = Counter()
         self._joining: set[str] = set()
@@ -105,6 +111,8 @@ class Registry:
                 self._heartbeat(message)
             case Register():
                 group.start_soon(self._register, message)
+            case AllowAgent():
+                group.start_soon(self._allow, message)
             case DrainAgent():
                 self._drain(message)
             case RemoveAgent():
@@ -115,7 +123,12 @@ class Registry:
         for agent_id in message.ranking:
             view = self._views.get(agent_id)
             # The ranking is a moment old: who was ejected, paused or drained since, or is on trial, is passed over.
-            if view is None or not view.health.availability(now, inf).usable or view.free(urgent=message.urgent) <= 0:
+            if (
+                view is None
+                or view.agent.quarantined
+                or not view.health.availability(now, inf).usable
+                or view.free(urgent=message.urgent) <= 0
+            ):
                 continue
             self._reserved[message.owner, agent_id] += 1
             self._update(replace(view, in_flight=self._in_flight(agent_id), health=view.health.called()))
@@ -175,7 +188,7 @@ class Registry:
         self._hear(message.agent_id, message.load)
         message.reply.send(view)
 
-    def _drain(self, message: DrainAgent) -> None:
+    def _drain(self, message: DrainAgent | RemoveAgent) -> None:
         view = self._views.get(message.agent_id)
         if view is None:
             message.reply.fail(_unknown())
@@ -188,14 +201,19 @@ class Registry:
 
     async def _register(self, message: Register) -> None:
         agent = message.agent
+        if not message.principal.owns(agent.agent_id):
+            await self._refuse(message)
+            return
         known = self._views.get(agent.agent_id)
+        if self._quarantine:
+            agent = admitted(known.agent if known else None, agent)
         if known is None and len(self._views.keys() | self._joining) >= self._max_agents:
             message.reply.fail(Overloaded("No more agents can be registered."))
             return
         self._joining.add(agent.agent_id)
         try:
             if known is None or known.agent != agent:
-                await self._roster.save(agent, self._draft("agent_registered", agent.agent_id))
+                await self._roster.save(agent, self._draft(_taken_in(agent), agent.agent_id, message.principal))
         except OrchestratorError as error:
             message.reply.fail(error)
             return
@@ -209,13 +227,46 @@ class Registry:
         self._emit(AgentChanged(agent.agent_id, "registered"))
         message.reply.send(view)
 
+    async def _refuse(self, message: Register) -> None:
+        """The trail tells who tried to be somebody else."""
+        try:
+            await self._roster.note(self._draft("agent_refused", message.agent.agent_id, message.principal))
+        except OrchestratorError as error:
+            message.reply.fail(error)
+            return
+        message.reply.fail(Forbidden("An agent registers as itself: its id is the name that it shows."))
+
+    async def _allow(self, message: AllowAgent) -> None:
+        view = self._views.get(message.agent_id)
+        if view is None:
+            message.reply.fail(_unknown())
+            return
+        agent = replace(view.agent, quarantined=False)
+        try:
+            await self._roster.save(agent, self._draft("agent_allowed", message.agent_id, message.principal))
+        except OrchestratorError as error:
+            message.reply.fail(error)
+            return
+        current = self._views.get(message.agent_id, view)
+        if current.agent == view.agent:
+            current = replace(current, agent=agent)
+            self._update(current)
+            self._emit(AgentChanged(message.agent_id, "allowed"))
+        message.reply.send(current)
+
     async def _remove(self, message: RemoveAgent) -> None:
         view = self._views.get(message.agent_id)
         if view is None:
             message.reply.fail(_unknown())
             return
+        if self._quarantine and not message.principal.operates:
+            # Forgotten, it could come back as something else. It is remembered, and gets nothing.
+            self._drain(message)
+            return
         try:
-            await self._roster.forget(message.agent_id, self._draft("agent_removed", message.agent_id))
+            await self._roster.forget(
+                message.agent_id, self._draft("agent_removed", message.agent_id, message.principal)
+            )
         except OrchestratorError as error:
             message.reply.fail(error)
             return
@@ -272,8 +323,8 @@ class Registry:
             self._views = views
             self._publish()
 
-    def _draft(self, event: str, agent_id: str) -> AuditDraft:
-        return AuditDraft(event=event, created_at=self._environment.now(), agent_id=agent_id)
+    def _draft(self, event: str, agent_id: str, by: Principal) -> AuditDraft:
+        return AuditDraft(event=event, created_at=self._environment.now(), agent_id=agent_id, principal=by.subject)
 
     def _update(self, view: AgentView) -> None:
         self._views[view.agent.agent_id] = view
@@ -285,3 +336,7 @@ class Registry:
 
 def _unknown() -> NotFound:
     return NotFound("There is no such agent.")
+
+
+def _taken_in(agent: Agent) -> str:
+    return "agent_quarantined" if agent.quarantined else "agent_registered"

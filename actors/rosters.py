@@ -32,6 +32,10 @@ class Roster(Protocol):
         """Removes an agent, with its audit entry."""
         ...
 
+    async def note(self, audit: AuditDraft) -> None:
+        """Only an audit entry."""
+        ...
+
     async def sightings(self) -> Sequence[Sighting]:
         """What replicas have heard of the agents."""
         ...
@@ -57,6 +61,9 @@ class LedgerRoster:
     async def forget(self, agent_id: str, audit: AuditDraft) -> None:
         await self._committer.commit(ForgetAgent(agent_id, audit))
 
+    async def note(self, audit: AuditDraft) -> None:
+        await self._committer.commit(Note(audit))
+
     async def sightings(self) -> Sequence[Sighting]:
         return await read(self._reader.sightings())
 
@@ -79,6 +86,9 @@ class MemoryRoster:
         await self._committer.commit(Note(audit))
 
     async def forget(self, agent_id: str, audit: AuditDraft) -> None:
+        await self._committer.commit(Note(audit))
+
+    async def note(self, audit: AuditDraft) -> None:
         await self._committer.commit(Note(audit))
 
     async def sightings(self) -> Sequence[Sighting]:
@@ -120,6 +130,9 @@ class StoreRoster:
         self._unsaved[agent_id] = None
         with suppress(AgentsUnavailable):
             await self._write(agent_id, None)
+
+    async def note(self, audit: AuditDraft) -> None:
+        await self._committer.commit(Note(audit))
 
     async def sightings(self) -> Sequence[Sighting]:
         return await self._store.sightings()

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from orchestrator.domain.health import Health
 from orchestrator.domain.task import Identifier
@@ -13,7 +14,7 @@ AgentId = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-
 Capability = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]*$(?!\n)")]
 
 
-class Agent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Registration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What an agent says of itself when it registers.
 
     An agent without an endpoint is a pull agent: it is never called, it asks for work. An agent whose location starts
@@ -41,6 +42,27 @@ class Agent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     @property
     def serves_site(self) -> str:
         return self.site or self.location
+
+
+class Agent(Registration, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An agent as it is kept: what it says of itself, and what was made of that.
+
+    `quarantined`: it is not what it was when it was first known, and no operator has allowed that yet.
+    """
+
+    quarantined: bool = False
+
+
+def admitted(known: Agent | None, coming: Agent) -> Agent:
+    """`coming` as it is taken in place of `known`: quarantined if it would be called elsewhere or is something else."""
+    if known is None:
+        return replace(coming, quarantined=False)
+    return replace(coming, quarantined=known.quarantined or _nature(known) != _nature(coming))
+
+
+def _nature(agent: Agent) -> tuple[str | None, str | None, frozenset[str]]:
+    """What may not change unseen. Fewer capabilities count too: without `raw_image` it would get other tasks."""
+    return agent.endpoint, agent.model_version, frozenset(agent.capabilities)
 
 
 class AgentView(Struct, frozen=True):

@@ -10,6 +10,7 @@ class Exclusion(StrEnum):
 
     CAPABILITY = "capability"
     CONSENT = "consent"
+    QUARANTINED = "quarantined"
     STALE = "stale"
     EJECTED = "ejected"
     PAUSED = "paused"

@@ -85,6 +85,8 @@ def _exclusion(demand: Demand, view: AgentView, now: float, policy: Policy) -> E
         return Exclusion.CAPABILITY
     if not permitted(demand, agent, policy):
         return Exclusion.CONSENT
+    if agent.quarantined:
+        return Exclusion.QUARANTINED
     availability = view.health.availability(now, policy.agent_ttl_s)
     if not availability.usable:
         return Exclusion(availability.value)

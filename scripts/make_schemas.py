@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import msgspec
 
-from orchestrator.domain.agent import Agent
+from orchestrator.domain.agent import Registration
 from orchestrator.domain.task import TaskRequest
 
 FOLDER = Path(__file__).resolve().parent.parent / "schemas"
-TYPES: dict[str, type[msgspec.Struct]] = {"task_schema.json": TaskRequest, "agent_schema.json": Agent}
+TYPES: dict[str, type[msgspec.Struct]] = {"task_schema.json": TaskRequest, "agent_schema.json": Registration}
 
 
 def documents() -> dict[str, str]:

@@ -75,6 +75,8 @@ def other(value: Any) -> tuple[str, Any]:
             return "ES256, EdDSA", ["ES256", "EdDSA"]
         case list():
             return "a, b,", ["a", "b"]
+        case "auto":
+            return "off", "off"
         case "json":
             return "console", "console"
         case "INFO":

@@ -32,6 +32,11 @@ def routes(context: Context) -> Blueprint:
         view = await context.gateway.heartbeat(agent_id, beat.load)
         return json_response({"status": "ok", **wire.agent_status(view, anyio.current_time(), ttl)})
 
+    @blueprint.post("/agents/<agent_id>/allow")
+    async def allow(agent_id: str) -> Response:
+        view = await context.gateway.allow(agent_id)
+        return json_response({"status": "ok", **wire.agent_status(view, anyio.current_time(), ttl)})
+
     @blueprint.post("/agents/<agent_id>/drain")
     async def drain(agent_id: str) -> Response:
         view = await context.gateway.drain(agent_id)

@@ -8,7 +8,7 @@ import msgspec
 
 from orchestrator import __version__
 from orchestrator.domain import errors
-from orchestrator.domain.agent import Agent
+from orchestrator.domain.agent import Registration
 from orchestrator.domain.task import TaskRequest
 from orchestrator.web.problems import CONTENT_TYPE, HTTP_CODES, STATUS
 from orchestrator.web.pulling import AgentResult, Ask, Word
@@ -40,12 +40,13 @@ OPERATIONS: tuple[Operation, ...] = (
     ("get", "/dlq", "Dead letters", None, (200,), ("after", "limit")),
     ("post", "/dlq/{task_id}/replay", "Make a new task of a dead one", None, (200, 202), ()),
     ("post", "/consents/{consent_id}/revoke", "End a consent for ever", None, (200,), ()),
-    ("post", "/register_agent", "Register an agent", Agent, (200,), ()),
+    ("post", "/register_agent", "Register an agent", Registration, (200,), ()),
     ("get", "/agents", "All agents, with their health", None, (200,), ()),
     ("post", "/agents/{agent_id}/heartbeat", "An agent lives", Beat, (200,), ()),
     ("post", "/agents/{agent_id}/lease", "Take work, for agents that are not called", Ask, (200,), ()),
     ("post", "/task/{task_id}/result", "How an attempt that an agent leased ended", AgentResult, (200,), ()),
     ("post", "/task/{task_id}/extend", "An agent is still at it, and how far", Word, (200,), ()),
+    ("post", "/agents/{agent_id}/allow", "End an agent's quarantine", None, (200,), ()),
     ("post", "/agents/{agent_id}/drain", "Send an agent no more work", None, (200,), ()),
     ("delete", "/agents/{agent_id}", "Forget an agent", None, (200,), ()),
     ("get", "/audit", "Audit entries", None, (200,), ("task_id", "case_id", "since", "after", "limit")),
@@ -64,10 +65,10 @@ OPERATIONS: tuple[Operation, ...] = (
 @cache
 def description() -> dict[str, Any]:
     """The OpenAPI document."""
-    bodies = [TaskRequest, Agent, Beat, Ask, AgentResult, Word, NewKey]
+    bodies = [TaskRequest, Registration, Beat, Ask, AgentResult, Word, NewKey]
     _, schemas = msgspec.json.schema_components(bodies, ref_template=_REF)
-    listed = schemas["Agent"]["properties"]["capabilities"]
-    schemas["Agent"]["properties"]["capabilities"] = {"oneOf": [listed, {"type": "string", "minLength": 1}]}
+    listed = schemas["Registration"]["properties"]["capabilities"]
+    schemas["Registration"]["properties"]["capabilities"] = {"oneOf": [listed, {"type": "string", "minLength": 1}]}
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         method, path = operation[:2]
@@ -110,7 +111,7 @@ def _request_body(body: Any) -> dict[str, Any]:
         array = {"type": "array", "items": task, "minItems": 1, "maxItems": MAX_BATCH}
         return {"content": {JSON: {"schema": array}, NDJSON: {"schema": task}}, "required": True}
     # An agent registers by a form, or by the query, just as well: then its capabilities are separated by commas.
-    kinds = (JSON, FORM) if body is Agent else (JSON,)
+    kinds = (JSON, FORM) if body is Registration else (JSON,)
     schema = {"schema": {"$ref": _REF.format(name=body.__name__)}}
     return {"content": dict.fromkeys(kinds, schema), "required": body in _REQUIRED}
 

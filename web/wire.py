@@ -12,7 +12,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from orchestrator.actors.feed import Headway
 from orchestrator.actors.messages import Answer, Routed
-from orchestrator.domain.agent import Agent, AgentView
+from orchestrator.domain.agent import Agent, AgentView, Registration
 from orchestrator.domain.audit import AuditEntry, rfc3339
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.endpoint import read_endpoint
@@ -47,7 +47,7 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scopes: Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1, max_length=len(Scope))]
 
 
-_OURS = (TaskRequest, Consent, Override, Agent, NewKey)
+_OURS = (TaskRequest, Consent, Override, Registration, NewKey)
 _NAMES = frozenset(name for kind in _OURS for name in kind.__struct_fields__) | {
     "load", "max", "wait", "task_id", "attempt", "lease", "success", "output", "error", "message", "retryable",
     "progress", "note",
@@ -173,7 +173,7 @@ def agent(fields: Mapping[str, Any], *, lax: bool) -> Agent:
     if isinstance(capabilities, str):
         split = [part.strip() for part in capabilities.split(",") if part.strip()]
         fields = {**fields, "capabilities": split}
-    known = converted(dict(fields), Agent, lax=lax)
+    known = Agent(**msgspec.structs.asdict(converted(dict(fields), Registration, lax=lax)))
     if known.endpoint is None:
         return known
     return msgspec.structs.replace(known, endpoint=read_endpoint(known.endpoint).url)
@@ -312,10 +312,12 @@ def agent_status(view: AgentView, now: float, ttl: float) -> dict[str, Any]:
     availability = health.availability(now, ttl)
     until = health.ejected_until if availability is Availability.EJECTED else health.paused_until
     waits = availability in (Availability.EJECTED, Availability.PAUSED) and until is not None
+    said = msgspec.structs.asdict(view.agent)
+    quarantined = said.pop("quarantined")
     return {
-        **msgspec.structs.asdict(view.agent),
+        **said,
         "mode": "pull" if view.agent.pulls else "push",
-        "state": availability.value,
+        "state": "quarantined" if quarantined else availability.value,
         "back_in_s": round(max(0.0, until - now), 3) if waits and until is not None else None,
         "seen_ago_s": None if health.last_seen is None else round(now - health.last_seen, 3),
         "in_flight": view.in_flight,

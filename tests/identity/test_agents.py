@@ -1,0 +1,129 @@
+"""An agent is itself, stays what it was, and gets nothing when it does not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.domain.agent import Agent, admitted
+from orchestrator.domain.identity import Scope
+from orchestrator.testing import ScriptedAgent, Service, a_task
+
+pytestmark = pytest.mark.anyio
+
+AGENT = frozenset({Scope.AGENTS_REGISTER})
+CARD: dict[str, Any] = {
+    "agent_id": "agent-1", "endpoint": "http://127.0.0.1:9000/", "capabilities": ["embed"], "model_version": "1",
+}  # fmt: skip
+
+
+def an_agent(**fields: Any) -> Agent:
+    known: dict[str, Any] = {**CARD, "capabilities": ("embed",), **fields}
+    return Agent(**known)
+
+
+async def test_an_agent_registers_as_itself_only(service: Service, caller) -> None:
+    """403 for another name, and the trail tells who tried; nobody is registered."""
+    impostor, operator = await caller("agent-2", AGENT), await caller("operator")
+    reply = await impostor.ask("POST", "/register_agent", json=CARD)
+    assert (reply.status, reply.json["code"]) == (403, "E_FORBIDDEN")
+    assert (await operator.ask("GET", "/agents")).json == {"agents": []}
+    entries = (await operator.ask("GET", "/audit")).json["entries"]
+    tried = [(entry["agent_id"], entry["principal"]) for entry in entries if entry["event"] == "agent_refused"]
+    assert tried == [("agent-1", "agent-2")]
+    assert (await (await caller("agent-1", AGENT)).ask("POST", "/register_agent", json=CARD)).status == 200
+
+
+async def test_an_agent_speaks_for_itself_only(service: Service, caller) -> None:
+    """Beats, drains, leases and results for another are refused, and change nothing."""
+    own, impostor = await caller("agent-1", AGENT), await caller("agent-2", AGENT)
+    pull = {name: value for name, value in CARD.items() if name != "endpoint"}
+    assert (await own.ask("POST", "/register_agent", json=pull)).status == 200
+    word = {"agent_id": "agent-1", "attempt": 1, "lease": "0" * 32}
+    for method, path, body in (
+        ("POST", "/agents/agent-1/heartbeat", {}),
+        ("POST", "/agents/agent-1/drain", {}),
+        ("DELETE", "/agents/agent-1", None),
+        ("POST", "/agents/agent-1/lease", {}),
+        ("POST", "/task/task-1/result", {**word, "success": True, "output": 1}),
+        ("POST", "/task/task-1/extend", word),
+    ):
+        reply = await impostor.ask(method, path, json=body)
+        assert (reply.status, reply.json["code"]) == (403, "E_FORBIDDEN"), path
+    assert (await own.ask("POST", "/agents/agent-1/heartbeat", json={})).json["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"endpoint": "http://127.0.0.1:9001/"}, {"model_version": "2"}, {"model_version": None},
+        {"capabilities": ("embed", "indexing")}, {"capabilities": ("audit",)}, {"endpoint": None},
+    ],
+)  # fmt: skip
+def test_what_is_a_change(change: dict[str, Any]) -> None:
+    """Where it is called, what it runs, what it does: each waits for an operator, and going back does not end that."""
+    known, changed = an_agent(), an_agent(**change)
+    assert not admitted(None, changed).quarantined
+    quarantined = admitted(known, changed)
+    assert quarantined.quarantined
+    assert admitted(quarantined, known).quarantined
+
+
+@pytest.mark.parametrize("change", [{}, {"cost": 3.0}, {"max_concurrency": 1}, {"location": "edge-1"}])
+def test_what_is_no_change(change: dict[str, Any]) -> None:
+    """How much it takes and costs is its own affair."""
+    known = an_agent(capabilities=("a", "b"))
+    assert not admitted(known, an_agent(capabilities=("b", "a"), **change)).quarantined
+
+
+async def test_a_changed_agent_waits_for_an_operator(tmp_path: Path, service: Service, caller, environ) -> None:
+    """It gets no work, over a restart too and whatever it does, until it is allowed; explained and audited."""
+    client, operator = await caller("clinic-a", [Scope.TASKS_SUBMIT, Scope.TASKS_READ]), await caller("operator")
+    own = await caller("agent-1", AGENT)
+    async with ScriptedAgent("agent-1") as before, ScriptedAgent("agent-1") as after:
+        assert (await own.ask("POST", "/register_agent", json=before.registration)).json["state"] == "ready"
+        changed = await own.ask("POST", "/register_agent", json=after.registration)
+        assert (changed.status, changed.json["state"]) == (200, "quarantined")
+        # It cannot be forgotten by itself, to come back as somebody new.
+        assert (await own.ask("DELETE", "/agents/agent-1")).status == 200
+        assert (await own.ask("POST", "/register_agent", json=after.registration)).json["state"] == "quarantined"
+        task_id = (await client.ask("POST", "/route_task", json=a_task())).json["task_id"]
+        dry = await client.ask("POST", "/route_task?dry_run=true", json=a_task())
+        assert dry.json["candidates"] == [{"agent_id": "agent-1", "excluded": "quarantined"}]
+        assert (await client.ask("GET", f"/task/{task_id}?wait=0.3")).json["status"] == "queued"
+        assert (await own.ask("POST", "/agents/agent-1/allow")).status == 403
+        allowed = await operator.ask("POST", "/agents/agent-1/allow")
+        assert (allowed.status, allowed.json["state"]) == (200, "ready")
+        assert (await client.ask("GET", f"/task/{task_id}?wait=20")).json["status"] == "succeeded"
+        assert not before.calls
+        assert (await own.ask("POST", "/register_agent", json=before.registration)).json["state"] == "quarantined"
+        entries = (await operator.ask("GET", "/audit?limit=1000")).json["entries"]
+        told = [(e["event"], e["principal"]) for e in entries if e["event"].startswith("agent_")]
+        assert told == [
+            ("agent_registered", "agent-1"),
+            ("agent_quarantined", "agent-1"),
+            ("agent_allowed", "operator"),
+            ("agent_quarantined", "agent-1"),
+        ]
+        await service.stop()
+        async with Service(tmp_path / "ledger.db", environ) as again:
+            headers = {"Authorization": f"Bearer {operator.token}"}
+            (agent,) = (await again.ask("GET", "/agents", headers=headers)).json["agents"]
+            assert agent["state"] == "quarantined"
+
+
+async def test_without_authentication_agents_change_as_they_like(tmp_path: Path) -> None:
+    """Unless the setting says otherwise."""
+    for setting, state in (("auto", "ready"), ("on", "quarantined"), ("off", "ready")):
+        environ = {"ORCHESTRATOR_AGENTS_QUARANTINE_CHANGES": setting}
+        async with Service(tmp_path / f"{setting}.db", environ) as service:
+            await service.ask("POST", "/register_agent", json=CARD)
+            reply = await service.ask("POST", "/register_agent", json={**CARD, "model_version": "2"})
+            assert reply.json["state"] == state, setting
+
+
+async def test_nobody_says_of_himself_that_he_is_well(service: Service, caller) -> None:
+    """What is made of an agent is no field of its registration."""
+    own = await caller("agent-1", AGENT)
+    reply = await own.ask("POST", "/register_agent", json={**CARD, "quarantined": False})
+    assert (reply.status, reply.json["code"]) == (422, "E_VALIDATION")
