@@ -389,7 +389,7 @@ class TestReplicas:
                     group.start_soon(sweep, ledger)
             assert sorted(kinds(outcomes)) == ["Moved"] * 20 + ["Stale"] * 60
             told = [entry.task_id for entry in await everything(ledgers[0]) if entry.event == step.value]
-            assert sorted(told) == sorted(record.task.task_id for record in records)
+            assert sorted(map(str, told)) == sorted(record.task.task_id for record in records)
 
     async def test_bound_of_a_class(self, postgres, database):
         """It is one for all of them, at every moment."""
