@@ -30,6 +30,9 @@ canaries: $(STAMP)  ## 100,000 requests with a canary in every field, or CANARIE
 soak: $(STAMP)  ## three replicas under load and faults, for SECONDS=600 or as many as you say
 	SOAK_SECONDS=$(or $(SECONDS),600) $(BIN)/pytest -s tests/faults/test_three_replicas.py $(ARGS)
 
+bench: $(STAMP)  ## measure, beside what it is compared with; ARGS="--list", ARGS="http --pairs 5"
+	$(BIN)/python -m bench $(ARGS)
+
 lint: $(STAMP)  ## check style, format, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
