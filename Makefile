@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 # What a .venv was made with; another answer, or none, and it is made again.
 WHO := import sys; print(sys.implementation.cache_tag, sys.base_prefix)
 
-.PHONY: help install run test canaries soak lint format wheel bundle lock fuzz audit clean
+.PHONY: help install run test canaries soak bench lint format wheel bundle lock fuzz audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets

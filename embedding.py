@@ -38,7 +38,8 @@ from orchestrator.storage.queue import EmbeddedQueue
 from orchestrator.storage.sealing import Codec, codec_of
 from orchestrator.storage.streams.names import StreamNames
 from orchestrator.storage.streams.queue import StreamQueue
-from orchestrator.supervisor import Carriage, Decorate, MakeWeb, System, supervise
+from orchestrator.supervisor import Decorate, MakeWeb, supervise
+from orchestrator.system import Carriage, System
 from orchestrator.telemetry import Sample, Telemetry
 
 if TYPE_CHECKING:

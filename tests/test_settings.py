@@ -81,6 +81,8 @@ def other(value: Any) -> tuple[str, Any]:
             return "console", "console"
         case "INFO":
             return "ERROR", "ERROR"
+        case "ledger":
+            return "memory", "memory"
         case _:
             # Long enough for a key.
             text = "another-value-of-32-characters-x"
