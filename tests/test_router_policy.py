@@ -75,6 +75,7 @@ def reason(view: AgentView, **demand: Any) -> Exclusion | None:
         ("capability", an_agent(capabilities=("Embed",)), {}),
         ("consent", an_agent(capabilities=("embed", "raw_image")), {"consented": False}),
         ("consent", an_agent(), {"consented": False, "raw_media": True}),
+        ("quarantined", an_agent(quarantined=True), {}),
         ("stale", an_agent(health=STALE), {}),
         ("stale", an_agent(health=Health(since=NOW - TTL - 1)), {}),
         ("ejected", an_agent(health=EJECTED), {}),
@@ -128,6 +129,7 @@ def test_an_agent_that_may(view, demand):
 AGAINST: dict[Exclusion, dict[str, Any]] = {
     Exclusion.CAPABILITY: {"capabilities": ("raw_image",)},
     Exclusion.CONSENT: {"capabilities": ("embed", "raw_image")},
+    Exclusion.QUARANTINED: {"quarantined": True},
     Exclusion.STALE: {"last_seen": STALE.last_seen},
     Exclusion.EJECTED: {"ejected_until": NOW + 1},
     Exclusion.PAUSED: {"paused_until": NOW + 1},
