@@ -8,6 +8,8 @@ from orchestrator.kernel.watch import Watch
 from orchestrator.storage.ports import Ledger, Unreadable
 
 LOOK_EVERY_S = 1.0
+NEAR, LOOK_OFTEN_S = 8, 0.05
+"""Within so many times the watermark it looks more often, since a busy clinic writes a lot in a second."""
 
 
 class Watermarks(Struct, frozen=True):
@@ -22,7 +24,7 @@ class Watermarks(Struct, frozen=True):
 
 
 class SpaceWatch:
-    """Looks at the ledger's room once a second and says in `roomy` whether there is enough."""
+    """Looks at the ledger's room, once a second or more often, and says in `roomy` whether there is enough."""
 
     def __init__(self, ledger: Ledger, marks: Watermarks, roomy: Watch[bool], emit: Emit) -> None:
         self._ledger, self._marks, self._roomy, self._emit = ledger, marks, roomy, emit
@@ -37,7 +39,8 @@ class SpaceWatch:
                 pass
             else:
                 self._decide(self.room)
-            await anyio.sleep(LOOK_EVERY_S)
+            near = self.room is not None and self.room < NEAR * self._marks.low
+            await anyio.sleep(LOOK_OFTEN_S if near else LOOK_EVERY_S)
 
     def _decide(self, room: int | None) -> None:
         before = self._roomy.value

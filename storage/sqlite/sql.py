@@ -34,7 +34,7 @@ READ_TASK = (
 
 READ_DATA_KEYS = "SELECT seq, task_id, data_key FROM tasks WHERE seq > ? AND data_key IS NOT NULL ORDER BY seq LIMIT ?"
 SAVE_DATA_KEY = "UPDATE tasks SET data_key = ? WHERE task_id = ?"
-LAST_DATA_KEY = "SELECT task_id, data_key FROM tasks ORDER BY seq DESC LIMIT 1"
+LAST_DATA_KEY = "SELECT task_id, data_key FROM tasks WHERE seq = (SELECT max(seq) FROM tasks)"
 
 REVOKE = "INSERT INTO revoked_consents (consent_id, revoked_at) VALUES (?, ?) ON CONFLICT DO NOTHING"
 IS_REVOKED = "SELECT 1 FROM revoked_consents WHERE consent_id = ?"

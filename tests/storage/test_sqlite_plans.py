@@ -26,6 +26,7 @@ READS_ROWS = {"READ_LEASED"}
 
 WALKS_BY_POSITION = {
     "READ_AUDIT": "a page of the whole trail",
+    "READ_DATA_KEYS": "each key, for who wraps them anew",
     "READ_STATE": "only dead letters are listed, by an index of their own",
     "READ_STATE_OF": "only dead letters are listed, by an index of their own",
 }
