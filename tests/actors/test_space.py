@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from orchestrator.actors.events import Event, SpaceBack, SpaceLow
-from orchestrator.actors.space import SpaceWatch, Watermarks
+from orchestrator.actors.space import LOOK_OFTEN_S, NEAR, SpaceWatch, Watermarks
 from orchestrator.domain.errors import Overloaded
 from orchestrator.kernel.watch import Watch
 from orchestrator.storage.memory import MemoryLedger
@@ -25,8 +25,10 @@ class Disk(MemoryLedger):
     def __init__(self, *rooms: int | str) -> None:
         super().__init__()
         self._rooms = list(rooms)
+        self.looks = 0
 
     async def room(self) -> int | None:
+        self.looks += 1
         now = self._rooms.pop(0) if len(self._rooms) > 1 else self._rooms[0]
         if isinstance(now, str):
             raise Unreadable(now)
@@ -47,14 +49,25 @@ async def test_watermarks(rooms: list[int | str], says: list[bool]) -> None:
     watch = SpaceWatch(Disk(*rooms), Watermarks(100, 125), roomy, heard.append)
     async with anyio.create_task_group() as group:
         group.start_soon(watch.run)
-        await anyio.sleep(0.5)
+        await anyio.sleep(LOOK_OFTEN_S / 2)
         for _ in rooms:
             said.append(roomy.value)
-            await anyio.sleep(1)
+            await anyio.sleep(LOOK_OFTEN_S)
         group.cancel_scope.cancel()
     assert said == says
     changes = [after for before, after in zip([True, *says], says, strict=False) if before is not after]
     assert heard == [SpaceBack() if back else SpaceLow() for back in changes]
+
+
+@pytest.mark.parametrize(("room", "looks"), [(100 * NEAR, 10), (100 * NEAR - 1, 200)])
+async def test_how_often_it_looks(room: int, looks: int) -> None:
+    """Once a second, and often where little is left: a busy clinic writes a lot in a second."""
+    disk = Disk(room)
+    async with anyio.create_task_group() as group:
+        group.start_soon(SpaceWatch(disk, Watermarks(100, 125), Watch(True), lambda _: None).run)
+        await anyio.sleep(9.99)
+        group.cancel_scope.cancel()
+    assert disk.looks == looks
 
 
 async def test_nobody_knows_the_room() -> None:

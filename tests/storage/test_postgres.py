@@ -629,8 +629,9 @@ async def everything(ledger: PostgresLedger):
 
 
 class TestTheOrchestrator:
-    def orchestrator(self, server: Server, database: str, agents: ScriptedAgents) -> Orchestrator:
-        settings = load(environ={"DATABASE_URL": server.url(database), "ORCHESTRATOR_STORAGE_WRITER": "clinic"})
+    def orchestrator(self, server: Server, database: str, agents: ScriptedAgents, **environ: str) -> Orchestrator:
+        stores = {"DATABASE_URL": server.url(database), "ORCHESTRATOR_STORAGE_WRITER": "clinic"}
+        settings = load(environ=stores | environ)
         return Orchestrator(settings, client=agents)
 
     async def test_runs_on_it(self, postgres, database):
@@ -678,9 +679,10 @@ class TestTheOrchestrator:
     async def test_two_on_one_database(self, postgres, database):
         """What one accepts the other does, if only the other has an agent for it; each writes a chain of its own."""
         idle, busy = ScriptedAgents(), ScriptedAgents()
+        alone = {"ORCHESTRATOR_REGISTRY_BACKEND": "memory"}
         async with (
-            self.orchestrator(postgres, database, idle) as accepting,
-            self.orchestrator(postgres, database, busy) as working,
+            self.orchestrator(postgres, database, idle, **alone) as accepting,
+            self.orchestrator(postgres, database, busy, **alone) as working,
         ):
             await working.gateway.register(an_agent())
             routed = [await accepting.route(a_request("embed")) for _ in range(5)]
