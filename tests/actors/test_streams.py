@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+import structlog.testing
 import trio.testing
 from anyio.lowlevel import checkpoint
 
@@ -359,3 +360,13 @@ async def test_work_that_somebody_leased_past_the_queue(ledger, broker):
             inner: Any = system._system
             assert inner.queue.held() == []
     await check_history(ledger)
+
+
+async def test_streams_that_may_be_evicted(ledger, broker):
+    """It is said loudly, once, at the start."""
+    broker.policy = "allkeys-lru"
+    with structlog.testing.capture_logs() as logs:
+        async with replica(ScriptedAgents(), ledger, broker):
+            await anyio.sleep(10)
+    said = [(log["log_level"], log["policy"]) for log in logs if log["event"] == "streams_may_be_evicted"]
+    assert said == [("error", "allkeys-lru")]
