@@ -1,7 +1,7 @@
 """Builds the wheel from this checkout, installs it with its locked dependencies, and sees that all is there.
 
 Run it with the interpreter of `.venv` (`make wheel`). Two environments are made: with the dependencies alone the
-command must answer; with the extra `demo` every module must be importable. Exits with a message where something is
+command must answer; with the extras every module must be importable. Exits with a message where something is
 missing.
 """
 
@@ -145,7 +145,7 @@ def main() -> None:
         commands = install(wheel, Requirement(NAME), scratch / "plain")
         if not run(commands / "orchestrator", "--help", cwd=empty).strip():
             sys.exit("orchestrator --help has nothing to say")
-        commands = install(wheel, Requirement(f"{NAME}[demo,postgres]"), scratch / "whole")
+        commands = install(wheel, Requirement(f"{NAME}[demo,otel,postgres,redis]"), scratch / "whole")
         names = sorted(module_name(path) for path in modules if not path.endswith("__main__.py"))
         told = json.dumps({"modules": names, "data": sorted(data)})
         run(commands / "python", "-I", "-c", PROBE, cwd=empty, told=told)
