@@ -14,6 +14,8 @@ from orchestrator.testing import PATIENCE_S, ScriptedAgent, Service
 pytestmark = pytest.mark.anyio
 
 WAVES, CROWD = 3, 90
+TO_POSTGRES, TO_REDIS = 5, 6
+"""As many connections as its own actors may use at once, however many clients come and go."""
 OURS = "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'orchestrator'"
 
 
@@ -84,7 +86,6 @@ async def test_a_crowd_that_leaves(service: Service, ledger: dict[str, str]) -> 
     async with ScriptedAgent("echo", echo, capabilities=["embed", "analyze_light"], max_concurrency=64) as agent:
         await agent.register(service)
         await visit(service, "before", 0.0, PATIENCE_S)
-        redis_before = connections.redis()
         stayed: list[str] = []
 
         async def come(key: str, leaves_after: float | None) -> None:
@@ -104,7 +105,7 @@ async def test_a_crowd_that_leaves(service: Service, ledger: dict[str, str]) -> 
             task = await service.ended(task_id)
             assert (task["case_id"], task["status"], task["result"]["key"]) == (key, "succeeded", key)
     with anyio.fail_after(PATIENCE_S):
-        while len(states := await connections.postgres()) > 5 or set(states) - {"idle"}:  # noqa: ASYNC110 - servers
+        while len(states := await connections.postgres()) > TO_POSTGRES or set(states) - {"idle"}:  # noqa: ASYNC110 - servers
             await anyio.sleep(0.05)
-        while connections.redis() > redis_before:  # noqa: ASYNC110 - as above
+        while connections.redis() > TO_REDIS:  # noqa: ASYNC110 - as above
             await anyio.sleep(0.05)
