@@ -1,6 +1,8 @@
 """Clients that leave in crowds, at any moment of a commit, of a call and of a long-poll."""
 
+import asyncio
 from random import Random
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -23,6 +25,21 @@ OURS = "SELECT state FROM pg_stat_activity WHERE datname = current_database() AN
 def environ() -> dict[str, str]:
     """All clients are of one address, and the connections of those who left are noticed a moment later."""
     return {"ORCHESTRATOR_LIMITS_CONNECTIONS": "2000", "ORCHESTRATOR_LIMITS_CONNECTIONS_PER_PEER": "2000"}
+
+
+@pytest.fixture(autouse=True)
+async def futures_of_the_driver():
+    """asyncpg leaves unread the future of a command that was broken off with its connection: nobody waits for it."""
+    loop = asyncio.get_running_loop()
+    usual = loop.get_exception_handler()
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "connection_lost" not in str(context.get("exception")) and usual is not None:
+            usual(loop, context)
+
+    loop.set_exception_handler(handle)
+    yield
+    loop.set_exception_handler(usual)
 
 
 class Connections:
