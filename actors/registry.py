@@ -63,7 +63,8 @@ class Registry:
         self._directory, self._leases, self._emit, self._max_agents = directory, leases, emit, max_agents
         self._quarantine = quarantine
         self._views: dict[str, AgentView] = {}
-        self._reserved: Counter[tuple[str, str]] = Counter()
+        self._reserved: dict[str, Counter[str]] = {}
+        """The slots of each agent, by who has reserved them."""
         self._joining: set[str] = set()
         self._since = 0.0
         self._to_tell: dict[str, Sighting] = {}
@@ -101,9 +102,8 @@ class Registry:
                 self._judge(message.agent_id, message.ending, message.latency)
                 message.reply.send(None)
             case ReleaseAll():
-                for (owner, agent_id), count in list(self._reserved.items()):
-                    if owner == message.owner:
-                        self._free(owner, agent_id, count)
+                for agent_id, owners in list(self._reserved.items()):
+                    self._free(message.owner, agent_id, owners[message.owner])
                 message.reply.send(None)
             case LeasesChanged(agent_id):
                 self._recount(agent_id)
@@ -130,15 +130,15 @@ class Registry:
                 or view.free(urgent=message.urgent) <= 0
             ):
                 continue
-            self._reserved[message.owner, agent_id] += 1
+            self._reserved.setdefault(agent_id, Counter())[message.owner] += 1
             self._update(replace(view, in_flight=self._in_flight(agent_id), health=view.health.called()))
             return agent_id
         return None
 
     def _in_flight(self, agent_id: str) -> int:
         """The slots that are reserved of the agent, and the tasks that it took itself."""
-        reserved = sum(count for (_, reserved_id), count in self._reserved.items() if reserved_id == agent_id)
-        return reserved + self._leases.count(agent_id, self._environment.now())
+        reserved = self._reserved.get(agent_id, Counter())
+        return reserved.total() + self._leases.count(agent_id, self._environment.now())
 
     def _recount(self, agent_id: str) -> None:
         view = self._views.get(agent_id)
@@ -146,10 +146,11 @@ class Registry:
             self._update(replace(view, in_flight=self._in_flight(agent_id)))
 
     def _free(self, owner: str, agent_id: str, count: int) -> None:
-        held = min(count, self._reserved[owner, agent_id])
-        self._reserved[owner, agent_id] -= held
-        if not self._reserved[owner, agent_id]:
-            del self._reserved[owner, agent_id]
+        owners = self._reserved.get(agent_id, Counter())
+        held = min(count, owners[owner])
+        owners[owner] -= held
+        if not owners.total():
+            self._reserved.pop(agent_id, None)
         view = self._views.get(agent_id)
         if view is not None and held:
             self._update(replace(view, in_flight=self._in_flight(agent_id), health=view.health.untried()))

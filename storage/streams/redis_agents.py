@@ -10,7 +10,7 @@ import msgspec
 
 from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.storage.ports import AgentsUnavailable, StreamsUnavailable
-from orchestrator.storage.streams.connecting import answer, answers, client
+from orchestrator.storage.streams.connecting import answer, answers, client, let_go
 
 LIFE = "-"
 """No agent bears that name."""
@@ -82,7 +82,7 @@ class RedisAgents:
         await _reach(answer(self._client.hset(self._sightings, mapping=told)))
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await let_go(self._client)
 
 
 async def _reach(reaching: Awaitable[Any]) -> Any:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from orchestrator.domain.task import Priority
 from orchestrator.storage.ports import Message, StreamEntry
@@ -21,6 +21,7 @@ from orchestrator.storage.streams.connecting import (
     answer,
     answers,
     client,
+    let_go,
     named,
 )
 from orchestrator.storage.streams.names import StreamNames
@@ -121,8 +122,7 @@ class RedisStreams:
 
     async def close(self) -> None:
         for connections in (self._commands, self._reads):
-            with suppress(RedisError, OSError), anyio.move_on_after(ANSWER_S):
-                await connections.aclose()
+            await let_go(connections)
 
     @property
     def _as(self) -> tuple[str, str]:
