@@ -1,4 +1,4 @@
-"""The end of service with requests open, on every supported Python: each is answered or closed within seconds."""
+"""The end of service with requests open, on all stores and Pythons: each is answered or closed within seconds."""
 
 import json
 import os
@@ -10,11 +10,16 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import stores
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIO = Path(__file__).with_name("open_requests.py")
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 STOP_WITHIN_S = 8.0
+PLACES = [
+    *((HERE, combination) for combination in stores.COMBINATIONS),
+    *((version, "sqlite") for version in ("3.12", "3.13") if version != HERE),
+]
 
 
 def python_of(version: str, request: pytest.FixtureRequest) -> str:
@@ -47,12 +52,12 @@ def python_of(version: str, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.timeout(700)
-@pytest.mark.parametrize("version", sorted({HERE, "3.12", "3.13"}))
-def test_a_stop_with_requests_open(version: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "ledger"), PLACES, indirect=["ledger"])
+def test_a_stop_with_requests_open(version: str, ledger: dict[str, str], request: pytest.FixtureRequest) -> None:
     """Long-polls are answered, streams end, synchronous calls get their seconds, the rest is closed; all is kept."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / ".pkg"), "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(
-        [python_of(version, request), "-W", "error", str(SCENARIO), str(tmp_path)],
+        [python_of(version, request), "-W", "error", str(SCENARIO), json.dumps(ledger)],
         capture_output=True, text=True, check=False, timeout=120, env=environment,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-6000:]
