@@ -51,24 +51,28 @@ class Emptied:
 
 def count(url: str, table: str) -> int:
     """How many rows a table has, read past the orchestrator."""
-    statement = f"SELECT count(*) FROM {table}"
+    return rows(url, f"SELECT count(*) FROM {table}")[0][0]
+
+
+def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """What the database answers, read past the orchestrator."""
     if is_postgres(url):
         return _ask_postgres(url, statement)
     connection = sqlite3.connect(f"file:{sqlite_path(url)}?mode=ro", uri=True)
     try:
-        return connection.execute(statement).fetchone()[0]
+        return connection.execute(statement).fetchall()
     finally:
         connection.close()
 
 
-def _ask_postgres(url: str, statement: str) -> Any:
+def _ask_postgres(url: str, statement: str) -> list[tuple[Any, ...]]:
     """Waits in a thread, since whoever asks is in an event loop already."""
     import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 
-    async def ask() -> Any:
+    async def ask() -> list[tuple[Any, ...]]:
         connection = await asyncpg.connect(url)
         try:
-            return await connection.fetchval(statement)
+            return [tuple(row) for row in await connection.fetch(statement)]
         finally:
             await connection.close()
 

@@ -1,0 +1,39 @@
+"""Migrations are numbered, and one that a database may have been through does not change any more."""
+
+import hashlib
+from importlib import resources
+
+import pytest
+
+from orchestrator.storage.postgres import schema as postgres_schema
+from orchestrator.storage.sqlite import schema as sqlite_schema
+
+FROZEN = {
+    "sqlite/0001_core.sql": "a381c111c040b9c3324127b07a4f497388da8eef8a41ad30223c191d7005122b",
+    "postgres/0001_core.sql": "e74ebce00e23030e76004f3424020e67657039076166b96006017fd9dc3f510d",
+}
+"""SHA-256 of each. A new migration gets a line here with the change that brings it."""
+FOLDER = resources.files("orchestrator.storage.migrations")
+
+
+def files(store: str) -> list[str]:
+    """The names of a store's migrations, in their order."""
+    return sorted(file.name for file in FOLDER.joinpath(store).iterdir() if file.name.endswith(".sql"))
+
+
+@pytest.mark.parametrize("name", sorted(FROZEN))
+def test_a_migration_that_was_there_before(name: str):
+    """It stays byte for byte as it was: what it made is in databases, and would not be made anew."""
+    assert hashlib.sha256(FOLDER.joinpath(name).read_bytes()).hexdigest() == FROZEN[name]
+
+
+def test_each_migration_is_held():
+    """None can be changed later without this being seen."""
+    assert sorted(FROZEN) == sorted(f"{store}/{name}" for store in ("sqlite", "postgres") for name in files(store))
+
+
+@pytest.mark.parametrize(("store", "schema"), [("sqlite", sqlite_schema), ("postgres", postgres_schema)])
+def test_migrations_are_numbered_from_one_without_a_gap(store: str, schema):
+    """Two changes that come together cannot take the same number."""
+    assert [int(name[:4]) for name in files(store)] == list(range(1, len(files(store)) + 1))
+    assert [number for number, _ in schema.migrations()] == list(range(1, schema.latest_version() + 1))
