@@ -21,8 +21,9 @@ install: $(STAMP)  ## put the locked dependencies and this checkout into .venv
 run: $(STAMP)  ## start the orchestrator with its reference agents
 	$(BIN)/orchestrator demo
 
-test: $(STAMP)  ## run the tests; ARGS="-k name" to choose some
-	$(BIN)/pytest $(ARGS)
+# More workers than most machines have cores: much of the suite waits for servers and processes.
+test: $(STAMP)  ## run the tests; ARGS="-k name" to choose some, WORKERS=0 for all in one process
+	$(BIN)/pytest --numprocesses $(or $(WORKERS),3) --dist worksteal $(ARGS)
 
 canaries: $(STAMP)  ## 100,000 requests with a canary in every field, or CANARIES=as many as you say
 	CANARIES=$(or $(CANARIES),100000) $(BIN)/pytest -q tests/test_canaries.py

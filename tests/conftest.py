@@ -60,3 +60,11 @@ async def ledger(request, anyio_backend, tmp_path) -> dict[str, str]:
     else:
         url = f"sqlite:///{tmp_path}/ledger.db"
     return {"DATABASE_URL": url} | ({"REDIS_URL": request.getfixturevalue("redis_url")} if queue else {})
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What tests recorded as `seen`, such as counts of faults: told at the end, whichever process ran them."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "seen":
+                terminalreporter.write_line(f"{report.nodeid}: {text}")

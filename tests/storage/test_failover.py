@@ -38,6 +38,9 @@ async def test_writer_and_readers_leave_the_old_primary(postgres):
             await anyio.to_thread.run_sync(standby.promote)
             await postgres.execute("ALTER SYSTEM SET default_transaction_read_only = on")
             await postgres.execute("SELECT pg_reload_conf()")
+            with anyio.fail_after(READY_WITHIN_S):
+                while (await postgres.execute("SHOW default_transaction_read_only"))[0][0] != "on":  # noqa: ASYNC110 - it is told by a signal
+                    await anyio.sleep(0.02)
             await _until_stored(ledger, 2)
             assert (await ledger.task(task_id(1)), await ledger.task(task_id(2))) != (None, None)
             assert (await standby.execute("SELECT count(*) FROM tasks", database))[0][0] == 2
