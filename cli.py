@@ -18,7 +18,7 @@ import click
 import msgspec
 
 from orchestrator import __version__, cli_audit
-from orchestrator.cli_doctor import doctor
+from orchestrator.cli_doctor import doctor, health
 from orchestrator.cli_encryption import encryption
 from orchestrator.cli_keys import keys
 from orchestrator.client import segment
@@ -86,7 +86,7 @@ def _run_server(settings: Settings, demonstrate: tuple[Path, bool] | None, code:
         fail(serving.EXIT_SETTINGS, str(error))
     except OSError as error:
         fail(serving.EXIT_UNAVAILABLE, f"cannot listen on {settings.web.host}:{settings.web.port}: {error.strerror}")
-    url = serving.url_of(listener)
+    url = serving.url_of(listener, settings)
     verdict: list[bool] = []
     beside = _announce(url) if demonstrate is None else _demonstrate(url, *demonstrate, verdict)
     try:
@@ -295,6 +295,7 @@ def audit_export(case_id: str | None, form: str, output: Any, file: Path | None)
 
 main.add_command(keys)
 main.add_command(doctor)
+main.add_command(health)
 main.add_command(encryption)
 
 

@@ -1,4 +1,4 @@
-"""The command that tells an operator whether all is well."""
+"""The commands that tell an operator, or a machine, whether all is well."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.console import file_option, settings_of
+from orchestrator.console import call, file_option, settings_of, show, url_option
 from orchestrator.doctor import Finding, Level, examine
 from orchestrator.settings import Settings
 
@@ -24,6 +24,13 @@ def doctor(as_json: bool, file: Path | None) -> None:
     settings = settings_of(file)
     failed = anyio.run(_told, settings, as_json)
     sys.exit(1 if failed else 0)
+
+
+@click.command()
+@url_option
+def health(url: str) -> None:
+    """Ask the orchestrator at URL whether it lives, as containers do; exit code 69 where nobody answers."""
+    show(call(url, lambda client: client.call("GET", "/health")))
 
 
 async def _told(settings: Settings, as_json: bool) -> bool:

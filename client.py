@@ -3,6 +3,7 @@
 `Client` under them makes one request a call, for the command line and the demo.
 """
 
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import ExitStack, aclosing
 from functools import partial
@@ -41,14 +42,18 @@ class Answer(msgspec.Struct, frozen=True):
 class Client:
     """Use it in `async with`. One call is one request: it retries nothing."""
 
-    def __init__(self, url: str, authorization: Mapping[str, str] | None = None) -> None:
-        """`authorization` is the header that says who asks, if one is needed."""
-        self._url = url.rstrip("/")
+    def __init__(
+        self, url: str, authorization: Mapping[str, str] | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """`authorization` is the header that says who asks, `tls` holds authorities and a client certificate."""
+        self._url, self._tls = url.rstrip("/"), tls
         self._authorization = authorization or {}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Client":
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), trust_env=False)
+        connector = aiohttp.TCPConnector(ssl=True if self._tls is None else self._tls)
+        timeout = aiohttp.ClientTimeout(total=None)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False)
         return self
 
     async def __aexit__(
@@ -193,8 +198,9 @@ class Orchestrator:
         authorization: Mapping[str, str] | None = None,
         *,
         deadline_s: float = 60,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._client, self._within = Client(url, authorization), deadline_s
+        self._client, self._within = Client(url, authorization, tls), deadline_s
         self._environment = Environment.real()
 
     async def __aenter__(self) -> "Orchestrator":
@@ -285,8 +291,9 @@ class BlockingOrchestrator:
         authorization: Mapping[str, str] | None = None,
         *,
         deadline_s: float = 60,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._wrapped = Orchestrator(url, authorization, deadline_s=deadline_s)
+        self._wrapped = Orchestrator(url, authorization, deadline_s=deadline_s, tls=tls)
         self._stack = ExitStack()
         self._portal: BlockingPortal
 

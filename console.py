@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.client import Answer, Client, Unreachable
-from orchestrator.credentials import NoCredential, authorization
+from orchestrator.credentials import NoCredential, authorization, tls
 from orchestrator.domain.errors import InvalidJSON
 from orchestrator.domain.strict_json import decode
 from orchestrator.settings import Settings, SettingsError, load
@@ -104,7 +104,7 @@ def read_json(file: Any) -> Any:
 
 def call(url: str, ask: Callable[[Client], Coroutine[Any, Any, Answer]]) -> Answer:
     async def ask_once() -> Answer:
-        async with Client(url, authorization(os.environ)) as client:
+        async with Client(url, authorization(os.environ), tls(os.environ)) as client:
             return await ask(client)
 
     try:

@@ -1,13 +1,32 @@
-"""What a client or an agent shows for itself: a token or an API key, from the environment or a file that it names."""
+"""What a client or an agent shows for itself: a token, an API key or a certificate, from the environment and files."""
 
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
+from orchestrator.tls import client_context
+
 VARIABLES = ("ORCHESTRATOR_TOKEN", "ORCHESTRATOR_API_KEY")
+TLS_VARIABLES = ("ORCHESTRATOR_TLS_CA_FILE", "ORCHESTRATOR_TLS_CERTIFICATE_FILE", "ORCHESTRATOR_TLS_KEY_FILE")
+"""For https: whom the orchestrator's certificate must come from, and our own with its key."""
 
 
 class NoCredential(Exception):
-    """The file that should hold the token cannot be read."""
+    """A file that should hold a token or a certificate cannot be used."""
+
+
+def tls(environ: Mapping[str, str]) -> ssl.SSLContext | None:
+    """How to speak with an orchestrator that is reached by https; None where nothing is set. Raises NoCredential.
+
+    The files are read once: a certificate that is replaced is shown from the next start on.
+    """
+    files = [environ.get(name, "") for name in TLS_VARIABLES]
+    if not any(files):
+        return None
+    try:
+        return client_context(*files)
+    except (OSError, ValueError) as error:
+        raise NoCredential(f"{', '.join(TLS_VARIABLES)}: cannot be used ({type(error).__name__})") from None
 
 
 def authorization(environ: Mapping[str, str]) -> dict[str, str]:

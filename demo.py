@@ -1,5 +1,6 @@
 """`orchestrator demo`: the real thing on this machine, with the reference agents and the sample cases."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.client import Answer, Client
+from orchestrator.credentials import tls
 from orchestrator.embedding import Orchestrator
 
 AGENTS_WITHIN_S = 60.0
@@ -95,7 +97,7 @@ async def show(orchestrator: Orchestrator, url: str, folder: Path, *, once: bool
             stack.push_async_callback(_stop, await _start([*command, "--orchestrator", url], folder / f"{name}.log"))
         console.print(f"Orchestrator at [bold]{url}[/], starting {len(agents(folder))} agents …")
         await _wait_for_agents(orchestrator, list(agents(folder)))
-        client = await stack.enter_async_context(Client(url))
+        client = await stack.enter_async_context(Client(url, tls=tls(os.environ)))
         outcomes = await _send_all(client, cases(), orchestrator.environment.token(4))
         console.print(_table(outcomes))
         good = sum(outcome.as_expected for outcome in outcomes)

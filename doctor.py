@@ -15,17 +15,20 @@ from anyio.to_thread import run_sync
 from msgspec import Struct
 
 from orchestrator import auditing
+from orchestrator.crypto.certificates import expires_at
 from orchestrator.domain.agent import Agent
 from orchestrator.domain.audit import rfc3339
 from orchestrator.embedding import streams_of
 from orchestrator.kernel.environment import Environment
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, SettingsError
 from orchestrator.storage.opening import UnsupportedURL, is_postgres, open_reader, sqlite_path
 from orchestrator.storage.ports import AuditQuery, LedgerError, LedgerReader
+from orchestrator.web.securing import tls_of
 
 WITHIN_S = 2.0
 SLOW_SYNC_S, STUCK_SYNC_S = 0.05, 0.5
 AHEAD_S = 5.0
+DAY_S, ENDS_SOON_DAYS = 86_400, 14
 PROBLEMS = (LedgerError, UnsupportedURL, OSError, ValueError)
 """What reading a database can end with."""
 
@@ -56,6 +59,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
     async for finding in _ledger(url):
         yield finding
     yield await _redis(settings)
+    yield await run_sync(_tls, settings)
 
 
 async def _ledger(url: str) -> AsyncIterator[Finding]:
@@ -177,6 +181,24 @@ async def _redis(settings: Settings) -> Finding:
     if policy is None:
         return Finding("redis", Level.OK, "it answers, and throws nothing away")
     return Finding("redis", Level.WARNING, f"maxmemory-policy is {policy}", "set it to noeviction")
+
+
+def _tls(settings: Settings) -> Finding:
+    """The certificate that we serve with; how soon it ends, and whether those of clients open anything."""
+    auth, file = settings.auth, settings.web.tls_certificate_file
+    try:
+        if tls_of(settings) is None:
+            return Finding("tls", Level.OK, "not used: plain http")
+        days = (expires_at(Path(file).read_bytes()) - Environment.real().now()) / DAY_S
+    except (SettingsError, OSError, ValueError) as error:
+        return Finding("tls", Level.FAILURE, str(error), "mend the files: without them it does not start")
+    found = "the certificate has ended" if days <= 0 else f"the certificate holds for {days:.0f} days"
+    if days < ENDS_SOON_DAYS:
+        return Finding("tls", Level.FAILURE if days <= 0 else Level.WARNING, found, "renew it, and start again")
+    if auth.certificate_ca_file and not auth.certificate_scopes and not auth.certificates:
+        advice = "list callers in auth.certificates, or what all may do in auth.certificate_scopes"
+        return Finding("tls", Level.WARNING, f"{found}; those of clients open nothing", advice)
+    return Finding("tls", Level.OK, found)
 
 
 def _words(error: BaseException) -> str:

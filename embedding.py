@@ -302,7 +302,7 @@ async def _take_back(ledger: Ledger, now: float) -> None:
 
 async def _http_client(settings: Settings) -> OutboundClient:
     from orchestrator.outbound.agents import HttpAgentClient
-    from orchestrator.outbound.tls import client_context
+    from orchestrator.tls import client_context
 
     agents = settings.agents
     try:
@@ -338,16 +338,17 @@ def _tracing(endpoint: str, environment: Environment) -> "Tracing | None":
 
 
 def serve_on(listener: socket, settings: Settings) -> MakeWeb:
-    """The web actor on a socket that listens already. Raises SettingsError for keys that cannot be used."""
+    """The web actor on a socket that listens already. Raises SettingsError for keys and files that cannot be used."""
     from orchestrator.web.identity.opening import verifier_of
+    from orchestrator.web.securing import tls_of
 
-    tokens = verifier_of(settings.auth)
+    tokens, tls = verifier_of(settings.auth), tls_of(settings)
 
     def make_web(gateway: Gateway, telemetry: Telemetry) -> Actor[object]:
         from orchestrator.web.app import build_app
         from orchestrator.web.server import WebServer
 
-        return WebServer(build_app(gateway, telemetry, settings, tokens), listener, settings.limits)
+        return WebServer(build_app(gateway, telemetry, settings, tokens), listener, settings.limits, tls)
 
     return make_web
 

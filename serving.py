@@ -64,13 +64,14 @@ def open_listener(manager: ServiceManager, host: str, port: int) -> socket:
     return manager.listener() or listen(host, port)
 
 
-def url_of(listener: socket) -> str:
+def url_of(listener: socket, settings: Settings) -> str:
     """Where clients find what serves on that socket."""
     address = listener.getsockname()
     if listener.family == AF_UNIX:
         return f"unix:{address}"
     host, port = address[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if settings.web.tls_certificate_file else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def run(settings: Settings, listener: socket, manager: ServiceManager, beside: Beside | None = None) -> None:
@@ -92,7 +93,7 @@ async def _serve(settings: Settings, listener: socket, manager: ServiceManager, 
         async with anyio.create_task_group() as group:
             web = serve_on(listener, settings)
             async with Orchestrator(settings, make_web=web) as orchestrator, anyio.create_task_group() as served:
-                manager.ready(f"serving on {url_of(listener)}")
+                manager.ready(f"serving on {url_of(listener, settings)}")
                 group.start_soon(_keep_alive, manager, orchestrator)
                 if beside is not None:
                     served.start_soon(beside, orchestrator)

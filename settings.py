@@ -13,7 +13,8 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from orchestrator.credentials import VARIABLES
+from orchestrator.credentials import TLS_VARIABLES, VARIABLES
+from orchestrator.domain.identity import Grant, Scope
 from orchestrator.domain.policy import Policy, TaskType, Weights
 from orchestrator.domain.raw_media import plain
 from orchestrator.domain.reach import Network, Ports, Reach
@@ -52,7 +53,7 @@ ALIASES = {
 }
 """Short names of environment variables."""
 NOT_SETTINGS = frozenset(
-    {"ORCHESTRATOR_URL", *VARIABLES, *(f"{name}_FILE" for name in VARIABLES)},
+    {"ORCHESTRATOR_URL", *VARIABLES, *TLS_VARIABLES, *(f"{name}_FILE" for name in VARIABLES)},
 )
 """Where clients and agents find the orchestrator, and what they show it: theirs, not ours."""
 
@@ -104,6 +105,8 @@ class Web(_Section, frozen=True):
     host: Annotated[str, Meta(min_length=1, max_length=255)]
     insecure: bool
     port: Annotated[int, Meta(ge=0, le=65_535)]
+    tls_certificate_file: str
+    tls_key_file: str
     max_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)]
     max_batch_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)]
     max_batches: Annotated[int, Meta(ge=1, le=1_000)]
@@ -139,6 +142,10 @@ class Auth(_Section, frozen=True):
     jwt_algorithms: tuple[Literal["EdDSA", "ES256", "RS256", "HS256"], ...]
     jwt_leeway_s: Annotated[float, Meta(ge=0, le=60)]
     jwt_lifetime_s: Annotated[float, Meta(gt=0, le=86_400)]
+    certificate_ca_file: str
+    certificate_required: bool
+    certificate_scopes: tuple[Scope, ...]
+    certificates: tuple[Grant, ...]
 
     @property
     def tokens(self) -> bool:
@@ -148,7 +155,7 @@ class Auth(_Section, frozen=True):
     @property
     def configured(self) -> bool:
         """Whether callers are asked who they are."""
-        return self.api_keys or self.tokens
+        return self.api_keys or self.tokens or bool(self.certificate_ca_file)
 
 
 class Registry(_Section, frozen=True):

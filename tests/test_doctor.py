@@ -33,7 +33,7 @@ async def test_a_box_that_is_well(tmp_path: Path) -> None:
         await agent.register(service)
         await service.route(a_task())
         found = await findings(f"sqlite:///{file}")
-    assert list(found) == ["disk space", "disk writes", "database", "clock", "agents", "audit", "redis"]
+    assert list(found) == ["disk space", "disk writes", "database", "clock", "agents", "audit", "redis", "tls"]
     assert {name: it.level for name, it in found.items() if it.level is not Level.OK and name != "disk writes"} == {}
     assert all(it.advice == "" for it in found.values() if it.level is Level.OK)
     assert "1 called and reached" in found["agents"].found
@@ -95,4 +95,4 @@ def test_the_command(tmp_path: Path) -> None:
     assert "warning database" in well.stdout
     ill = run("--json", DATABASE_URL="mysql://host/db")
     assert (ill.returncode, ill.stderr) == (1, "")
-    assert [json.loads(line)["name"] for line in ill.stdout.splitlines()] == ["settings", "database", "redis"]
+    assert [json.loads(line)["name"] for line in ill.stdout.splitlines()] == ["settings", "database", "redis", "tls"]

@@ -58,9 +58,21 @@ def written(tmp_path: Path, text: str) -> Path:
     return file
 
 
-def other(value: Any) -> tuple[str, Any]:
-    """Text for a variable, and what it means: another value of the same type as `value`, within any bounds."""
-    match value:
+OTHERS = {
+    "auth.certificate_scopes": ("tasks:read, operate", ["tasks:read", "operate"]),
+    "auth.certificates": (
+        "ward-3.clinic tasks:read operate, urn:agent:1 agents:register",
+        ["ward-3.clinic tasks:read operate", "urn:agent:1 agents:register"],
+    ),
+}
+"""Of lists that are empty by default, and not of any text."""
+
+
+def other(name: str) -> tuple[str, Any]:
+    """Text for the variable of a setting, and what it means: another value of the same type, within any bounds."""
+    if name in OTHERS:
+        return OTHERS[name]
+    match value := DEFAULTS[name]:
         case bool():
             return str(not value).lower(), not value
         case int():
@@ -147,7 +159,7 @@ def test_short_names_in_the_file():
 def test_every_long_name(name):
     """Section and name, in capitals: it sets just this setting, which then says where it came from."""
     variable = "ORCHESTRATOR_" + name.replace("tasks.types.", "tasks.").replace(".", "_").upper()
-    text, value = other(DEFAULTS[name])
+    text, value = other(name)
     settings, effective = load_with_sources(None, {variable: text})
     assert plain(settings) == {**DEFAULTS, name: value}
     assert {it.name: it.source for it in effective if it.source != "default"} == {name: variable}
@@ -156,7 +168,7 @@ def test_every_long_name(name):
 @pytest.mark.parametrize(("variable", "name"), ALIASES.items())
 def test_every_short_name(variable, name):
     """Sets its setting, and wins over the long name, whichever is seen first."""
-    text, value = other(DEFAULTS[name])
+    text, value = other(name)
     assert plain(load(None, {variable: text}))[name] == value
     long = variable_of(name)
     worse = "WARNING" if name == "log.level" else "9"
@@ -266,6 +278,10 @@ IN_FILES = {
     "no network": ('[agents]\nallowed_networks = ["10.0.0.0/8", "10.1.2.3/16"]', "agents.allowed_networks"),
     "number for a network": ("[agents]\nallowed_networks = [10]", "agents.allowed_networks"),
     "no ports": ('[agents]\nallowed_ports = ["80-79"]', "agents.allowed_ports"),
+    "no scope": ('[auth]\ncertificate_scopes = ["tasks"]', "auth.certificate_scopes"),
+    "a caller without scopes": ('[auth]\ncertificates = ["ward-3.clinic"]', "auth.certificates"),
+    "a caller with another scope": ('[auth]\ncertificates = ["ward-3.clinic tasks"]', "auth.certificates"),
+    "scopes without a caller": ('[auth]\ncertificates = [" tasks:read"]', "auth.certificates"),
     "address for a name": ('[agents]\nallowed_hosts = ["10.0.0.1"]', "agents.allowed_hosts"),
     "no capabilities": ("[tasks.types.embed]\ncapabilities = []", "tasks.types.embed.capabilities"),
     "half a type": (

@@ -4,18 +4,23 @@ It has no setting for its protocol class, so its module is given this one. Check
 """
 
 import asyncio
+import ssl
 from typing import Any, cast
 
 import anyio
 import h11
 from hypercorn import protocol
+from hypercorn.asyncio import run
 from hypercorn.config import Config, Sockets
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.typing import ConnectionState
 
 from orchestrator.domain.errors import Overloaded
 from orchestrator.settings import Limits
 from orchestrator.web.connections import Connections
+from orchestrator.web.door import Door
+from orchestrator.web.identity.certificates import STATE
 from orchestrator.web.problems import CONTENT_TYPE, http_document
 from orchestrator.web.strict_h11 import StrictConnection
 
@@ -34,6 +39,8 @@ class ServerConfig(Config):
     alpn_protocols = ["http/1.1"]  # noqa: RUF012 - as Hypercorn has it
     connections: Connections
     limits: Limits
+    tls: ssl.SSLContext | None = None
+    """Of our own: Hypercorn would count no connection before its handshake is done."""
 
     def create_sockets(self) -> Sockets:
         """Hypercorn would let child processes inherit them, which would then hold the port when we are gone."""
@@ -53,8 +60,11 @@ class BoundedH11Protocol(H11Protocol):
         self.connection = StrictConnection(self._server_config.limits.header_bytes)
         self._pass_on = self.send
         self.send = self._send_in_time
-        # `send` is a method of Hypercorn's TCPServer, the only way from here to the connection.
-        server: Any = getattr(self._pass_on, "__self__")  # noqa: B009 - to the type checker it is any callable
+        # `send` is a method of the server's end of the connection, and the only way from here to it.
+        server: Door = getattr(self._pass_on, "__self__")  # noqa: B009 - to the type checker it is any callable
+        # A copy for this connection: Hypercorn hands the same to all of them.
+        self.connection_state = ConnectionState({**self.connection_state, STATE: server.certificate})
+        self._refusal = server.refusal
         self._reader: asyncio.StreamReader = server.reader
         self._writer: asyncio.StreamWriter = server.writer
         self._reading: asyncio.Task[Any] | None = None
@@ -64,9 +74,8 @@ class BoundedH11Protocol(H11Protocol):
 
     async def initiate(self) -> None:
         self._reading = asyncio.current_task()
-        status = self._server_config.connections.enter(self._writer.transport)
-        if status is not None:
-            await self._refuse(status)
+        if self._refusal is not None:
+            await self._refuse(self._refusal)
 
     async def handle(self, event: Event) -> None:
         if self._lingering and isinstance(event, RawData):
@@ -160,5 +169,6 @@ def _not_upgraded(request: h11.Request) -> h11.Request:
 
 
 def install() -> None:
-    """Has Hypercorn use this class for its connections. Twice is safe."""
+    """Has Hypercorn use our classes for its connections. Twice is safe."""
+    run.TCPServer = Door  # pyright: ignore[reportPrivateImportUsage]
     protocol.H11Protocol = BoundedH11Protocol  # pyright: ignore[reportPrivateImportUsage]

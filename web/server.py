@@ -2,6 +2,7 @@
 
 import logging
 import os
+import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
 from socket import AF_UNSPEC, AI_PASSIVE, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, getaddrinfo, socket
@@ -28,8 +29,9 @@ ABORT_S = 1.0
 class WebServer:
     """Serves `app` on `listener`, which it leaves open: who connects between two incarnations waits in the backlog."""
 
-    def __init__(self, app: ASGI, listener: socket, limits: Limits) -> None:
-        self._app, self._listener, self._limits = app, listener, limits
+    def __init__(self, app: ASGI, listener: socket, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
+        """With `tls` connections are secured by it."""
+        self._app, self._listener, self._limits, self._tls = app, listener, limits, tls
         self._connections = Connections(limits.connections, limits.connections_per_peer)
         self._late = anyio.Event()
         """Open requests are ended."""
@@ -63,7 +65,7 @@ class WebServer:
 
     def _config(self) -> ServerConfig:
         config = ServerConfig()
-        config.connections, config.limits = self._connections, self._limits
+        config.connections, config.limits, config.tls = self._connections, self._limits, self._tls
         config.bind = [f"fd://{os.dup(self._listener.fileno())}"]
         config.keep_alive_timeout = self._limits.idle_s
         config.include_server_header = False

@@ -15,12 +15,14 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
-from aiohttp import ClientSession
+from aiohttp import ClientSession, TCPConnector
 
+from orchestrator.credentials import NoCredential, tls
 from orchestrator.workers.calls import Calls
 from orchestrator.workers.executor import Executor
 from orchestrator.workers.options import Options, agent_parser
@@ -104,13 +106,17 @@ class Agent:
         if mode is not None:
             options = replace(options, pull=mode == "pull")
         logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(message)s")
-        asyncio.run(self._run_until_signal(options))
+        try:
+            asyncio.run(self._run_until_signal(options))
+        except NoCredential as error:
+            sys.exit(f"{self.agent_id}: {error}")
 
     async def serve(self, options: Options, stop: asyncio.Event) -> None:
         """Works until `stop` is set; then takes no more, finishes what is in flight and signs off, in this order."""
         card = self._card(options)
         agent_id: str = card["agent_id"]
-        async with ClientSession(timeout=CALL_DEADLINE) as client:
+        connector = TCPConnector(ssl=tls(os.environ) or True)
+        async with ClientSession(connector=connector, timeout=CALL_DEADLINE) as client:
             calls = Calls(client, options.orchestrator, os.environ)
             executor = Executor(
                 self._handlers,

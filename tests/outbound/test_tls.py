@@ -12,7 +12,7 @@ from aiohttp import web
 from orchestrator.domain.reach import Network, Ports, Reach
 from orchestrator.outbound.agents import HttpAgentClient
 from orchestrator.outbound.ports import Call, Ending, Refused, Succeeded
-from orchestrator.outbound.tls import client_context
+from orchestrator.tls import client_context
 
 pytestmark = pytest.mark.anyio
 

@@ -1,6 +1,7 @@
 """From what a request shows for itself to the principal behind it."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 from quart import Request
 
@@ -9,6 +10,7 @@ from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.errors import Unauthenticated
 from orchestrator.domain.identity import ANONYMOUS, Principal
 from orchestrator.settings import Auth
+from orchestrator.web.identity.certificates import CertificateHolders
 from orchestrator.web.identity.tokens import TokenVerifier
 
 FindKey = Callable[[str], Awaitable[ApiKey | None]]
@@ -21,15 +23,27 @@ class Authenticator:
     def __init__(self, auth: Auth, find_key: FindKey, tokens: TokenVerifier | None) -> None:
         """`tokens` verifies JSON web tokens, where these are taken."""
         self._auth, self._find_key, self._tokens = auth, find_key, tokens
+        self._holders = CertificateHolders(auth)
 
     async def principal(self, request: Request) -> Principal:
-        """Who sent the request. Raises Unauthenticated, or AuditUnavailable while the ledger cannot be asked."""
+        """Who sent the request. Raises Unauthenticated, or AuditUnavailable while the ledger cannot be asked.
+
+        A certificate is enough. A token beside it must be of the same caller, who then has the rights of both.
+        """
         if not self._auth.configured:
             return ANONYMOUS
+        holder = self._holders.principal(cast("Any", request.scope).get("state", {}))
         token = bearer(request.headers.getlist("Authorization"))
         if token is None:
-            raise Unauthenticated("Send an API key or a token: Authorization: Bearer …")
-        return await self._by_token(token)
+            if holder is None:
+                raise Unauthenticated("Send an API key or a token: Authorization: Bearer …")
+            return holder
+        bearing = await self._by_token(token)
+        if holder is None:
+            return bearing
+        if bearing.subject != holder.subject:
+            raise Unauthenticated("The certificate and the token are of two callers.")
+        return Principal(bearing.subject, bearing.scopes | holder.scopes)
 
     async def _by_token(self, token: str) -> Principal:
         if token.startswith(api_key.PREFIX):

@@ -1,0 +1,420 @@
+"""Callers known by the certificate of their connection, over real sockets: who gets in, as whom, with which rights."""
+
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import trustme
+from anyio.streams.tls import TLSAttribute
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from orchestrator.client import Answer, Client, Orchestrator, Unreachable
+from orchestrator.domain.identity import Scope, certified_subject
+from orchestrator.settings import SettingsError, load
+from orchestrator.testing import Service, a_task
+from orchestrator.web.rights import RIGHTS
+from orchestrator.web.safety import dangers
+from orchestrator.web.securing import tls_of
+
+pytestmark = pytest.mark.anyio
+
+OWN = frozenset(Scope) - {Scope.OPERATE}
+URN = "urn:clinic:embedder-1"
+
+
+class Clinic:
+    """An authority of its own, our server's certificate, and the environment that has us ask for clients'."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.ca, self.folder = trustme.CA(), folder
+        self.ca_file = folder / "ca.pem"
+        self.ca.cert_pem.write_to_path(self.ca_file)
+        certificate, key = self.files(self.ca.issue_cert("127.0.0.1", "localhost"), "server")
+        self.environ = {
+            "ORCHESTRATOR_WEB_TLS_CERTIFICATE_FILE": certificate,
+            "ORCHESTRATOR_WEB_TLS_KEY_FILE": key,
+            "ORCHESTRATOR_AUTH_CERTIFICATE_CA_FILE": str(self.ca_file),
+        }
+
+    def issue(self, name: str) -> trustme.LeafCert:
+        """A certificate for a DNS name, or for a URI, of which trustme knows nothing."""
+        if ":" not in name:
+            return self.ca.issue_cert(name)
+        issuer = x509.load_pem_x509_certificate(self.ca.cert_pem.bytes())
+        issuer_key: Any = load_pem_private_key(self.ca.private_key_pem.bytes(), None)
+        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder(issuer.subject, x509.Name([]), key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - timedelta(minutes=1))
+            .not_valid_after(now + timedelta(minutes=5))
+            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(name)]), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+            .sign(issuer_key, SHA256())
+        )
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return trustme.LeafCert(pem, certificate.public_bytes(Encoding.PEM), [])
+
+    def files(self, issued: trustme.LeafCert, name: str) -> tuple[str, str]:
+        certificate, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
+        certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+        issued.private_key_pem.write_to_path(key)
+        return str(certificate), str(key)
+
+    def context(self, issued: trustme.LeafCert | None) -> ssl.SSLContext:
+        """A client's, who believes our server."""
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        if issued is not None:
+            issued.configure_cert(context)
+        return context
+
+    @asynccontextmanager
+    async def serving(self, **settings: str) -> AsyncGenerator[Service]:
+        own = {f"ORCHESTRATOR_AUTH_{name.upper()}": value for name, value in settings.items()}
+        async with Service(self.folder / "ledger.db", {**self.environ, **own}) as service:
+            yield service
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Clinic:
+    return Clinic(tmp_path / "clinic")
+
+
+async def ask(
+    service: Service, context: ssl.SSLContext, method: str, path: str, body: Any = None, token: str = ""
+) -> Answer:
+    """One request on a connection of its own. Raises Unreachable where that does not come about."""
+    authorization = {"Authorization": f"Bearer {token}"} if token else None
+    async with Client(f"https://127.0.0.1:{service.port}", authorization, context) as client:
+        return await client.call(method, path, body)
+
+
+def granted(grants: Iterable[tuple[str, Iterable[Scope]]]) -> str:
+    return ",".join(" ".join([subject, *scopes]) for subject, scopes in grants)
+
+
+async def test_the_right_certificate(clinic: Clinic) -> None:
+    """Is enough: its DNS name is the caller, whose tasks and audit entries these are."""
+    context = clinic.context(clinic.ca.issue_cert("ward-3.clinic"))
+    async with clinic.serving(certificates="ward-3.clinic tasks:submit tasks:read audit:read") as service:
+        accepted = await ask(service, context, "POST", "/route_task", a_task())
+        assert accepted.status == 202, accepted
+        task_id = accepted.body["task_id"]
+        assert (await ask(service, context, "GET", f"/task/{task_id}")).status == 200
+        (entry,) = (await ask(service, context, "GET", f"/audit?task_id={task_id}")).body["entries"]
+        assert entry["principal"] == "ward-3.clinic"
+        assert (await ask(service, context, "GET", "/agents")).status == 403
+
+
+def expired(clinic: Clinic) -> trustme.LeafCert:
+    return clinic.ca.issue_cert("ward-3.clinic", not_after=datetime.now(UTC) - timedelta(minutes=1))
+
+
+@pytest.mark.parametrize("case", ["none", "another authority", "expired", "self-signed"])
+async def test_no_certificate_that_holds(clinic: Clinic, tmp_path: Path, case: str) -> None:
+    """Gets no connection, not even to what is open to everybody."""
+    issued = {
+        "none": lambda: None,
+        "another authority": lambda: Clinic(tmp_path / "other").ca.issue_cert("ward-3.clinic"),
+        "expired": lambda: expired(clinic),
+        "self-signed": lambda: trustme.CA().issue_cert("ward-3.clinic"),
+    }[case]()
+    async with clinic.serving(certificate_scopes="tasks:read") as service:
+        for path in ("/health", "/dlq"):
+            with pytest.raises(Unreachable):
+                await ask(service, clinic.context(issued), "GET", path)
+        good = clinic.context(clinic.ca.issue_cert("ward-3.clinic"))
+        assert (await ask(service, good, "GET", "/dlq")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("names", "common_name"),
+    [
+        (["ward-3.clinic", "ward-4.clinic"], None),
+        (["*.clinic"], None),
+        (["127.0.0.1"], None),
+        (["ward-3@clinic.example"], None),
+        ([], "ward-3.clinic"),
+    ],
+    ids=["two names", "a wildcard", "an address", "a mail address", "a common name alone"],
+)
+async def test_a_certificate_that_names_nobody(clinic: Clinic, names: list[str], common_name: str | None) -> None:
+    """Is verified, and of no use: 401, with a good API key beside it as well."""
+    context = clinic.context(clinic.ca.issue_cert(*names, common_name=common_name))
+    async with clinic.serving(certificate_scopes="tasks:read", api_keys="true") as service:
+        _, key = await service.orchestrator.gateway.create_key("ward-3.clinic", frozenset(Scope))
+        for token in ("", key):
+            answer = await ask(service, context, "GET", "/dlq", token=token)
+            assert (answer.status, answer.body["code"]) == (401, "E_UNAUTHENTICATED")
+        assert (await ask(service, context, "GET", "/health")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("names", "subject"),
+    [
+        ([("DNS", "ward-3.clinic")], "ward-3.clinic"),
+        ([("URI", "spiffe://clinic/ward-3")], "spiffe://clinic/ward-3"),
+        ([("URI", URN)], URN),
+        ([], None),
+        ([("DNS", "a"), ("DNS", "b")], None),
+        ([("DNS", "a"), ("URI", "urn:a")], None),
+        ([("DNS", "a"), ("IP Address", "127.0.0.1")], None),
+        ([("DNS", "*.clinic")], None),
+        ([("URI", "spiffe://clinic/*")], None),
+        ([("IP Address", "127.0.0.1")], None),
+        ([("email", "a@clinic")], None),
+        ([("DirName", "ward")], None),
+        ([("DNS", "ward\x00.evil")], None),
+        ([("DNS", "ward 3")], None),
+        ([("DNS", "")], None),
+        ([("DNS", "w" * 201)], None),
+        ([("DNS", "w\u00e4rd")], None),
+    ],
+)
+def test_who_a_certificate_is_for(names: list[tuple[str, str]], subject: str | None) -> None:
+    """One DNS name or URI that stands for itself, and nothing else in it."""
+    assert certified_subject(names) == subject
+
+
+async def test_a_token_beside_a_certificate(clinic: Clinic) -> None:
+    """Must be of the same caller, who then has the rights of both; one of another caller, or a bad one, is refused."""
+    context = clinic.context(clinic.ca.issue_cert("ward-3.clinic"))
+    async with clinic.serving(certificates="ward-3.clinic tasks:read", api_keys="true") as service:
+        gateway = service.orchestrator.gateway
+        _, own = await gateway.create_key("ward-3.clinic", frozenset({Scope.AGENTS_READ}))
+        _, other = await gateway.create_key("ward-4.clinic", frozenset(Scope))
+        for token, path, status in (
+            ("", "/dlq", 200), ("", "/agents", 403), (own, "/agents", 200), (own, "/dlq", 200), (own, "/keys", 403),
+            (other, "/agents", 401), (other, "/dlq", 401), ("nonsense", "/dlq", 401),
+        ):  # fmt: skip
+            assert (await ask(service, context, "GET", path, token=token)).status == status, (token[:8], path)
+
+
+async def test_where_certificates_are_not_required(clinic: Clinic, tmp_path: Path) -> None:
+    """An API key will do, open calls need neither; and one that does not hold is turned away all the same."""
+    nobody = clinic.context(None)
+    stranger = clinic.context(Clinic(tmp_path / "other").ca.issue_cert("ward-3.clinic"))
+    async with clinic.serving(certificate_required="false", api_keys="true") as service:
+        _, key = await service.orchestrator.gateway.create_key("clinic-a", frozenset(Scope))
+        assert (await ask(service, nobody, "GET", "/health")).status == 200
+        assert (await ask(service, nobody, "GET", "/dlq")).status == 401
+        assert (await ask(service, nobody, "GET", "/dlq", token=key)).status == 200
+        with pytest.raises(Unreachable):
+            await ask(service, stranger, "GET", "/health")
+
+
+async def test_an_agent_is_its_certificate(clinic: Clinic) -> None:
+    """It registers under the name in it, and no other."""
+    context = clinic.context(clinic.issue(URN))
+    card = {"capabilities": ["embed"]}
+    async with clinic.serving(certificates=f"{URN} agents:register") as service:
+        other = await ask(service, context, "POST", "/register_agent", {**card, "agent_id": "urn:clinic:embedder-2"})
+        assert (other.status, other.body["code"]) == (403, "E_FORBIDDEN")
+        own = await ask(service, context, "POST", "/register_agent", {**card, "agent_id": URN})
+        assert (own.status, own.body["agent_id"]) == (200, URN)
+        assert (await ask(service, context, "POST", f"/agents/{URN}/heartbeat", {})).status == 200
+
+
+async def test_certificates_against_calls(clinic: Clinic) -> None:
+    """With the one scope that a call needs a certificate opens it, with all the others it does not."""
+    one = {scope: f"only-{scope.name.lower().replace('_', '-')}.clinic" for scope in Scope}
+    rest = {scope: f"all-but-{scope.name.lower().replace('_', '-')}.clinic" for scope in Scope}
+    grants = [(one[s], [s]) for s in Scope] + [(rest[s], sorted(set(Scope) - {s})) for s in Scope]
+    contexts = {subject: clinic.context(clinic.ca.issue_cert(subject)) for subject, _ in grants}
+    wrong: list[object] = []
+    async with clinic.serving(certificates=granted(grants)) as service:
+        for call, needed in RIGHTS.items():
+            if needed is None:
+                continue
+            seen: dict[str, int] = {}
+            for subject in (*one.values(), rest[needed]):
+                method, rule = call.split(" ", 1)
+                path = re.sub(r"<[^>]+>", subject, rule)
+                seen[subject] = (await ask(service, contexts[subject], method, path)).status
+            allowed = seen.pop(one[needed])
+            # Without `operate`, the audit wants to know of which task.
+            if set(seen.values()) != {403} or (allowed in (401, 403) and call != "GET /audit"):
+                wrong.append((call, allowed, seen))
+    assert wrong == []
+
+
+async def test_a_task_of_another_certificate(clinic: Clinic) -> None:
+    """Is not found; the same caller has it by its API key, too."""
+    owner, stranger = (clinic.context(clinic.ca.issue_cert(name)) for name in ("ward-3.clinic", "ward-4.clinic"))
+    scopes = " ".join(sorted(OWN)).replace(" ", ",")
+    async with clinic.serving(certificate_scopes=scopes, certificate_required="false", api_keys="true") as service:
+        task_id = (await ask(service, owner, "POST", "/route_task", a_task())).body["task_id"]
+        assert (await ask(service, stranger, "GET", f"/task/{task_id}")).status == 404
+        assert (await ask(service, owner, "GET", f"/task/{task_id}")).status == 200
+        _, key = await service.orchestrator.gateway.create_key("ward-3.clinic", OWN)
+        assert (await ask(service, clinic.context(None), "GET", f"/task/{task_id}", token=key)).status == 200
+
+
+async def test_one_connection_is_not_another(clinic: Clinic) -> None:
+    """Who is behind one stays there: requests of several callers at once are each their own."""
+    names = [f"ward-{number}.clinic" for number in range(4)]
+    async with clinic.serving(certificate_scopes="tasks:submit,tasks:read,audit:read") as service:
+
+        async def work(name: str) -> None:
+            url = f"https://127.0.0.1:{service.port}"
+            async with Orchestrator(url, tls=clinic.context(clinic.ca.issue_cert(name))) as client:
+                for _ in range(5):
+                    task = await client.submit(**a_task())
+                    (entry,) = await client._client.audit(task.task_id)
+                    assert entry["principal"] == name
+
+        async with anyio.create_task_group() as group:
+            for name in names:
+                group.start_soon(work, name)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_what_is_spoken(clinic: Clinic, version: ssl.TLSVersion) -> None:
+    """TLS 1.2 or newer, and HTTP/1.1 alone in it, whatever else is offered."""
+    context = clinic.context(clinic.ca.issue_cert("ward-3.clinic"))
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.maximum_version = version
+    async with clinic.serving(certificate_scopes="tasks:read") as service:
+        stream = await anyio.connect_tcp(
+            "127.0.0.1", service.port, ssl_context=context, tls_standard_compatible=False
+        )  # fmt: skip
+        async with stream:
+            assert stream.extra_attributes[TLSAttribute.alpn_protocol]() == "http/1.1"
+            await stream.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert (await stream.receive()).startswith(b"HTTP/1.1 200")
+
+
+async def test_what_is_not_spoken(clinic: Clinic) -> None:
+    """Plain HTTP and TLS 1.1: there is no answer."""
+    async with clinic.serving(certificate_scopes="tasks:read") as service:
+        assert await service.raw(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+        context = clinic.context(clinic.ca.issue_cert("ward-3.clinic"))
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+            context.minimum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+            context.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises((OSError, anyio.BrokenResourceError)):
+            await anyio.connect_tcp("127.0.0.1", service.port, ssl_context=context)
+
+
+async def test_handshakes_that_are_never_finished(clinic: Clinic) -> None:
+    """Count as connections: beyond the bound of a peer the next is broken off, until one of them ends."""
+    environ = clinic.environ | {"ORCHESTRATOR_LIMITS_CONNECTIONS_PER_PEER": "3"}
+    good = clinic.context(clinic.ca.issue_cert("ward-3.clinic"))
+    async with Service(clinic.folder / "ledger.db", environ) as service:
+        held = [await anyio.connect_tcp("127.0.0.1", service.port) for _ in range(3)]
+        await held[0].send(b"\x16\x03\x01")
+        with anyio.fail_after(10), pytest.raises(Unreachable):
+            while True:
+                await ask(service, good, "GET", "/health")
+        for stream in held:
+            await stream.aclose()
+        answered = None
+        with anyio.fail_after(10):
+            while answered is None:
+                try:
+                    answered = await ask(service, good, "GET", "/health")
+                except Unreachable:
+                    await anyio.sleep(0.01)
+        assert answered.status == 200
+
+
+async def test_files_that_cannot_be_used(clinic: Clinic, tmp_path: Path) -> None:
+    """End the start, with one line that names the setting: nothing falls back to plain http."""
+    nonsense = tmp_path / "nonsense"
+    nonsense.write_text("nonsense")
+    web, auth = "ORCHESTRATOR_WEB_TLS_CERTIFICATE_FILE", "ORCHESTRATOR_AUTH_CERTIFICATE_CA_FILE"
+    for change in (
+        {web: ""}, {web: str(nonsense)}, {web: str(tmp_path / "missing")}, {auth: str(nonsense)},
+        {auth: str(tmp_path / "missing")}, {"ORCHESTRATOR_WEB_TLS_KEY_FILE": str(nonsense)},
+    ):  # fmt: skip
+        with pytest.raises(SettingsError, match=r"tls_|certificate_ca_file"):
+            tls_of(load(environ=clinic.environ | change))
+    assert tls_of(load()) is None
+
+
+def test_beyond_this_machine(clinic: Clinic) -> None:
+    """Certificates are authentication enough to listen there; https alone is none."""
+    beyond = {"ORCHESTRATOR_WEB_HOST": "0.0.0.0"}
+    assert dangers(load(environ=clinic.environ | beyond)) == []
+    alone = {name: value for name, value in clinic.environ.items() if "AUTH" not in name}
+    assert dangers(load(environ=alone | beyond)) == ["no authentication beyond this machine"]
+
+
+def test_the_process_and_its_commands(clinic: Clinic) -> None:
+    """Serve, ask for health, submit and run an agent over it, each with a certificate from the environment."""
+    certificate, key = clinic.files(clinic.ca.issue_cert("ward-3.clinic"), "ward")
+    agents = clinic.files(clinic.issue(URN), "agent")
+    database = {"DATABASE_URL": f"sqlite:///{clinic.folder}/ledger.db"}
+    settings = {"ORCHESTRATOR_AUTH_CERTIFICATES": f"ward-3.clinic tasks:submit tasks:read,{URN} agents:register"}
+    command = [sys.executable, "-m", "orchestrator"]
+    server = subprocess.Popen(
+        [*command, "serve", "--port", "0"],
+        env={**os.environ, **database, **clinic.environ, **settings}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    agent: subprocess.Popen[str] | None = None
+    try:
+        assert server.stderr
+        url = server.stderr.readline().rsplit(" ", 1)[1].strip()
+        assert url.startswith("https://127.0.0.1:")
+
+        def environ(files: tuple[str, str]) -> dict[str, str]:
+            shown = {"ORCHESTRATOR_TLS_CERTIFICATE_FILE": files[0], "ORCHESTRATOR_TLS_KEY_FILE": files[1]}
+            return {
+                **os.environ, "ORCHESTRATOR_URL": url, "ORCHESTRATOR_TLS_CA_FILE": str(clinic.ca_file), **shown,
+            }  # fmt: skip
+
+        def run(*words: str, given: str = "", files: tuple[str, str] = (certificate, key)) -> tuple[int, str]:
+            done = subprocess.run(
+                [*command, *words], input=given, env=environ(files), capture_output=True, text=True, timeout=60,
+                check=False,
+            )  # fmt: skip
+            return done.returncode, done.stdout + done.stderr
+
+        assert run("health")[0] == 0
+        code, said = run("health", files=("/missing", key))
+        assert (code, len(said.splitlines())) == (2, 1), said
+        assert "ORCHESTRATOR_TLS_CERTIFICATE_FILE" in said
+        agent = subprocess.Popen([sys.executable, "-c", AGENT], env=environ(agents), text=True)
+        task = '{"case_id": "c", "task_type": "audit_log", "payload": {"note": "hello"}}'
+        code, said = run("submit", "--wait", "30", given=task)
+        assert (code, '"noted"' in said) == (0, True), said
+    finally:
+        for process in (agent, server):
+            if process is not None:
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=30)
+
+
+AGENT = f"""
+from orchestrator.workers import Agent
+
+agent = Agent("{URN}", location="edge")
+
+
+@agent.handles("audit")
+async def note(task):
+    return {{"noted": True}}
+
+
+agent.run(mode="pull")
+"""

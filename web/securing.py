@@ -1,0 +1,32 @@
+"""From the settings to the TLS that we serve with."""
+
+import ssl
+
+from orchestrator.settings import Settings, SettingsError
+from orchestrator.tls import server_context
+
+_SOURCE = "the settings"
+
+
+def tls_of(settings: Settings) -> ssl.SSLContext | None:
+    """What connections are secured with; None for plain http. Raises SettingsError for files that cannot be used."""
+    web, auth = settings.web, settings.auth
+    if not web.tls_certificate_file:
+        # Somebody who means to ask for certificates must not end up with plain http.
+        for name, value in (
+            ("web.tls_key_file", web.tls_key_file),
+            ("auth.certificate_ca_file", auth.certificate_ca_file),
+        ):
+            if value:
+                raise SettingsError(name, "needs web.tls_certificate_file", _SOURCE)
+        return None
+    try:
+        return server_context(
+            web.tls_certificate_file,
+            web.tls_key_file,
+            auth.certificate_ca_file,
+            required=auth.certificate_required,
+        )
+    except (OSError, ValueError) as error:
+        name = "web.tls_certificate_file, web.tls_key_file or auth.certificate_ca_file"
+        raise SettingsError(name, f"cannot be used ({type(error).__name__})", _SOURCE) from None
