@@ -6,15 +6,17 @@ BIN := .venv/bin
 # Quiet twice over: errors only.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 STAMP := .venv/.installed
+# What benchmarks compare with stands apart: its versions are not ours, and nobody else needs it.
+PEERS := .venv/peers/.installed
 
 # What a .venv was made with; another answer, or none, and it is made again.
 WHO := import sys; print(sys.implementation.cache_tag, sys.base_prefix)
 
-.PHONY: help install run test canaries soak bench lint format wheel bundle lock fuzz audit clean
+.PHONY: help install run test canaries soak bench lint format wheel bundle lock lock-bench fuzz audit clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(STAMP)  ## put the locked dependencies and this checkout into .venv
 
@@ -31,7 +33,7 @@ canaries: $(STAMP)  ## 100,000 requests with a canary in every field, or CANARIE
 soak: $(STAMP)  ## three replicas under load and faults, for SECONDS=600 or as many as you say
 	SOAK_SECONDS=$(or $(SECONDS),600) $(BIN)/pytest -s tests/faults/test_three_replicas.py $(ARGS)
 
-bench: $(STAMP)  ## measure, beside what it is compared with; ARGS="--list", ARGS="http --pairs 5"
+bench: $(STAMP) $(PEERS)  ## measure, beside what it is compared with; ARGS="--list", ARGS="http --rounds 3"
 	$(BIN)/python -m bench $(ARGS)
 
 lint: $(STAMP)  ## check style, format, types and the direction of imports
@@ -58,6 +60,14 @@ lock: .venv/.python  ## choose versions anew for requirements.lock; ARGS=--upgra
 		--generate-hashes --no-emit-index-url --no-header --no-annotate $(ARGS) --output-file requirements.lock
 	@! grep -nE '://|^-' requirements.lock || { echo 'requirements.lock names an address' >&2; exit 1; }
 
+lock-bench: .venv/.python  ## the same for bench/requirements.lock, of what is compared with
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	$(PYTHON) -m venv "$$scratch" && \
+	"$$scratch/bin/python" -m pip --disable-pip-version-check -qq install --progress-bar off uv && \
+	"$$scratch/bin/uv" pip compile bench/requirements.in --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate $(ARGS) --output-file bench/requirements.lock
+	@! grep -nE '://|^-' bench/requirements.lock || { echo 'bench/requirements.lock names an address' >&2; exit 1; }
+
 fuzz: $(STAMP)  ## thousands of requests made from the description of the API; ARGS="FUZZ_EXAMPLES=20000" for more
 	env FUZZ_EXAMPLES=5000 $(ARGS) $(BIN)/pytest -q --timeout 3600 --hypothesis-profile fuzz \
 		tests/web/test_openapi_fuzz.py tests/domain/test_strict_json.py tests/domain/test_endpoint.py \
@@ -77,6 +87,12 @@ clean:  ## remove what was built and cached, but not .venv
 $(STAMP): .venv/.python requirements.lock pyproject.toml
 	$(PIP) install --progress-bar off --require-hashes --requirement requirements.lock
 	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(PEERS): .venv/.python bench/requirements.lock
+	$(PYTHON) -m venv .venv/peers
+	.venv/peers/bin/python -m pip --disable-pip-version-check -qq install --progress-bar off --require-hashes \
+		--requirement bench/requirements.lock
 	@touch $@
 
 # Checked each time, written only when the interpreter is another one.

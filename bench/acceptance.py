@@ -1,20 +1,22 @@
 """Acceptance: durable before the answer, audited, idempotent, consent and policy decided."""
 
 import sqlite3
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, closing
 from functools import partial
-from multiprocessing import get_context
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import anyio
 
-from orchestrator.bench.harness import Benchmark
-from orchestrator.bench.processes import SERVER_CORE, pin, serving, under_load
+from orchestrator.bench.alone import alone
+from orchestrator.bench.harness import Benchmark, Figures, Missing, Subject, Target, Turn
+from orchestrator.bench.load import under_load
+from orchestrator.bench.processes import ROOT, peers_python, serving
+from orchestrator.bench.services import valkey
 from orchestrator.domain.task import TaskRequest
 from orchestrator.embedding import Orchestrator
 from orchestrator.settings import load
@@ -34,40 +36,73 @@ TASK = (
     b' {"text": "a payload of about so many bytes, as they come from a device that measures something and writes it'
     b' down", "kind": "height", "value": 87.1}, "meta": {"site": "clinic-1"}}'
 )
+BATCH_OF_TASKS = b"[" + b",".join([TASK.replace(b'"idempotency_key": "key-%d", ', b"")] * BATCH) + b"]"
+# As `uvicorn APP` would, but on the port that we were given.
+UVICORN = "import os, sys, uvicorn; uvicorn.main([*sys.argv[1:], '--port', os.environ['PORT'], '--log-level', 'error'])"
 
 
-def over_http(seconds: float) -> float:
+def by_hypercorn(turn: Turn, environ: Mapping[str, str] = ENVIRON) -> Figures:
     """`POST /route_task` on the real server."""
-    with serving("orchestrator", "serve", environ=ENVIRON) as port:
-        return under_load(port, "/route_task", TASK, CONNECTIONS, seconds)
+    with serving("-m", "orchestrator", "serve", environ=environ) as port:
+        return {"tasks/s": under_load(port, "/route_task", TASK, CONNECTIONS, turn.seconds)}
 
 
-def stock_quart(seconds: float) -> float:
+def in_batches(turn: Turn, environ: Mapping[str, str] = ENVIRON) -> Figures:
+    """The same tasks, in batches of 100."""
+    with serving("-m", "orchestrator", "serve", environ=environ) as port:
+        return {"tasks/s": BATCH * under_load(port, "/route_tasks", BATCH_OF_TASKS, 8, turn.seconds)}
+
+
+def stock_quart(turn: Turn) -> Figures:
     """The same request to a route that does nothing."""
-    with serving("orchestrator.bench.stock", environ={}) as port:
-        return under_load(port, "/route_task", TASK, CONNECTIONS, seconds)
+    with serving("-m", "orchestrator.bench.stock_quart", environ={}) as port:
+        return {"tasks/s": under_load(port, "/route_task", TASK, CONNECTIONS, turn.seconds)}
 
 
-def batches(seconds: float) -> float:
-    """Tasks, in batches of 100."""
-    body = b"[" + b",".join([TASK.replace(b'"idempotency_key": "key-%d", ', b"")] * BATCH) + b"]"
-    with serving("orchestrator", "serve", environ=ENVIRON) as port:
-        return BATCH * under_load(port, "/route_tasks", body, 8, seconds)
+def by_uvicorn(turn: Turn) -> Figures:
+    """`create_app()` on uvicorn, with its fast loop and parser."""
+    if find_spec("uvicorn") is None:
+        raise Missing("uvicorn is not installed beside the orchestrator")
+    with _on_uvicorn(sys.executable, "--factory", "orchestrator:create_app", environ=ENVIRON) as port:
+        return {"tasks/s": under_load(port, "/route_task", TASK, CONNECTIONS, turn.seconds)}
 
 
-def in_process(seconds: float) -> float:
+def fastapi(turn: Turn) -> Figures:
+    """A FastAPI route that does nothing."""
+    folder = str(ROOT / "bench" / "peers")
+    with _on_uvicorn(peers_python(), "--app-dir", folder, "fastapi_storing_nothing:app", environ={}) as port:
+        return {"tasks/s": under_load(port, "/route_task", TASK, CONNECTIONS, turn.seconds)}
+
+
+def what_a_user_would_write(turn: Turn) -> Figures:
+    """FastAPI, SQLAlchemy on SQLite, a Redis stream."""
+    python, folder = peers_python(), str(ROOT / "bench" / "peers")
+    with (
+        valkey() as url,
+        _on_uvicorn(python, "--app-dir", folder, "fastapi_sqlalchemy:app", environ={"REDIS_URL": url}) as port,
+    ):
+        return {"tasks/s": under_load(port, "/route_task", TASK, CONNECTIONS, turn.seconds)}
+
+
+def in_process(turn: Turn) -> Figures:
     """`Orchestrator.route` with 256 callers."""
-    return _alone(partial(_route, seconds))
+    with tempfile.TemporaryDirectory() as folder:
+        return {"tasks/s": alone(partial(_route, turn.seconds, f"sqlite:///{folder}/bench.db"))}
 
 
-def bare_sqlite(seconds: float) -> float:
+def bare_sqlite(turn: Turn) -> Figures:
     """A task row and an audit row each, committed by 256, with a durable WAL: what the disk and SQLite give at most."""
-    return _alone(partial(_write_rows, seconds))
+    with tempfile.TemporaryDirectory() as folder:
+        return {"tasks/s": alone(partial(_write_rows, turn.seconds, folder))}
 
 
-async def _route(seconds: float, folder: str) -> float:
+def _on_uvicorn(python: str, *arguments: str, environ: Mapping[str, str]) -> AbstractContextManager[int]:
+    return serving("-c", UVICORN, *arguments, environ=environ, python=python)
+
+
+async def _route(seconds: float, url: str) -> float:
     configure_logging("ERROR", "json")
-    settings = load(environ={**ENVIRON, "DATABASE_URL": f"sqlite:///{folder}/bench.db"})
+    settings = load(environ={**ENVIRON, "DATABASE_URL": url})
     routed, until, took = 0, 0.0, 1.0
     async with Orchestrator(settings) as orchestrator:
 
@@ -107,29 +142,35 @@ async def _write_rows(seconds: float, folder: str) -> float:
         return written / (time.monotonic() - began)
 
 
-def _alone(work: Callable[[str], Coroutine[Any, Any, float]]) -> float:
-    """In a process of its own, on its core, with its files in a folder that goes with it."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(_run, work).result()
-
-
-def _run(work: Callable[[str], Coroutine[Any, Any, float]]) -> float:
-    pin(SERVER_CORE)
-    with tempfile.TemporaryDirectory() as folder:
-        return anyio.run(work, folder, backend_options={"use_uvloop": True})
-
+_HTTP = Subject("orchestrator on Hypercorn", by_hypercorn)
+_SQLITE = Subject("bare batched SQLite", bare_sqlite)
 
 BENCHMARKS = (
     Benchmark(
-        "http", "POST /route_task, 64 connections, one core", over_http,
-        stock_quart, "a stock Quart route on Hypercorn that stores nothing", 3.0,
+        "http", "POST /route_task, 64 connections", (_HTTP, Subject("stock Quart, stores nothing", stock_quart)),
+        (Target("tasks/s", _HTTP.name, least=3.0, over=("stock Quart, stores nothing",)),),
     ),
     Benchmark(
-        "inprocess", "Orchestrator.route, 256 callers, one core", in_process,
-        bare_sqlite, "two bare rows each in commits of 256, SQLite with FULL", 0.5,
+        "uvicorn", "POST /route_task on uvicorn, 64 connections",
+        (Subject("orchestrator on uvicorn", by_uvicorn), Subject("FastAPI, stores nothing", fastapi)),
+        (Target("tasks/s", "orchestrator on uvicorn", least=1.5, over=("FastAPI, stores nothing",)),),
     ),
     Benchmark(
-        "batches", "tasks by POST /route_tasks in batches of 100, one core", batches,
-        bare_sqlite, "two bare rows each in commits of 256, SQLite with FULL", 0.25,
+        "user", "POST /route_task beside what one would write instead, 64 connections",
+        (_HTTP, Subject("FastAPI, SQLAlchemy, XADD", what_a_user_would_write)),
+        (Target("tasks/s", _HTTP.name, least=15.0, over=("FastAPI, SQLAlchemy, XADD",)),),
+    ),
+    Benchmark(
+        "inprocess", "Orchestrator.route, 256 callers; and two bare rows each in commits of 256",
+        (Subject("orchestrator in process", in_process), _SQLITE),
+        (
+            Target("tasks/s", "orchestrator in process", least=25_000),
+            Target("tasks/s", "orchestrator in process", least=0.5, over=(_SQLITE.name,)),
+        ),
+    ),
+    Benchmark(
+        "batches", "POST /route_tasks in batches of 100, 8 connections; and two bare rows each in commits of 256",
+        (Subject("orchestrator, batches", in_batches), _SQLITE),
+        (Target("tasks/s", "orchestrator, batches", least=20_000),),
     ),
 )  # fmt: skip

@@ -1,92 +1,79 @@
-"""How things are compared: what is measured and its baseline take turns in one run, and ratios of pairs are told."""
+"""How things are compared: those that are measured take turns in one run, A B A B, and ratios of pairs are told."""
 
-import json
-import os
-import platform
-import sqlite3
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
-from statistics import median
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-PACKAGES = ("anyio", "hypercorn", "quart", "msgspec", "aiosqlite", "asyncpg", "redis", "uvloop")
+Figures = Mapping[str, float]
+"""What one turn gave, by the name of the figure, which ends in its unit: `tasks/s`, `p99 ms`, `ready s`, `idle MiB`."""
 
-Measure = Callable[[float], float]
-"""Works for about so many seconds, and says how many a second it did."""
+
+@dataclass(frozen=True)
+class Turn:
+    """How long a turn is, about; and, where the size of something is measured, the share of its full size."""
+
+    seconds: float = 3.0
+    scale: float = 1.0
+
+
+Measure = Callable[[Turn], Figures]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something that is measured. What is missing for it is raised as Missing by its first turn."""
+
+    name: str
+    measure: Measure
+
+
+class Missing(Exception):
+    """What a subject needs is not installed."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the median of a figure of `subject` is to reach: itself, or its ratio to each of `over`, in pairs."""
+
+    figure: str
+    subject: str
+    least: float | None = None
+    most: float | None = None
+    over: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """`wanted` is the ratio to the baseline that is to be reached, None where there is none to compare with."""
+    """`subjects` in the order of their turns. The second is the baseline of the ratios, where there are two or more."""
 
     name: str
     what: str
-    measure: Measure
-    baseline: Measure
-    baseline_what: str
-    wanted: float
+    subjects: Sequence[Subject]
+    targets: Sequence[Target] = ()
+
+
+Rounds = dict[str, list[Figures]]
+"""What each subject gave, turn by turn; the turns of one index were taken one after the other."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Rates a second, in the order of their measuring; each of the two lists holds one of each pair."""
+    """What was measured; `missing` says for each subject that took no turn what it lacked."""
 
     benchmark: Benchmark
-    rates: list[float]
-    baselines: list[float]
-
-    @property
-    def ratios(self) -> list[float]:
-        return [rate / baseline for rate, baseline in zip(self.rates, self.baselines, strict=True)]
-
-    def lines(self) -> list[str]:
-        """For people."""
-        it = self.benchmark
-        reached = "reached" if median(self.ratios) >= it.wanted else "not reached"
-        return [
-            f"{it.name}: {it.what}",
-            f"  {_spread(self.rates, '{:,.0f}')} a second",
-            f"  {_spread(self.baselines, '{:,.0f}')} a second: {it.baseline_what}",
-            f"  {_spread(self.ratios, '{:.2f}')} times that; wanted {it.wanted:g}: {reached}",
-        ]
+    rounds: Rounds = field(default_factory=dict[str, list[Figures]])
+    missing: dict[str, str] = field(default_factory=dict[str, str])
 
 
-def compare(benchmark: Benchmark, pairs: int, seconds: float) -> Outcome:
-    """A B A B …, so that whatever else the machine does meets both."""
-    rates: list[float] = []
-    baselines: list[float] = []
-    for _ in range(pairs):
-        baselines.append(benchmark.baseline(seconds))
-        rates.append(benchmark.measure(seconds))
-    return Outcome(benchmark, rates, baselines)
-
-
-def write(outcomes: list[Outcome], path: Path) -> None:
-    """Everything measured, with the machine and the versions, as JSON."""
-    document = {
-        "machine": machine(),
-        "benchmarks": [
-            {"name": it.benchmark.name, "rates": it.rates, "baselines": it.baselines, "ratios": it.ratios}
-            for it in outcomes
-        ],
-    }
-    path.write_text(json.dumps(document, indent=1) + "\n")
-
-
-def machine() -> dict[str, object]:
-    """What it ran on."""
-    return {
-        "python": sys.version.split()[0],
-        "sqlite": sqlite3.sqlite_version,
-        "system": platform.platform(),
-        "cpus": os.cpu_count(),
-        "load": os.getloadavg(),
-        "packages": {name: version(name) for name in PACKAGES},
-    }
-
-
-def _spread(values: list[float], form: str) -> str:
-    middle, least, most = (form.format(value) for value in (median(values), min(values), max(values)))
-    return f"median {middle} ({least} to {most})"
+def measure(benchmark: Benchmark, rounds: int, turn: Turn) -> Outcome:
+    """A B A B …, so that whatever else the machine does meets all."""
+    outcome = Outcome(benchmark)
+    for _ in range(rounds):
+        for subject in benchmark.subjects:
+            if subject.name in outcome.missing:
+                continue
+            try:
+                outcome.rounds.setdefault(subject.name, []).append(subject.measure(turn))
+            except Missing as missing:
+                outcome.missing[subject.name] = str(missing)
+                outcome.rounds.pop(subject.name)
+    return outcome

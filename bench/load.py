@@ -8,9 +8,9 @@ import sys
 import time
 from itertools import count
 
-from orchestrator.bench.processes import pin
+from orchestrator.bench.processes import said_by
 
-LOAD_CORE = 1
+WARM_UP_S = 0.3
 
 
 class Client(asyncio.Protocol):
@@ -33,7 +33,7 @@ class Client(asyncio.Protocol):
             self._end(RuntimeError(f"it was answered {head[:60]!r} {rest[:200]!r}"))
             return
         self._buffer = b""
-        self._requests.answered += 1
+        self._requests.note_answer()
         if time.monotonic() < self._requests.until:
             self._transport.write(self._requests.next())
         else:
@@ -54,8 +54,10 @@ class Client(asyncio.Protocol):
 class Requests:
     """What is sent, with a number in place of each `%d` of the body, so that no two tasks are the same."""
 
-    def __init__(self, path: str, body: bytes, until: float) -> None:
-        self._path, self._body, self.until, self.answered = path, body, until, 0
+    def __init__(self, path: str, body: bytes, seconds: float) -> None:
+        self._path, self._body, self.answered = path, body, 0
+        self.begin = time.monotonic() + WARM_UP_S
+        self.until = self.begin + seconds
         self._numbers = count()
 
     def next(self) -> bytes:
@@ -63,6 +65,11 @@ class Requests:
         body = self._body.replace(b"%d", b"%d" % next(self._numbers))
         head = f"POST {self._path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+    def note_answer(self) -> None:
+        """Counts it, once everything is warm."""
+        if self.begin <= time.monotonic() <= self.until:
+            self.answered += 1
 
 
 def _length(head: bytes) -> int:
@@ -75,16 +82,20 @@ def _length(head: bytes) -> int:
 
 async def load(port: int, path: str, body: bytes, connections: int, seconds: float) -> float:
     """Answers a second."""
-    requests, loop = Requests(path, body, time.monotonic() + seconds), asyncio.get_running_loop()
+    requests, loop = Requests(path, body, seconds), asyncio.get_running_loop()
     ends = [loop.create_future() for _ in range(connections)]
-    began = time.monotonic()
     for end in ends:
         await loop.create_connection(lambda end=end: Client(requests, end), "127.0.0.1", port)
     await asyncio.gather(*ends)
-    return requests.answered / (time.monotonic() - began)
+    return requests.answered / seconds
+
+
+def under_load(port: int, path: str, body: bytes, connections: int, seconds: float) -> float:
+    """Answers a second, counted by a process of its own on the other core."""
+    arguments = ["-m", "orchestrator.bench.load", str(port), path, str(connections), str(seconds)]
+    return float(said_by(arguments, body, seconds))
 
 
 if __name__ == "__main__":
-    pin(LOAD_CORE)
     port, path, connections, seconds = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
     print(asyncio.run(load(port, path, sys.stdin.buffer.read(), connections, seconds)))

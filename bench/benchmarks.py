@@ -1,0 +1,5 @@
+"""All benchmarks, in the order in which they run."""
+
+from orchestrator.bench import acceptance
+
+BENCHMARKS = (*acceptance.BENCHMARKS,)
