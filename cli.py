@@ -20,6 +20,7 @@ import msgspec
 from orchestrator import __version__, cli_audit
 from orchestrator.cli_doctor import doctor, health
 from orchestrator.cli_encryption import encryption
+from orchestrator.cli_erase import erase
 from orchestrator.cli_keys import keys
 from orchestrator.client import segment
 from orchestrator.console import (
@@ -297,6 +298,7 @@ main.add_command(keys)
 main.add_command(doctor)
 main.add_command(health)
 main.add_command(encryption)
+main.add_command(erase)
 
 
 @main.command()

@@ -17,9 +17,9 @@ from orchestrator.actors.messages import (
     Directory,
     LeaseDeskMessage,
     RegistryMessage,
+    RelayMessage,
     RouterMessage,
     RunSync,
-    TellStream,
     WakeAt,
 )
 from orchestrator.actors.notary import Testify
@@ -49,7 +49,7 @@ class Mailboxes:
     router: Mailbox[RouterMessage] = field(default_factory=lambda: Mailbox("router", 1024))
     sync_dispatcher: Mailbox[RunSync] = field(default_factory=lambda: Mailbox("sync_dispatcher", 256))
     lease_desk: Mailbox[LeaseDeskMessage] = field(default_factory=lambda: Mailbox("lease_desk", 1024))
-    relay: Mailbox[TellStream] = field(default_factory=lambda: Mailbox("relay", 64))
+    relay: Mailbox[RelayMessage] = field(default_factory=lambda: Mailbox("relay", 64))
     janitor: Mailbox[WakeAt] = field(default_factory=lambda: Mailbox("janitor", 64))
 
 

@@ -65,6 +65,7 @@ class Telemetry:
         self._failed = counter("tasks_failed_total", "Attempts that failed, and requests refused", "reason")
         self._overrides = counter("consent_overrides_total", "Tasks accepted by breaking the glass")
         self._withdrawals = counter("consents_revoked_total", "Consents revoked")
+        self._erasures = counter("tasks_erased_total", "Tasks whose data was destroyed")
         self._strangers = counter("authentication_failures_total", "Requests without valid credentials")
         self._ended = counter("tasks_ended_total", "Tasks that reached a final state", "task_type", "state")
         self._sync = counter("sync_attempts_total", "Synchronous attempts", "outcome")
@@ -117,6 +118,9 @@ class Telemetry:
             case e.ConsentWithdrawn():
                 self._withdrawals.inc()
                 self._log.info("consent_revoked", denied=event.denied)
+            case e.TasksErased():
+                self._erasures.inc(event.tasks)
+                self._log.info("tasks_erased", tasks=event.tasks)
             case e.AuthenticationFailed():
                 self._strangers.inc()
                 if event.tell:

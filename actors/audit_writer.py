@@ -11,7 +11,7 @@ from orchestrator.domain.errors import AuditUnavailable
 from orchestrator.kernel.errors import Fatal
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.watch import Watch
-from orchestrator.storage.commands import Accepted, Denied, Moved, Noted, Outcome, Revoked, TaskRecord
+from orchestrator.storage.commands import Accepted, Denied, Erased, Moved, Noted, Outcome, Revoked, TaskRecord
 from orchestrator.storage.ports import CommitUnknown, Ledger, LedgerCorrupt, NotCommitted
 
 BATCH = 256
@@ -134,7 +134,7 @@ def _changed(outcome: Outcome) -> Sequence[TaskRecord]:
     match outcome:
         case Accepted(record=record) | Moved(record=record):
             return (record,)
-        case Revoked(records=records):
+        case Revoked(records=records) | Erased(records=records):
             return records
         case _:
             return ()
@@ -144,7 +144,7 @@ def _has_entry(outcome: Outcome) -> bool:
     match outcome:
         case Accepted() | Moved() | Denied():
             return True
-        case Noted(receipt=receipt) | Revoked(receipt=receipt):
+        case Noted(receipt=receipt) | Revoked(receipt=receipt) | Erased(receipt=receipt):
             return receipt is not None
         case _:
             return False

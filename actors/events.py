@@ -38,6 +38,12 @@ class ConsentWithdrawn(Struct, frozen=True):
     denied: int
 
 
+class TasksErased(Struct, frozen=True):
+    """So many tasks were erased."""
+
+    tasks: int
+
+
 class AuthenticationFailed(Struct, frozen=True):
     """A request showed no valid token, key or certificate. `tell`: it is time for a line in the log again."""
 
@@ -138,6 +144,7 @@ Event = (
     | TaskRefused
     | ConsentOverridden
     | ConsentWithdrawn
+    | TasksErased
     | AuthenticationFailed
     | SyncAttempted
     | TaskDispatched

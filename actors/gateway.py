@@ -20,6 +20,7 @@ from orchestrator.actors.messages import (
     CancelTask,
     Directory,
     DrainAgent,
+    EraseTasks,
     ExplainTask,
     Extended,
     ExtendLease,
@@ -63,13 +64,15 @@ from orchestrator.kernel.ref import Ref
 from orchestrator.kernel.reply import Reply
 from orchestrator.kernel.watch import Watch
 from orchestrator.outbound.ports import AgentClient, Declined, Succeeded
-from orchestrator.storage.commands import Revoked, TaskRecord
+from orchestrator.storage.commands import Erased, Revoked, TaskRecord
 from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerError, LedgerReader
 
 M = TypeVar("M")
 R = TypeVar("R")
 
 LOOK_AGAIN_S = 2.0
+ERASE_S = 60.0
+"""A case may have many tasks. Who is not answered in that time asks again, and is told of the rest."""
 REGISTRY_CALLS = 256
 """Callers' requests to the registry at once; what dispatches needs the rest of its mailbox."""
 
@@ -140,6 +143,11 @@ class Gateway:
     async def revoke(self, consent_id: str) -> Revoked:
         """Ends a consent for ever. Unfinished tasks that name it are denied, results under it are not handed out."""
         return await self._ask(self._router, partial(WithdrawConsent, consent_id=consent_id, principal=self._principal))
+
+    async def erase(self, *, task_id: str | None = None, case_id: str | None = None) -> Erased:
+        """Destroys what a task, or every task of a case, holds; one that is not finished is cancelled."""
+        make = partial(EraseTasks, principal=self._principal, task_id=task_id, case_id=case_id)
+        return await self._ask(self._router, make, ERASE_S)
 
     async def cancel(self, task_id: str) -> TaskRecord:
         """Ends a task that is not finished."""

@@ -15,7 +15,7 @@ from orchestrator.domain.identity import Principal
 from orchestrator.domain.task import Priority, TaskRequest
 from orchestrator.kernel.reply import Reply, Request
 from orchestrator.outbound.ports import Call, Declined, Ending, Succeeded
-from orchestrator.storage.commands import Accept, Command, Outcome, Revoked, TaskRecord
+from orchestrator.storage.commands import Accept, Command, Erased, Outcome, Revoked, TaskRecord
 
 Directory = Mapping[str, AgentView]
 """Every agent by its id, as the registry publishes it: never changed, only replaced."""
@@ -78,6 +78,15 @@ class WithdrawConsent(Request[Revoked]):
 
 
 @dataclass(frozen=True, slots=True)
+class EraseTasks(Request[Erased]):
+    """Destroy what the task of that id, or every task of that case, holds. Twice is safe. Fails with NotFound."""
+
+    principal: Principal
+    task_id: str | None = None
+    case_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CancelTask(Request[TaskRecord]):
     """End a task of the principal's that is not finished. Fails with NotFound or AlreadyFinished."""
 
@@ -96,7 +105,7 @@ class ReplayTask(Request[Routed]):
     principal: Principal
 
 
-RouterMessage = RouteTask | WithdrawConsent | RouteTasks | ExplainTask | CancelTask | ReplayTask
+RouterMessage = RouteTask | WithdrawConsent | EraseTasks | RouteTasks | ExplainTask | CancelTask | ReplayTask
 
 
 # To the audit writer.
@@ -229,6 +238,16 @@ class TellStream:
     """The outbox holds something for the stream of this class, or for that of the dead letters (None)."""
 
     stream: Priority | None
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetTask:
+    """No stream may hold the task any more: it was erased."""
+
+    task_id: str
+
+
+RelayMessage = TellStream | ForgetTask
 
 
 # To the lease desk.

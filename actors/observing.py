@@ -4,14 +4,21 @@ import contextlib
 
 from orchestrator.actors.events import Emit, TaskEnded
 from orchestrator.actors.feed import TaskFeed
-from orchestrator.actors.messages import LeasesChanged, RegistryMessage, TellStream, WakeAt
+from orchestrator.actors.messages import (
+    ForgetTask,
+    LeasesChanged,
+    RegistryMessage,
+    RelayMessage,
+    TellStream,
+    WakeAt,
+)
 from orchestrator.actors.pull_leases import PullLeases
 from orchestrator.domain.lifecycle import State
-from orchestrator.domain.task import Priority, demand_of
+from orchestrator.domain.task import demand_of
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import NotDelivered
 from orchestrator.kernel.ref import Ref
-from orchestrator.storage.commands import TaskRecord
+from orchestrator.storage.commands import ERASED, TaskRecord
 from orchestrator.storage.ports import Queue, Ticket
 
 
@@ -27,7 +34,7 @@ class Observer:
         registry: Ref[RegistryMessage],
         janitor: Ref[WakeAt],
         emit: Emit,
-        relay: Ref[TellStream] | None = None,
+        relay: Ref[RelayMessage] | None = None,
     ) -> None:
         self._environment, self._queue, self._feed = environment, queue, feed
         self._leases, self._registry, self._janitor = leases, registry, janitor
@@ -45,10 +52,15 @@ class Observer:
             # A registry with a full mailbox counts anew at the next change.
             with contextlib.suppress(NotDelivered):
                 self._registry.tell(LeasesChanged(holder))
+        if record.erased:
+            self._tell_relay(ForgetTask(task.task_id))
+            if progress.reason != ERASED:
+                # It had ended before, and everybody was told.
+                return
         if progress.state.final:
             self._emit(TaskEnded(task.task_id, task.task_type, progress.state, progress.reason))
             if progress.state is State.DEAD:
-                self._tell_stream(None)
+                self._tell_relay(TellStream(None))
         elif progress.due_at is not None:
             # A janitor with a full mailbox is about to look anyway.
             with contextlib.suppress(NotDelivered):
@@ -56,10 +68,10 @@ class Observer:
         elif progress.state is State.QUEUED:
             lane = demand_of(task, self._environment.now()).lane
             self._queue.announce(Ticket(task.task_id, task.priority, lane, record.seq, record.updated_at))
-            self._tell_stream(task.priority)
+            self._tell_relay(TellStream(task.priority))
 
-    def _tell_stream(self, stream: Priority | None) -> None:
+    def _tell_relay(self, message: RelayMessage) -> None:
         if self._relay is not None:
             # A relay with a full mailbox has enough to look for.
             with contextlib.suppress(NotDelivered):
-                self._relay.tell(TellStream(stream))
+                self._relay.tell(message)

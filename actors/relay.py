@@ -13,7 +13,7 @@ from msgspec.json import encode
 
 from orchestrator.actors.committing import Committer
 from orchestrator.actors.events import Emit, StreamsAway, StreamsBack, StreamsEvict, StreamsToldAgain
-from orchestrator.actors.messages import TellStream
+from orchestrator.actors.messages import ForgetTask, RelayMessage
 from orchestrator.actors.reading import read
 from orchestrator.domain.audit import rfc3339
 from orchestrator.domain.errors import OrchestratorError
@@ -58,20 +58,24 @@ class Relay:
         self._streams, self._lengths, self._emit, self._rules = streams, lengths, emit, rules
         self._told = anyio.Event()
         self._to_tell: set[Priority | None] = set()
+        self._to_forget: set[str] = set()
         self._looked_at: float | None = None
         self._warned = self._full = False
         self._away: bool | None = None
 
-    async def run(self, inbox: Inbox[TellStream]) -> None:
+    async def run(self, inbox: Inbox[RelayMessage]) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(self._work, inbox)
             inbox.ready()
             async for message in inbox:
-                self._to_tell.add(message.stream)
+                if isinstance(message, ForgetTask):
+                    self._to_forget.add(message.task_id)
+                else:
+                    self._to_tell.add(message.stream)
                 self._told.set()
             group.cancel_scope.cancel()
 
-    async def _work(self, inbox: Inbox[TellStream]) -> None:
+    async def _work(self, inbox: Inbox[RelayMessage]) -> None:
         while True:
             self._told = anyio.Event()
             inbox.at_work(True)
@@ -83,10 +87,11 @@ class Relay:
                 with anyio.move_on_after(ROOM_EVERY_S if self._full else LOOK_EVERY_S):
                     await self._told.wait()
 
-    async def _step(self, inbox: Inbox[TellStream]) -> bool | None:
+    async def _step(self, inbox: Inbox[RelayMessage]) -> bool | None:
         """Relays what there is room for: whether there is more at once, None where it could not."""
         try:
             await self._look(inbox)
+            await self._forget()
             streams, self._to_tell = self._to_tell, set()
             self._to_tell |= await self._relay(streams, inbox)
         except StreamsUnavailable as error:
@@ -98,7 +103,7 @@ class Relay:
             return None
         return bool(self._to_tell) and not self._full
 
-    async def _look(self, inbox: Inbox[TellStream]) -> None:
+    async def _look(self, inbox: Inbox[RelayMessage]) -> None:
         """Now and then: whether the streams are the same as before, and whether anything was left behind."""
         now = anyio.current_time()
         if self._looked_at is not None and now - self._looked_at < LOOK_EVERY_S:
@@ -113,7 +118,7 @@ class Relay:
         self._looked_at = now
         self._to_tell.update(STREAMS)
 
-    async def _tell_again(self, inbox: Inbox[TellStream]) -> None:
+    async def _tell_again(self, inbox: Inbox[RelayMessage]) -> None:
         """Everything that is ready, back into the outbox."""
         command = RelayAgain(PAGE)
         while True:
@@ -124,7 +129,14 @@ class Relay:
             command = RelayAgain(PAGE, outcome.last)
         self._emit(StreamsToldAgain())
 
-    async def _relay(self, streams: Set[Priority | None], inbox: Inbox[TellStream]) -> set[Priority | None]:
+    async def _forget(self) -> None:
+        """Where tasks travel whole, what was erased is taken out; with their ids alone there is nothing to take."""
+        gone = frozenset(self._to_forget)
+        if gone and self._rules.payload:
+            await self._streams.forget(gone)
+        self._to_forget -= gone
+
+    async def _relay(self, streams: Set[Priority | None], inbox: Inbox[RelayMessage]) -> set[Priority | None]:
         """One page of each of the streams that have room, most pressing first; returns those that may have more."""
         if not streams:
             return set()

@@ -9,12 +9,13 @@ from msgspec.structs import replace
 
 from orchestrator.actors.admission import Acceptance, Admission, Plan, consent_required
 from orchestrator.actors.committing import Committer
-from orchestrator.actors.events import ConsentOverridden, ConsentWithdrawn, Emit, TaskAccepted, TaskRefused
+from orchestrator.actors.events import ConsentOverridden, ConsentWithdrawn, Emit, TaskAccepted, TaskRefused, TasksErased
 from orchestrator.actors.messages import (
     Answer,
     CancelTask,
     Directory,
     Ended,
+    EraseTasks,
     ExplainTask,
     NotRun,
     ReplayTask,
@@ -34,6 +35,7 @@ from orchestrator.domain.errors import (
     AlreadyFinished,
     AuditUnavailable,
     ConsentRequired,
+    DataErased,
     InProgress,
     KeyReused,
     NotDead,
@@ -52,10 +54,13 @@ from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.ref import Ref
 from orchestrator.kernel.watch import Watch
 from orchestrator.storage.commands import (
+    ERASED,
     Accept,
     Accepted,
     Denied,
     Duplicate,
+    Erase,
+    Erased,
     Full,
     Key,
     Moved,
@@ -136,6 +141,8 @@ class Router:
                     message.reply.send(await self._explain(message))
                 case WithdrawConsent():
                     message.reply.send(await self._withdraw(message.consent_id, message.principal.subject))
+                case EraseTasks():
+                    message.reply.send(await self._erase(message))
                 case CancelTask():
                     message.reply.send(await self._cancel(message.task_id, message.principal))
                 case ReplayTask():
@@ -161,6 +168,23 @@ class Router:
         if outcome.receipt is not None:
             self._emit(ConsentWithdrawn(len(outcome.records)))
         return outcome
+
+    async def _erase(self, message: EraseTasks) -> Erased:
+        """Page by page, so that a large case holds up nobody; broken off, it can be asked again."""
+        if message.task_id is not None and await read(self._reader.task(message.task_id)) is None:
+            raise NotFound("There is no such task.")
+        audit = AuditDraft(event=ERASED, created_at=self._environment.now(), principal=message.principal.subject)
+        command, gone = Erase(audit, message.task_id, message.case_id), Erased()
+        while True:
+            page = await self._committer.commit(command)
+            if not isinstance(page, Erased):
+                raise AuditUnavailable("The ledger did not take this request.")
+            if not page.records:
+                break
+            gone = Erased((*gone.records, *page.records), page.receipt)
+        if gone.records:
+            self._emit(TasksErased(len(gone.records)))
+        return gone
 
     async def _route(self, message: RouteTask) -> Routed:
         request = message.request
@@ -288,6 +312,8 @@ class Router:
             raise NotFound("There is no such task.")
         if dead.progress.state is not State.DEAD:
             raise NotDead(f"The task is {dead.progress.state.value}.")
+        if dead.erased:
+            raise DataErased("What the task held was destroyed.")
         task = self._admission.again(dead.task)
         key = Key(REPLAYS, dead.task.task_id, dead.task.task_id)
         return await self._accept(task, None, key, principal.subject)

@@ -136,3 +136,10 @@ class NotDead(OrchestratorError):
 
     code = "E_NOT_DEAD"
     title = "The task is not a dead letter"
+
+
+class DataErased(OrchestratorError):
+    """What the task held was destroyed at somebody's request, and cannot be had back."""
+
+    code = "E_ERASED"
+    title = "The task was erased"

@@ -13,6 +13,9 @@ from orchestrator.domain.audit import AuditDraft, Head
 from orchestrator.domain.lifecycle import Progress
 from orchestrator.domain.task import Priority, Task
 
+ERASED = "erased"
+"""The event, and the reason of a task that ended by it."""
+
 
 class Key(Struct, frozen=True):
     """An idempotency key within its scope, and the fingerprint of the request that it stands for."""
@@ -37,7 +40,7 @@ class TaskRecord(Struct, frozen=True):
     """A task as the ledger holds it. `seq` is its place in the order of acceptance.
 
     `key` is its data key, wrapped, where the ledger is encrypted. `revoked` says whether the consent that it names is,
-    where a single task was read by its id.
+    where a single task was read by its id. Of a task that is `erased` payload, meta and result are gone.
     """
 
     seq: int
@@ -47,6 +50,7 @@ class TaskRecord(Struct, frozen=True):
     result: Result | None = None
     revoked: bool = False
     key: bytes | None = None
+    erased: bool = False
 
 
 class Accept(Struct, frozen=True):
@@ -94,6 +98,19 @@ class RevokeConsent(Struct, frozen=True):
 
     consent_id: str
     audit: AuditDraft
+
+
+class Erase(Struct, frozen=True):
+    """Destroys what tasks hold: payload, meta, result and data key. One that is not finished is cancelled before.
+
+    The task of that id, or `limit` tasks of that case that are not erased yet. Comes to Erased.
+    """
+
+    audit: AuditDraft
+    """Of it, `created_at` and `principal` go into each task's entry."""
+    task_id: str | None = None
+    case_id: str | None = None
+    limit: int = 200
 
 
 class Rewrap(Struct, frozen=True):
@@ -189,6 +206,7 @@ Command = (
     | Transition
     | Note
     | RevokeConsent
+    | Erase
     | Rewrap
     | SaveAgent
     | ForgetAgent
@@ -240,6 +258,13 @@ class Revoked(Struct, frozen=True):
     receipt: Head | None = None
 
 
+class Erased(Struct, frozen=True):
+    """`records` are the tasks after it; no `receipt` if there was nothing (any more) to erase."""
+
+    records: tuple[TaskRecord, ...] = ()
+    receipt: Head | None = None
+
+
 class Rewrapped(Struct, frozen=True):
     """So many keys were changed; `last` is the `seq` to go on after, None at the end."""
 
@@ -277,5 +302,17 @@ class Failed(Struct, frozen=True):
 
 
 Outcome = (
-    Accepted | Duplicate | Reused | Full | Denied | Revoked | Rewrapped | Moved | Stale | Noted | Requeued | Failed
+    Accepted
+    | Duplicate
+    | Reused
+    | Full
+    | Denied
+    | Revoked
+    | Erased
+    | Rewrapped
+    | Moved
+    | Stale
+    | Noted
+    | Requeued
+    | Failed
 )

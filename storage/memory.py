@@ -14,7 +14,7 @@ from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, head_of, link
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.task import Priority
-from orchestrator.storage import revocation
+from orchestrator.storage import erasure, revocation
 from orchestrator.storage.commands import (
     Accept,
     Accepted,
@@ -22,6 +22,8 @@ from orchestrator.storage.commands import (
     Denied,
     Duplicate,
     EndWebhook,
+    Erase,
+    Erased,
     ExpireKeys,
     Failed,
     ForgetAgent,
@@ -50,6 +52,7 @@ from orchestrator.storage.commands import (
     Webhook,
 )
 from orchestrator.storage.ports import AuditPage, AuditQuery, Depths, Outgoing, Ticket
+from orchestrator.storage.storable import check_storable
 from orchestrator.storage.work import stream_of, telling
 
 _encode = msgspec.json.Encoder().encode
@@ -191,7 +194,7 @@ class MemoryLedger:
     def _outcome(self, command: Command) -> Outcome:
         """What a database could not store, this one does not take either; then nothing of the command has happened."""
         try:
-            _check_storable(command)
+            check_storable(command)
             return self._apply(command)
         except (OSError, OverflowError, RecursionError, TypeError, ValueError) as error:
             return Failed(type(error).__name__)
@@ -207,6 +210,8 @@ class MemoryLedger:
                 return Noted()
             case RevokeConsent():
                 return self._revoke(command)
+            case Erase():
+                return self._erase(command)
             case Rewrap():
                 return Rewrapped(0, None)
             case Relayed():
@@ -276,6 +281,13 @@ class MemoryLedger:
         open_ones = sorted((r for r in under if not r.progress.state.final), key=lambda r: r.seq)
         denials = revocation.denials(open_ones, command.audit.created_at)
         return revocation.revoked([*map(self._move, denials), Noted(self._log(command.audit))])
+
+    def _erase(self, command: Erase) -> Erased:
+        found = [r for r in self._tasks.values() if erasure.meant(r, command)][: command.limit]
+        outcomes = [self._apply(step) for step in erasure.steps(found, command)]
+        erased = erasure.erased(found, outcomes)
+        self._tasks.update((record.task.task_id, record) for record in erased.records)
+        return erased
 
     def _marked(self, record: TaskRecord) -> TaskRecord:
         return replace(record, revoked=record.task.consent.consent_id in self._revoked)
@@ -356,34 +368,3 @@ def _is_over(key: Key, now: float) -> bool:
 def _place(progress: Progress) -> tuple[State, int, float | None]:
     """What a transition compares: where the task is in its life."""
     return progress.state, progress.attempt, progress.due_at
-
-
-def _check_storable(command: Command) -> None:
-    """Raises what a database's codec would raise over the command's values, or for integers beyond 64 bits."""
-    match command:
-        case Accept(progress=progress):
-            _encode(command)
-            numbers = [progress.attempt, progress.failures, progress.lost, command.audit.attempt or 0]
-        case Transition(progress=progress, result=result, audit=audit):
-            _encode((progress, result, audit))
-            numbers = [progress.attempt, progress.failures, progress.lost, audit.attempt or 0]
-            numbers += [result.attempt] if result else []
-        case (
-            Note(audit=audit)
-            | RevokeConsent(audit=audit)
-            | SaveAgent(audit=audit)
-            | ForgetAgent(audit=audit)
-            | SaveApiKey(audit=audit)
-            | ForgetApiKey(audit=audit)
-            | EndWebhook(audit=audit)
-        ):
-            _encode(command)
-            numbers = [audit.attempt or 0]
-        case ExpireKeys() | RelayAgain() | TellSightings() | Rewrap():
-            numbers = []
-        case TryWebhook(webhook):
-            numbers = [webhook.attempts]
-        case Relayed(positions):
-            numbers = list(positions)
-    for number in numbers:
-        number.to_bytes(8, signed=True)

@@ -1,6 +1,6 @@
 """What the rest of the system may ask of storage. Every ledger passes `tests/storage/conformance.py` unchanged."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -297,6 +297,10 @@ class Streams(Protocol):
 
     async def remove(self, entries: Sequence[StreamEntry]) -> None:
         """The entries are done with. Twice is safe."""
+        ...
+
+    async def forget(self, task_ids: Collection[str]) -> None:
+        """No entry names one of the tasks any more, whoever has it. Reads through all of them. Twice is safe."""
         ...
 
     async def intact(self) -> bool:

@@ -28,6 +28,9 @@ AUDIT_COLUMNS = ", ".join(AuditEntry.__struct_fields__)
 DEAD_LETTERS = "dlq"
 """What the outbox calls the stream of the dead letters; the others have the names of their classes."""
 
+ERASED = b""
+"""What stands for the payload of a task that was erased. Nothing that is stored has no byte, sealed or not."""
+
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
 _tried = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -80,14 +83,14 @@ def progress_row(progress: Progress) -> Row:
 
 def task_record(row: Row, codec: Codec, result_row: Row | None = None) -> TaskRecord:
     """What a row of TASK_COLUMNS says, and one of RESULT_COLUMNS if there is one. Raises Unreadable without its key."""
-    key, task_id = row[28], row[1]
+    key, task_id, erased = row[28], row[1], row[6] == ERASED
     task = Task(
         task_id=row[1],
         case_id=row[2],
         task_type=row[3],
         priority=Priority(row[4]),
-        payload=_object(codec.open(key, task_id, "payload", row[6])),
-        meta=_object(codec.open(key, task_id, "meta", row[7])),
+        payload={} if erased else _object(codec.open(key, task_id, "payload", row[6])),
+        meta={} if erased else _object(codec.open(key, task_id, "meta", row[7])),
         consent=consent(row[8]),
         raw_media=bool(row[9]),
         idempotency_key=row[10],
@@ -103,7 +106,7 @@ def task_record(row: Row, codec: Codec, result_row: Row | None = None) -> TaskRe
     )
     # Behind the columns, a reader of one task says whether its consent was revoked.
     result = None if result_row is None else _result(result_row, key, task_id, codec)
-    return TaskRecord(row[0], task, progress, row[24], result, bool(row[29:] and row[29]), key)
+    return TaskRecord(row[0], task, progress, row[24], result, bool(row[29:] and row[29]), key, erased)
 
 
 def consent(text: bytes) -> Consent:

@@ -14,6 +14,7 @@ from orchestrator.storage.commands import (
     Accepted,
     Command,
     EndWebhook,
+    Erase,
     ExpireKeys,
     ForgetAgent,
     ForgetApiKey,
@@ -137,7 +138,7 @@ class Work:
             case EndWebhook(task_id):
                 self.told_off.append((task_id,))
                 return Noted(self._log(command.audit))
-            case RelayAgain() | RevokeConsent() | Rewrap():
+            case RelayAgain() | RevokeConsent() | Erase() | Rewrap():
                 raise Unexpected  # What it comes to is known only when it is done, on its own.
 
     def _accept(self, command: Accept) -> Accepted:

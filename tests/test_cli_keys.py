@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 PATIENCE_S = 30
-NOTE = {"case_id": "case-cli", "task_type": "audit_log", "payload": {"note": "hello"}}
+CASE, CANARY = "case-cli", "hello-canary"
+NOTE = {"case_id": CASE, "task_type": "audit_log", "payload": {"note": CANARY}}
 
 
 class Box:
@@ -101,3 +102,21 @@ def test_what_goes_wrong_is_one_line(box: Box) -> None:
     memory = box.run("keys", "list", DATABASE_URL="memory://")
     assert (memory.returncode, len(memory.stderr.splitlines())) == (2, 1)
     assert box.run("keys", "create", "x", "--scope", "everything").returncode == 2
+
+
+def test_erasing(box: Box) -> None:
+    """Needs the scope operate; says how many tasks; the file holds nothing of them afterwards. One must be named."""
+    operator, client = made(box, "root", "--scope", "all"), made(box, "clinic-a", "--scope", "tasks:submit")
+    box.serve()
+    answer = box.run("submit", **box.url, ORCHESTRATOR_API_KEY=client)
+    task_id = json.loads(answer.stdout)["task_id"]
+    assert box.run("erase", "--task", task_id, **box.url, ORCHESTRATOR_API_KEY=client).returncode == 1
+    for erased in (1, 0):
+        answer = box.run("erase", "--case", CASE, **box.url, ORCHESTRATOR_API_KEY=operator)
+        assert (answer.returncode, json.loads(answer.stdout)["erased"]) == (0, erased), answer.stderr
+    status = json.loads(box.run("task", task_id, **box.url, ORCHESTRATOR_API_KEY=operator).stdout)
+    assert (status["status"], status["erased"]) == ("cancelled", True)
+    held = b"".join(file.read_bytes() for file in box.folder.glob("ledger.db*"))
+    assert CANARY.encode() not in held
+    assert box.run("erase", **box.url).returncode == 2
+    assert box.run("audit", "verify").returncode == 0

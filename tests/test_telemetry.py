@@ -21,6 +21,7 @@ EVENTS: list[e.Event] = [
     e.TaskRefused("E_CONSENT_REQUIRED"),
     e.ConsentOverridden(TASK),
     e.ConsentWithdrawn(3),
+    e.TasksErased(2),
     e.SyncAttempted("completed"),
     e.AuthenticationFailed(tell=True),
     e.TaskDispatched(TASK, "embed", Priority.LOW, 1, 0.5),

@@ -11,7 +11,7 @@ from orchestrator.actors.gateway import Gateway
 from orchestrator.domain.errors import OrchestratorError, RateLimited, Unauthenticated
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
-from orchestrator.web import agents, audit, batches, consents, docs, events, keys, operations, pulling, tasks
+from orchestrator.web import agents, audit, batches, consents, docs, erasure, events, keys, operations, pulling, tasks
 from orchestrator.web.bodies import Gate, request_class
 from orchestrator.web.context import Context
 from orchestrator.web.faults import log_fault
@@ -41,7 +41,7 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens
     context = Context(gateway, telemetry, settings, rates, dangers(settings))
     authenticator = Authenticator(settings.auth, gateway.key, tokens or verifier_of(settings.auth))
     app.before_request(guard(authenticator.principal))
-    for part in (tasks, batches, events, agents, pulling, audit, consents, keys, operations, docs):
+    for part in (tasks, batches, events, agents, pulling, audit, consents, erasure, keys, operations, docs):
         app.register_blueprint(part.routes(context))
     app.register_error_handler(OrchestratorError, partial(_orchestrator_error, rates, Strangers(telemetry)))
     app.register_error_handler(HTTPException, _http_error)

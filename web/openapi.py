@@ -37,6 +37,8 @@ OPERATIONS: tuple[Operation, ...] = (
     ("get", "/task/{task_id}", "A task's status, attempts and result", None, (200,), ("wait",)),
     ("get", "/task/{task_id}/events", "A task's changes as they happen (server-sent events)", None, (200,), ()),
     ("delete", "/task/{task_id}", "Cancel a task", None, (200,), ()),
+    ("post", "/task/{task_id}/erase", "Destroy what a task holds", None, (200,), ()),
+    ("post", "/cases/{case_id}/erase", "Destroy what all tasks of a case hold", None, (200,), ()),
     ("get", "/dlq", "Dead letters", None, (200,), ("after", "limit")),
     ("post", "/dlq/{task_id}/replay", "Make a new task of a dead one", None, (200, 202), ()),
     ("post", "/consents/{consent_id}/revoke", "End a consent for ever", None, (200,), ()),

@@ -24,6 +24,7 @@ STATUS: Mapping[type[errors.OrchestratorError], int] = {
     errors.NotDead: 409,
     errors.StaleLease: 409,
     errors.NotPulling: 409,
+    errors.DataErased: 410,
     errors.InvalidRequest: 422,
     errors.KeyReused: 422,
     errors.RateLimited: 429,

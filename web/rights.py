@@ -17,6 +17,8 @@ RIGHTS: Mapping[str, Scope | None] = {
     "GET /task/<task_id>": Scope.TASKS_READ,
     "GET /task/<task_id>/events": Scope.TASKS_READ,
     "DELETE /task/<task_id>": Scope.TASKS_CANCEL,
+    "POST /task/<task_id>/erase": Scope.OPERATE,
+    "POST /cases/<path:case_id>/erase": Scope.OPERATE,
     "GET /dlq": Scope.TASKS_READ,
     "POST /dlq/<task_id>/replay": Scope.DLQ_REPLAY,
     "POST /register_agent": Scope.AGENTS_REGISTER,

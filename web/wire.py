@@ -22,7 +22,7 @@ from orchestrator.domain.identity import Scope, Subject
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.strict_json import Bounds, decode
 from orchestrator.domain.task import Consent, Identifier, Override, TaskRequest
-from orchestrator.storage.commands import Revoked, TaskRecord
+from orchestrator.storage.commands import Erased, Revoked, TaskRecord
 
 T = TypeVar("T")
 
@@ -242,6 +242,8 @@ def routed(answered: Routed, queue: str) -> tuple[int, dict[str, Any]]:
         case Answer.DUPLICATE:
             body = {"task_id": task_id, "status": answered.answer.value, "state": state.value, "queue": queue}
             found = {} if result is None else {"result": result.output, "agent_id": result.agent_id}
+            if record.erased:
+                found["erased"] = True
             return 200, body | found | receipt
         case Answer.QUEUED:
             # A synchronous attempt may have ended the task for good; its sender should not wait for it.
@@ -264,6 +266,12 @@ def revoked(consent_id: str, outcome: Revoked) -> dict[str, Any]:
     return {"consent_id": consent_id, "status": "revoked", "denied": len(outcome.records), "receipt": receipt}
 
 
+def erased(outcome: Erased) -> dict[str, Any]:
+    """How many tasks were erased by this call, and the place of the last one's entry in the audit."""
+    receipt = None if outcome.receipt is None else msgspec.structs.asdict(outcome.receipt)
+    return {"status": "erased", "erased": len(outcome.records), "receipt": receipt}
+
+
 def task_status(record: TaskRecord, headway: Headway | None = None) -> dict[str, Any]:
     """A task as its sender sees it, and how far its attempt is, if that is known; nothing of its payload."""
     task, progress, result = record.task, record.progress, record.result
@@ -283,6 +291,8 @@ def task_status(record: TaskRecord, headway: Headway | None = None) -> dict[str,
         "due_at": None if progress.due_at is None else rfc3339(progress.due_at),
         "replay_of": task.replay_of,
     }
+    if record.erased:
+        status["erased"] = True
     if headway is not None:
         status |= {"progress": headway.done, "progress_note": headway.note}
     if result is not None:

@@ -9,11 +9,13 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from orchestrator.domain.audit import Head
-from orchestrator.storage import revocation, rows
+from orchestrator.storage import erasure, revocation, rows
 from orchestrator.storage.commands import (
     Accept,
     Command,
     Duplicate,
+    Erase,
+    Erased,
     Failed,
     Full,
     Note,
@@ -68,6 +70,8 @@ class Batch:
                 return await self._relay_again(command)
             if isinstance(command, RevokeConsent):
                 return await self._revoke(command)
+            if isinstance(command, Erase):
+                return await self._erase(command)
             if isinstance(command, Rewrap):
                 return await self._rewrap(command)
             refusal = await self._refusal(command)
@@ -108,6 +112,19 @@ class Batch:
         found = await self._connection.fetch(sql.READ_UNDER_CONSENT, self._offset, command.consent_id)
         denials = revocation.denials((rows.task_record(row, self.book.codec) for row in found), at)
         return revocation.revoked(await self._bulk([*denials, Note(command.audit)]))
+
+    async def _erase(self, command: Erase) -> Erased:
+        if command.task_id is not None:
+            found = await self._connection.fetch(sql.READ_TO_ERASE, self._offset, command.task_id)
+        else:
+            place = (self._offset, command.case_id, command.limit)
+            found = await self._connection.fetch(sql.READ_CASE_TO_ERASE, *place)
+        records = [rows.task_record(row, self.book.codec) for row in found]
+        outcomes = await self._bulk(erasure.steps(records, command))
+        gone = [record.task.task_id for record in records]
+        await self._connection.execute(sql.ERASE_TASKS, gone)
+        await self._connection.execute(sql.ERASE_RESULTS, gone)
+        return erasure.erased(records, outcomes)
 
     async def _rewrap(self, command: Rewrap) -> Rewrapped:
         found = await self._connection.fetch(sql.READ_DATA_KEYS, command.after, command.limit)

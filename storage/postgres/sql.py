@@ -86,6 +86,13 @@ _TASK = (
 )
 READ_TASK = _TASK + " WHERE task_id = $2"
 
+READ_TO_ERASE = _TASK + " WHERE task_id = $2 AND payload <> ''"
+READ_CASE_TO_ERASE = _TASK + " WHERE case_id = $2 AND payload <> '' ORDER BY seq LIMIT $3"
+ERASE_TASKS = (
+    "UPDATE tasks SET payload = '', meta = '', idempotency_key = NULL, data_key = NULL WHERE task_id = ANY ($1::text[])"
+)
+ERASE_RESULTS = "DELETE FROM results WHERE task_id = ANY ($1::text[])"
+
 READ_DATA_KEYS = (
     "SELECT seq, task_id, data_key FROM tasks WHERE seq > $1 AND data_key IS NOT NULL ORDER BY seq LIMIT $2"
 )

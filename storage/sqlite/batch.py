@@ -11,11 +11,13 @@ import sqlite3
 from collections.abc import Collection, Sequence
 
 from orchestrator.domain.audit import Head
-from orchestrator.storage import revocation, rows
+from orchestrator.storage import erasure, revocation, rows
 from orchestrator.storage.commands import (
     Accept,
     Command,
     Duplicate,
+    Erase,
+    Erased,
     Failed,
     Full,
     Note,
@@ -73,6 +75,18 @@ def commit(connection: sqlite3.Connection, book: Book, commands: Sequence[Comman
     return done
 
 
+def empty_log(connection: sqlite3.Connection) -> bool:
+    """Puts the log into the file and cuts it to nothing; False where a reader is in the way, or the disk."""
+    try:
+        connection.execute(sql.HARDLY_WAIT)
+        (busy, _, _) = connection.execute(sql.EMPTY_LOG).fetchone()
+        connection.execute(sql.WAIT)
+    except sqlite3.Error:
+        # What was committed is safe in the log, which the next commit tries to empty again.
+        return False
+    return not busy
+
+
 def _transact(connection: sqlite3.Connection, book: Book, commands: Sequence[Command]) -> tuple[Book, list[Outcome]]:
     connection.execute("BEGIN IMMEDIATE")
     if not commands:
@@ -106,6 +120,8 @@ def _single(connection: sqlite3.Connection, book: Book, command: Command) -> tup
         return book, _relay_again(connection, command)
     if isinstance(command, RevokeConsent):
         return _revoke(connection, book, command)
+    if isinstance(command, Erase):
+        return _erase(connection, book, command)
     if isinstance(command, Rewrap):
         return book, _rewrap(connection, book, command)
     refusal = _refusal(connection, book, command)
@@ -129,6 +145,19 @@ def _revoke(connection: sqlite3.Connection, book: Book, command: RevokeConsent) 
     denials = revocation.denials((rows.task_record(row, book.codec) for row in found), at)
     book, outcomes = _bulk(connection, book, [*denials, Note(command.audit)])
     return book, revocation.revoked(outcomes)
+
+
+def _erase(connection: sqlite3.Connection, book: Book, command: Erase) -> tuple[Book, Erased]:
+    if command.task_id is not None:
+        found = connection.execute(sql.READ_TO_ERASE, (command.task_id,)).fetchall()
+    else:
+        found = connection.execute(sql.READ_CASE_TO_ERASE, (command.case_id, command.limit)).fetchall()
+    records = [rows.task_record(row, book.codec) for row in found]
+    book, outcomes = _bulk(connection, book, erasure.steps(records, command))
+    gone = [(record.task.task_id,) for record in records]
+    connection.executemany(sql.ERASE_TASK, gone)
+    connection.executemany(sql.ERASE_RESULT, gone)
+    return book, erasure.erased(records, outcomes)
 
 
 def _rewrap(connection: sqlite3.Connection, book: Book, command: Rewrap) -> Rewrapped:

@@ -19,7 +19,7 @@ from anyio import CapacityLimiter
 
 from orchestrator.domain.audit import GENESIS, Head
 from orchestrator.domain.task import Priority
-from orchestrator.storage.commands import Command, Outcome
+from orchestrator.storage.commands import Command, Erased, Outcome
 from orchestrator.storage.ports import CommitUnknown, Depths, LedgerCorrupt, LedgerError, LedgerLocked, Unreadable
 from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.sqlite import batch, sql
@@ -33,6 +33,8 @@ _PRAGMAS = (
     "PRAGMA foreign_keys = OFF",
     "PRAGMA trusted_schema = OFF",
     "PRAGMA temp_store = MEMORY",
+    # What is deleted is overwritten with zeros (https://www.sqlite.org/pragma.html#pragma_secure_delete).
+    "PRAGMA secure_delete = ON",
     "PRAGMA journal_size_limit = 67108864",
 )
 
@@ -52,6 +54,8 @@ class SqliteLedger(SqliteReader):
         self._book = book
         self._codec = book.codec
         self._unknown = False
+        self._traces = False
+        """Whether the log may still hold what was erased."""
         # One slot: whatever thread serves, there is one batch at a time on the connection. Native cancellation
         # (asyncio's own, at Ctrl-C) gives the slot back while the thread still runs: then the turn is what holds.
         self._thread = CapacityLimiter(1)
@@ -110,6 +114,9 @@ class SqliteLedger(SqliteReader):
             except CommitUnknown:
                 self._unknown = True
                 raise
+            self._traces = self._traces or any(isinstance(outcome, Erased) for outcome in outcomes)
+            if self._traces:
+                self._traces = not batch.empty_log(self._connection)
             return outcomes
 
     def _close(self) -> None:

@@ -32,6 +32,15 @@ READ_TASK = (
     " FROM tasks WHERE task_id = ?"
 )
 
+READ_TO_ERASE = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE task_id = ? AND payload <> x''"
+READ_CASE_TO_ERASE = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE case_id = ? AND payload <> x'' ORDER BY seq LIMIT ?"
+ERASE_TASK = "UPDATE tasks SET payload = x'', meta = x'', idempotency_key = NULL, data_key = NULL WHERE task_id = ?"
+ERASE_RESULT = "DELETE FROM results WHERE task_id = ?"
+# Commits wait behind it, so a reader that takes its time is not waited for.
+HARDLY_WAIT = "PRAGMA busy_timeout = 250"
+WAIT = "PRAGMA busy_timeout = 5000"
+EMPTY_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
+
 READ_DATA_KEYS = "SELECT seq, task_id, data_key FROM tasks WHERE seq > ? AND data_key IS NOT NULL ORDER BY seq LIMIT ?"
 SAVE_DATA_KEY = "UPDATE tasks SET data_key = ? WHERE task_id = ?"
 LAST_DATA_KEY = "SELECT task_id, data_key FROM tasks WHERE seq = (SELECT max(seq) FROM tasks)"

@@ -1,6 +1,6 @@
 """Streams and agents in memory, shared by systems in one process: for tests and simulations, on any event loop."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import count
 
 import anyio
@@ -79,6 +79,13 @@ class MemoryStreams:
         for entry in entries:
             self.broker.messages[entry.priority].pop(entry.entry_id, None)
             self.broker.pending.pop(entry.entry_id, None)
+
+    async def forget(self, task_ids: Collection[str]) -> None:
+        await self._reach()
+        for held in self.broker.messages.values():
+            for entry_id in [name for name, message in held.items() if message.fields["task_id"] in task_ids]:
+                del held[entry_id]
+                self.broker.pending.pop(entry_id, None)
 
     async def intact(self) -> bool:
         await self._reach()

@@ -5,7 +5,7 @@ whether the streams are still those that were told everything is asked of the se
 twice in here: who calls knows whether twice is safe. See https://redis.io/docs/latest/develop/data-types/streams/.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -29,6 +29,7 @@ from orchestrator.storage.streams.names import StreamNames
 LONGEST_WAIT_S = 2.0
 LONG_AGO_MS = 10**9
 CLEAN_UP_EVERY_S = 60.0
+PAGE = 500
 CONSUMER_GONE_MS = 600_000
 
 
@@ -100,11 +101,16 @@ class RedisStreams:
             await answers(pipe)
 
     async def remove(self, entries: Sequence[StreamEntry]) -> None:
-        pipe = self._commands.pipeline(transaction=False)
-        for name, ids in self._by_name(entries).items():
-            pipe.xack(name, self._names.group, *ids)
-            pipe.xdel(name, *ids)
-        await answers(pipe)
+        await self._drop(self._by_name(entries))
+
+    async def forget(self, task_ids: Collection[str]) -> None:
+        for name in (*self._names.streams.values(), self._names.dead_letters):
+            after = "-"
+            while page := await answer(self._commands.xrange(name, after, count=PAGE)):
+                ids = [entry_id for entry_id, fields in page if _task_id(fields) in task_ids]
+                if ids:
+                    await self._drop({name: ids})
+                after = f"({page[-1][0]}"
 
     async def intact(self) -> bool:
         # Another process is a server that was restarted, or one that took over: what it holds, nobody knows.
@@ -123,6 +129,13 @@ class RedisStreams:
     async def close(self) -> None:
         for connections in (self._commands, self._reads):
             await let_go(connections)
+
+    async def _drop(self, found: Mapping[str, Sequence[str]]) -> None:
+        pipe = self._commands.pipeline(transaction=False)
+        for name, ids in found.items():
+            pipe.xack(name, self._names.group, *ids)
+            pipe.xdel(name, *ids)
+        await answers(pipe)
 
     @property
     def _as(self) -> tuple[str, str]:

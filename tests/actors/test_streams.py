@@ -265,6 +265,25 @@ async def test_payload_whose_consent_has_expired(ledger, broker):
         assert "data" not in fields
 
 
+async def test_task_that_is_erased(ledger, broker):
+    """What the streams hold of it is taken out, and nothing else; also where they were away when it was erased."""
+
+    def held() -> list[str]:
+        return [message.fields["task_id"] for message in broker.messages[NORMAL].values()]
+
+    async with replica(ScriptedAgents(), ledger, broker, ORCHESTRATOR_QUEUE_PAYLOAD_IN_STREAM="true") as system:
+        ids = [(await system.route(a_request())).record.task.task_id for _ in range(3)]
+        await until(lambda: held() == ids)
+        await system.gateway.erase(task_id=ids[0])
+        await until(lambda: held() == ids[1:])
+        broker.up = False
+        await system.gateway.erase(task_id=ids[1])
+        await anyio.sleep(30)
+        assert ids[1] in held()
+        broker.up = True
+        await until(lambda: ids[1] not in held())
+
+
 async def test_replica_that_stops(ledger, broker):
     """What it had in hand another claims at once, and it has lost none of it."""
     one_s, other = ScriptedAgents(agent_1=[slow(5.0)]), ScriptedAgents()

@@ -9,6 +9,7 @@ def test_the_list():
         "E_ALREADY_FINISHED",
         "E_AUDIT_UNAVAILABLE",
         "E_CONSENT_REQUIRED",
+        "E_ERASED",
         "E_FORBIDDEN",
         "E_IDEMPOTENCY_KEY_REUSED",
         "E_INTERNAL",

@@ -10,6 +10,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from conformance_consents import Consents
+from conformance_erasure import Erasing
 from conformance_outbox import Telling
 from conformance_webhooks import CallingBack
 from hypothesis import HealthCheck, given, settings
@@ -675,7 +676,7 @@ class Living(Contract):
 
 
 class LedgerContract(
-    Accepting, Keys, Bounds, Moving, Trail, Failing, Reading, Seeing, Telling, CallingBack, Consents, Living
+    Accepting, Keys, Bounds, Moving, Trail, Failing, Reading, Seeing, Telling, CallingBack, Consents, Erasing, Living
 ):
     """All of it."""
 

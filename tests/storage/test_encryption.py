@@ -6,7 +6,8 @@ import sqlite3
 import pytest
 from conformance import Accepting, Keys, Moving, Reading
 from conformance_consents import Consents
-from ledger_builders import accept, moved, read, stored, trail
+from conformance_erasure import Erasing, erase
+from ledger_builders import accept, moved, one, read, stored, trail
 from test_ledgers import PostgresStore, SqliteStore
 
 from orchestrator.crypto.envelope import CannotOpen, Envelope, InvalidMasterKey
@@ -93,8 +94,11 @@ class TestFile:
         return SqliteLedger.opened(str(file), codec=codec_of(keys, os.urandom))
 
     def found(self, file) -> list[bytes]:
-        contents = b"".join(path.read_bytes() for path in file.parent.iterdir() if path.is_file())
+        contents = self.contents(file)
         return [canary for canary in CANARIES if canary in contents]
+
+    def contents(self, file) -> bytes:
+        return b"".join(path.read_bytes() for path in file.parent.iterdir() if path.is_file())
 
     async def test_holds_nothing_in_the_clear(self, file):
         """Neither the database nor its log, while it is open and afterwards; without a key it would."""
@@ -107,6 +111,43 @@ class TestFile:
         await written(plain)
         await plain.close()
         assert self.found(file.parent / "plain" / "ledger.db") == CANARIES
+
+    @pytest.mark.parametrize("keys", [OLD, ""])
+    async def test_after_a_task_was_erased(self, file, keys):
+        """Neither the database nor its log holds anything of it, sealed or not, nor its data key; the others stay."""
+        ledger = await self.opened(file, keys)
+        large = "canary-payload " * 2000
+        (kept, *_) = await stored(ledger, *[accept(n, payload={"a": "text"}) for n in range(1, 4)])
+        (whole,) = await stored(ledger, accept(9, payload={"a": large}, meta={"b": "canary-meta"}))
+        await moved(ledger, whole, Step.LEASE, Step.SUCCEED, output={"c": "canary-output"})
+        with sqlite3.connect(file) as connection:
+            row = connection.execute("SELECT payload, meta, data_key FROM tasks WHERE seq = 4").fetchone()
+            result = connection.execute("SELECT output FROM results").fetchone()
+        connection.close()
+        traces = [bytes(found[-40:]) for found in (*row, *result) if found]
+        assert len(traces) == (4 if keys else 3)
+        assert [trace in self.contents(file) for trace in traces] == [True] * len(traces)
+        await one(ledger, erase(9))
+        assert [trace in self.contents(file) for trace in traces] == [False] * len(traces)
+        assert self.found(file) == []
+        assert await read(ledger, kept) == kept
+        await ledger.close()
+        assert [trace in self.contents(file) for trace in traces] == [False] * len(traces)
+
+    async def test_erased_beside_a_reader(self, file):
+        """Who reads meanwhile is not disturbed; the log is emptied with the next commit after that."""
+        ledger = await self.opened(file, OLD)
+        await written(ledger)
+        reader = sqlite3.connect(f"file:{file}?mode=ro", uri=True, isolation_level=None)
+        reader.execute("BEGIN")
+        (sealed,) = reader.execute("SELECT payload FROM tasks").fetchone()
+        await one(ledger, erase(1))
+        assert sealed in self.contents(file)
+        assert reader.execute("SELECT payload FROM tasks").fetchone() == (sealed,)
+        reader.close()
+        await stored(ledger, accept(2))
+        assert sealed not in self.contents(file)
+        await ledger.close()
 
     @pytest.mark.parametrize("keys", ["", NEW])
     async def test_without_the_right_key(self, file, keys):
@@ -178,7 +219,7 @@ class SealedPostgresStore(PostgresStore):
         return await open_ledger(url, writer="main", outbox=outbox, codec=codec_of(OLD, os.urandom))
 
 
-class SealedContract(Accepting, Keys, Moving, Reading, Consents):
+class SealedContract(Accepting, Keys, Moving, Reading, Consents, Erasing):
     """All parts of the contract that read or write tasks."""
 
 

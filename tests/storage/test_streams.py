@@ -57,6 +57,16 @@ class StreamsContract:
         await other.add([a_message(1, LOW)])
         assert told(await streams.read(ALL, 0)) == [(LOW, "task-1")]
 
+    async def test_forgotten(self, streams, other):
+        """Of a task that is forgotten no stream holds an entry, whoever has it; all others stay in their places."""
+        await streams.add([a_message(number) for number in range(1, 1203)] + [a_message(1, HIGH), a_message(7, None)])
+        assert told(await other.read({NORMAL: 2}, 0)) == [(NORMAL, "task-1"), (NORMAL, "task-2")]
+        await streams.forget({"task-1", "task-7", "task-1202"})
+        await streams.forget({"task-1"})
+        assert await streams.lengths() == {URGENT: 0, HIGH: 0, NORMAL: 1199, LOW: 0, None: 0}
+        assert told(await claimed(streams)) == [(NORMAL, "task-2")]
+        assert told(await streams.read({NORMAL: 6, HIGH: 1}, 0)) == [(NORMAL, f"task-{n}") for n in (3, 4, 5, 6, 8, 9)]
+
     async def test_nothing_wanted(self, streams):
         """Then nothing is taken."""
         await streams.add([a_message(1)])
