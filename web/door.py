@@ -3,6 +3,8 @@
 It takes the place of Hypercorn's TCPServer. Checked with Hypercorn 0.18.
 """
 
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from hypercorn.asyncio.tcp_server import TCPServer
@@ -11,6 +13,7 @@ from orchestrator.web.identity.certificates import Certificate, certificate_of
 
 HANDSHAKE_S = 10.0
 """How long a client may take over its handshake."""
+MOST_EARLY = 1 << 20
 
 
 class Door(TCPServer):
@@ -33,9 +36,55 @@ class Door(TCPServer):
         await super().run()
 
     async def _secured(self, tls: Any) -> bool:
+        transport, early = self.writer.transport, early_bytes(self.reader)
+        if transport.is_closing():
+            return False
+
+        def hand_over() -> None:
+            _feed(transport.get_protocol(), early)  # pyright: ignore[reportAttributeAccessIssue]
+
         try:
-            await self.writer.start_tls(tls, ssl_handshake_timeout=HANDSHAKE_S)
+            await _Begun(self.writer.start_tls(tls, ssl_handshake_timeout=HANDSHAKE_S), self.loop, hand_over)
         except OSError:
             # A certificate that does not hold, an old version, or no TLS at all. ssl.SSLError is one of them.
             return False
         return True
+
+
+class _Begun:
+    """A coroutine, and what is to happen in the event loop right after what it began, before anything is read."""
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, then: Callable[[], None]
+    ) -> None:
+        self._coroutine, self._loop, self._then = coroutine, loop, then
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps = self._coroutine.__await__()
+        waiting = next(steps)
+        self._loop.call_soon(self._then)
+        try:
+            yield waiting
+        except BaseException as error:  # noqa: BLE001 - it goes on to where it would have been raised
+            steps.throw(error)
+        yield from steps
+
+
+def early_bytes(reader: asyncio.StreamReader) -> bytes:
+    """What was read before anybody asked for it, as uvloop does; `read` hands that over at once."""
+    reading = reader.read(MOST_EARLY)
+    try:
+        reading.send(None)
+    except StopIteration as done:
+        return done.value
+    reading.close()
+    return b""
+
+
+def _feed(protocol: Any, data: bytes) -> None:
+    while data:
+        buffer = protocol.get_buffer(len(data))
+        size = min(len(buffer), len(data))
+        buffer[:size] = data[:size]
+        protocol.buffer_updated(size)
+        data = data[size:]

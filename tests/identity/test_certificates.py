@@ -338,6 +338,26 @@ async def test_handshakes_that_are_never_finished(clinic: Clinic) -> None:
         assert answered.status == 200
 
 
+@pytest.mark.parametrize(
+    "anyio_backend", [("asyncio", {"use_uvloop": True}), ("asyncio", {})], ids=["uvloop", "asyncio"]
+)
+async def test_many_handshakes_at_once(clinic: Clinic) -> None:
+    """All come about, on either event loop, though the first bytes may be read before anybody asked for them."""
+    context = clinic.context(clinic.ca.issue_cert("ward-3.clinic"))
+    statuses: list[int] = []
+    async with clinic.serving() as service:
+
+        async def shake_hands() -> None:
+            statuses.append((await ask(service, context, "GET", "/health")).status)
+
+        for _ in range(4):
+            with anyio.fail_after(30):
+                async with anyio.create_task_group() as group:
+                    for _ in range(40):
+                        group.start_soon(shake_hands)
+    assert statuses == [200] * 160
+
+
 async def test_files_that_cannot_be_used(clinic: Clinic, tmp_path: Path) -> None:
     """End the start, with one line that names the setting: nothing falls back to plain http."""
     nonsense = tmp_path / "nonsense"
