@@ -82,6 +82,8 @@ async def export(url: str, *, output: BinaryIO) -> None:
     """Writes all entries of the ledger at `url` to `output`, one JSON object a line."""
 
     async def write(reader: LedgerReader) -> None:
+        # Nothing is a trail too: its file is there afterwards, or it is said why not.
+        output.write(b"")
         for head in await reader.audit_heads():
             async for entry in reader.audit_chain(head.writer):
                 output.write(msgspec.json.encode(entry) + b"\n")

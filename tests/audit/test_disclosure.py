@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.cli_audit import as_csv, as_fhir, as_ndjson
+from orchestrator.cli.disclosures import as_csv, as_fhir, as_ndjson
 from orchestrator.domain.disclosure import OPEN, Disclosure, disclosures, result_detail
 from orchestrator.domain.task import Consent
 from orchestrator.outbound.ports import Garbled, Refused, Succeeded

@@ -5,7 +5,7 @@ from pathlib import Path
 import anyio
 import click
 
-from orchestrator.console import fail, file_option, settings_of
+from orchestrator.cli.console import fail, file_option, settings_of
 
 
 @click.group()

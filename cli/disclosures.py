@@ -1,4 +1,4 @@
-"""The commands for what happened to a case: who was given its data."""
+"""Who was given a case's data, in the forms that people read it in."""
 
 import csv
 import io

@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.console import call, file_option, settings_of, show, url_option
+from orchestrator.cli.console import call, file_option, settings_of, show, url_option
 from orchestrator.doctor import Finding, Level, examine
 from orchestrator.settings import Settings
 

@@ -8,8 +8,8 @@ from typing import Any
 import anyio
 import click
 
+from orchestrator.cli.console import call, fail, file_option, print_table, served_option, settings_of, show
 from orchestrator.client import Answer, Client
-from orchestrator.console import call, fail, file_option, print_table, served_option, settings_of, show
 from orchestrator.domain.identity import Scope
 
 SCOPES = (*(scope.value for scope in Scope), "all")

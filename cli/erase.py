@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import click
 
-from orchestrator.console import call, show, url_option
+from orchestrator.cli.console import call, show, url_option
 
 
 @click.command()

@@ -1,0 +1,76 @@
+"""The commands for the audit trail."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.cli import disclosures
+from orchestrator.cli.console import fail, file_option, on_ledger, print_table
+
+
+@click.group()
+def audit() -> None:
+    """The audit trail, read from the database itself; the orchestrator may run or not."""
+
+
+@audit.command("show")
+@click.option("--task", "task_id", help="Only this task's.")
+@click.option("--case", "case_id", help="Only this case's.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@file_option
+def audit_show(task_id: str | None, case_id: str | None, limit: int, file: Path | None) -> None:
+    """Show entries, oldest first."""
+    from orchestrator import auditing
+
+    entries = on_ledger(file, partial(auditing.entries, task_id=task_id, case_id=case_id, limit=limit))
+    fields = ("audit_id", "created_at", "event", "task_id", "case_id", "agent_id", "status", "reason")
+    rows = [tuple(getattr(entry, field) for field in fields) for entry in entries]
+    print_table(("entry", "at", "event", "task", "case", "agent", "status", "reason"), rows)
+
+
+@audit.command("verify")
+@click.option("--against", type=click.File("rb"), help="Receipts, or answers with receipts, one JSON object a line.")
+@click.option("--public-key", "keys", type=click.File("r"), multiple=True, help="Whose checkpoints count; PEM or hex.")
+@file_option
+def audit_verify(against: Any, keys: tuple[Any, ...], file: Path | None) -> None:
+    """Check every chain from its first entry to its last; exit code 1 if one does not hold."""
+    from orchestrator import auditing
+    from orchestrator.crypto.signing import public_key_of
+
+    try:
+        receipts = list(auditing.read_receipts(against, against.name)) if against else []
+        public_keys = [public_key_of(key.read()) for key in keys]
+    except ValueError as error:
+        fail(2, str(error))
+    report = on_ledger(file, partial(auditing.verify, receipts=receipts, public_keys=public_keys))
+    for flaw in report.flaws:
+        click.echo(f"{flaw.audit_id or flaw.writer}: {flaw.what}")
+    for head in report.heads:
+        signed = report.signed.get(head.writer, 0)
+        click.echo(f"{head.writer}: {head.seq} entries, {signed} of them signed, head {head.entry_hash}")
+    for signer in report.signers:
+        click.echo(f"signed with {signer}")
+    click.echo("the chain does not hold" if report.flaws else "the chain holds")
+    sys.exit(1 if report.flaws else 0)
+
+
+@audit.command("export")
+@click.option("--case", "case_id", help="Only where this case's data went: each attempt of each agent.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("ndjson", "csv", "fhir")),
+    default="ndjson",
+    show_default=True,
+    help="Of a case's export; the whole trail is NDJSON.",
+)
+@click.option("--output", type=click.File("wb"), default="-", help="A file; standard output without it.")
+@file_option
+def audit_export(case_id: str | None, form: str, output: Any, file: Path | None) -> None:
+    """Write all entries as NDJSON, each with all fields that its hash covers; or where a case's data went."""
+    if case_id is None and form != "ndjson":
+        fail(2, f"--format {form} needs --case")
+    on_ledger(file, disclosures.work(case_id, form, output))
