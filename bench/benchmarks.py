@@ -1,5 +1,5 @@
 """All benchmarks, in the order in which they run."""
 
-from orchestrator.bench import acceptance
+from orchestrator.bench import acceptance, endtoend
 
-BENCHMARKS = (*acceptance.BENCHMARKS,)
+BENCHMARKS = (*acceptance.BENCHMARKS, *endtoend.BENCHMARKS)

@@ -33,7 +33,7 @@ class Client(asyncio.Protocol):
             self._end(RuntimeError(f"it was answered {head[:60]!r} {rest[:200]!r}"))
             return
         self._buffer = b""
-        self._requests.note_answer()
+        self._requests.note(rest)
         if time.monotonic() < self._requests.until:
             self._transport.write(self._requests.next())
         else:
@@ -54,8 +54,9 @@ class Client(asyncio.Protocol):
 class Requests:
     """What is sent, with a number in place of each `%d` of the body, so that no two tasks are the same."""
 
-    def __init__(self, path: str, body: bytes, seconds: float) -> None:
+    def __init__(self, path: str, body: bytes, seconds: float, *, keep: bool) -> None:
         self._path, self._body, self.answered = path, body, 0
+        self._keep, self.answers = keep, list[bytes]()
         self.begin = time.monotonic() + WARM_UP_S
         self.until = self.begin + seconds
         self._numbers = count()
@@ -66,8 +67,10 @@ class Requests:
         head = f"POST {self._path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
-    def note_answer(self) -> None:
-        """Counts it, once everything is warm."""
+    def note(self, answer: bytes) -> None:
+        """Counts it, once everything is warm; and keeps it, if somebody wants to know them all."""
+        if self._keep:
+            self.answers.append(answer)
         if self.begin <= time.monotonic() <= self.until:
             self.answered += 1
 
@@ -80,14 +83,14 @@ def _length(head: bytes) -> int:
     raise RuntimeError("an answer without a length")
 
 
-async def load(port: int, path: str, body: bytes, connections: int, seconds: float) -> float:
-    """Answers a second."""
-    requests, loop = Requests(path, body, seconds), asyncio.get_running_loop()
+async def send(port: int, path: str, body: bytes, connections: int, seconds: float, *, keep: bool = False) -> Requests:
+    """Sends for so many seconds, and waits for every answer."""
+    requests, loop = Requests(path, body, seconds, keep=keep), asyncio.get_running_loop()
     ends = [loop.create_future() for _ in range(connections)]
     for end in ends:
         await loop.create_connection(lambda end=end: Client(requests, end), "127.0.0.1", port)
     await asyncio.gather(*ends)
-    return requests.answered / seconds
+    return requests
 
 
 def under_load(port: int, path: str, body: bytes, connections: int, seconds: float) -> float:
@@ -98,4 +101,4 @@ def under_load(port: int, path: str, body: bytes, connections: int, seconds: flo
 
 if __name__ == "__main__":
     port, path, connections, seconds = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-    print(asyncio.run(load(port, path, sys.stdin.buffer.read(), connections, seconds)))
+    print(asyncio.run(send(port, path, sys.stdin.buffer.read(), connections, seconds)).answered / seconds)
