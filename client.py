@@ -170,6 +170,8 @@ class TaskStatus(msgspec.Struct, frozen=True):
     reason: str | None = None
     result: Any = None
     model_version: str | None = None
+    progress: float | None = None
+    progress_note: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -178,7 +180,7 @@ class TaskStatus(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that happened to a task: `state`, `transition`, or `end` with the whole task."""
+    """Something that happened to a task: `state`, `transition`, `progress` (as its agent tells), or `end` with all of it."""
 
     name: str
     number: str

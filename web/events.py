@@ -1,4 +1,7 @@
-"""The life of a task as server-sent events (WHATWG HTML, section 9.2): its state, then each change, to its end."""
+"""The life of a task as server-sent events (WHATWG HTML, section 9.2): its state, then each change, to its end.
+
+Between the changes, how far its agent is: the latest word only, since that is all that is kept of it.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import TracebackType
@@ -9,6 +12,7 @@ import msgspec
 from quart import Blueprint, Response, request
 from quart.wrappers.response import ResponseBody
 
+from orchestrator.actors.feed import Headway
 from orchestrator.actors.gateway import Gateway
 from orchestrator.actors.timeline import Timeline
 from orchestrator.domain.errors import OrchestratorError, Overloaded
@@ -42,6 +46,7 @@ class EventStream(ResponseBody):
         """`anew`: the client has seen nothing yet."""
         self._gateway, self._streams, self._timeline, self._anew = gateway, streams, timeline, anew
         self._last_sent = anyio.current_time()
+        self._headway: Headway | None = None
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
         self._streams.open += 1
@@ -61,13 +66,15 @@ class EventStream(ResponseBody):
         try:
             if self._anew:
                 await self._timeline.news()
-                yield self._whole("state", await self._timeline.task())
+                yield self._state(await self._timeline.task())
             while not self._gateway.closing:
                 record = await self._timeline.task()
                 for number, entry in await self._timeline.news():
                     yield self._event("transition", number, wire.transition(entry))
+                if self._got_further(record):
+                    yield self._event("progress", self._timeline.number, wire.progress(record, self._headway))
                 if record.progress.state.final:
-                    yield self._whole("end", record)
+                    yield self._event("end", self._timeline.number, wire.task_status(record))
                     return
                 if anyio.current_time() - self._last_sent >= HEARTBEAT_S:
                     self._last_sent = anyio.current_time()
@@ -77,8 +84,13 @@ class EventStream(ResponseBody):
             # The client connects again, and is told the reason then.
             return
 
-    def _whole(self, name: str, record: TaskRecord) -> bytes:
-        return self._event(name, self._timeline.number, wire.task_status(record))
+    def _state(self, record: TaskRecord) -> bytes:
+        self._headway = self._gateway.headway(record)
+        return self._event("state", self._timeline.number, wire.task_status(record, self._headway))
+
+    def _got_further(self, record: TaskRecord) -> bool:
+        before, self._headway = self._headway, self._gateway.headway(record)
+        return self._headway not in (None, before)
 
     def _event(self, name: str, number: int, data: dict[str, Any]) -> bytes:
         self._last_sent = anyio.current_time()

@@ -300,6 +300,12 @@ def task_status(record: TaskRecord, headway: Headway | None = None) -> dict[str,
     return status
 
 
+def progress(record: TaskRecord, headway: Headway | None) -> dict[str, Any]:
+    """How far the task's present attempt is, as its agent tells."""
+    known = {} if headway is None else {"progress": headway.done, "progress_note": headway.note}
+    return {"attempt": record.progress.attempt, "agent_id": record.progress.agent_id, **known}
+
+
 def transition(entry: AuditEntry) -> dict[str, Any]:
     """An audit entry as the sender of its task sees it happen."""
     shown = ("event", "status", "attempt", "agent_id", "model_version", "reason")

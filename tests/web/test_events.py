@@ -23,7 +23,7 @@ def environ() -> dict[str, str]:
     return {
         "ORCHESTRATOR_RETRY_BASE": "0.01",
         "ORCHESTRATOR_RETRY_CAP_S": "0.02",
-        "ORCHESTRATOR_WEB_MAX_STREAMS": "2",
+        "ORCHESTRATOR_WEB_MAX_STREAMS": "3",
     }
 
 
@@ -92,6 +92,34 @@ async def test_a_task_from_its_acceptance_to_its_end(service: Service) -> None:
         }  # fmt: skip
         assert events[-1]["data"] == (await service.ask("GET", f"/task/{task_id}")).json
         assert "private" not in str(events)
+
+
+async def test_how_far_an_agent_is(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each word that it says is told as it comes, with no number of its own; whoever comes later is told the last."""
+    monkeypatch.setattr(events_module, "LOOK_AGAIN_S", 10 * PATIENCE_S)
+    await service.ask("POST", "/register_agent", json={"agent_id": "p", "capabilities": "embed", "location": "edge-1"})
+    task_id = (await service.route({})).json["task_id"]
+    async with stream(service, task_id) as open_stream:
+        await open_stream.next()
+        granted = (await service.ask("POST", "/agents/p/lease", json={})).json["tasks"][0]
+        proof = {"agent_id": "p", "attempt": 1, "lease": granted["lease"]}
+        leased = await open_stream.next()
+        assert leased is not None
+        for done, note in ((0.4, "reading"), (0.8, "writing")):
+            await service.ask("POST", f"/task/{task_id}/extend", json={**proof, "progress": done, "note": note})
+            told = await open_stream.next()
+            assert told == {
+                "event": "progress", "id": leased["id"],
+                "data": {"attempt": 1, "agent_id": "p", "progress": done, "progress_note": note},
+            }  # fmt: skip
+        async with stream(service, task_id) as later, stream(service, task_id, last=leased["id"]) as again:
+            state, last_word = await later.next(), await again.next()
+            assert state is not None
+            assert last_word is not None
+            assert (state["data"]["progress"], state["data"]["progress_note"]) == (0.8, "writing")
+            assert (last_word["event"], last_word["data"]["progress"]) == ("progress", 0.8)
+        await service.ask("POST", f"/task/{task_id}/result", json={**proof, "success": True, "output": 1})
+        assert steps(await open_stream.rest()) == ["succeeded", "end"]
 
 
 async def test_a_task_that_is_finished(service: Service) -> None:
@@ -168,8 +196,9 @@ async def test_more_streams_than_may_be_open(service: Service) -> None:
     task_id = (await service.route({})).json["task_id"]
     async with stream(service, task_id) as first:
         await first.next()
-        async with stream(service, task_id) as second:
+        async with stream(service, task_id) as second, stream(service, task_id) as third:
             await second.next()
+            await third.next()
             refused = await service.ask("GET", f"/task/{task_id}/events")
             assert (refused.status, refused.json["code"], refused.headers["Retry-After"]) == (503, "E_OVERLOADED", "5")
     with anyio.fail_after(PATIENCE_S):

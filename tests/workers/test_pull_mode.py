@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.client import Orchestrator
 from orchestrator.testing import Service
 from orchestrator.workers import Agent, Options, Permanent, Retryable, Task
 from orchestrator.workers.testing import PATIENCE, Gate
@@ -53,8 +54,13 @@ async def sent(service: Service, **fields: Any) -> str:
 
 @pytest.mark.parametrize("pull", [False, True])
 async def test_ten_lines(service: Service, pull: bool) -> None:
-    """The agent does its work and tells how far it is, whichever way the work comes."""
+    """The agent does its work and tells how far it is, whichever way the work comes; who follows the task is told."""
     go_on = asyncio.Event()
+    told: list[Any] = []
+
+    async def follow(task_id: str) -> None:
+        async with Orchestrator(f"http://127.0.0.1:{service.port}") as orchestrator:
+            told.extend([event async for event in orchestrator.stream(task_id)])
 
     async def embed(task: Task) -> dict[str, Any]:
         await task.progress(0.4, "reading")
@@ -64,12 +70,17 @@ async def test_ten_lines(service: Service, pull: bool) -> None:
     async with at_work(embedder(embed, model_version="m-1"), service, pull=pull):
         assert (await service.ask("GET", "/agents")).json["agents"][0]["mode"] == ("pull" if pull else "push")
         task_id = await sent(service)
+        following = asyncio.create_task(follow(task_id))
         seen = await service.reached(task_id, lambda status: "progress" in status)
         assert (seen["status"], seen["progress"], seen["progress_note"]) == ("leased", 0.4, "reading")
         go_on.set()
         ended = await service.ended(task_id)
         assert (ended["result"], ended["agent_id"], ended["model_version"]) == ({"text": "hello"}, "embedder-1", "m-1")
         assert ended["attempts"] == 1
+        await asyncio.wait_for(following, PATIENCE)
+    # Who comes late is told in the state.
+    word = next(event for event in told if "progress" in event.data)
+    assert (word.data["progress"], word.data["progress_note"], told[-1].name) == (0.4, "reading", "end")
     assert (await service.ask("GET", "/agents")).json == {"agents": []}
 
 
