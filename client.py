@@ -180,7 +180,7 @@ class TaskStatus(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that happened to a task: `state`, `transition`, `progress` (as its agent tells), or `end` with all of it."""
+    """What happened to a task: `state`, `transition`, `progress` as its agent tells, or `end` with all of it."""
 
     name: str
     number: str
