@@ -99,7 +99,7 @@ class System:
     def keyring(self) -> Keyring:
         return Keyring(self.environment, self.ledger, self.committer.commit)
 
-    @property
+    @cached_property
     def gateway(self) -> Gateway:
         # Whoever waits for a synchronous answer waits for a commit before it and one after it as well.
         within = 2 * self.settings.web.answer_timeout_s + self.settings.sync.timeout_s

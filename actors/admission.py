@@ -3,25 +3,24 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-import anyio
 from msgspec import Struct
 from msgspec.json import encode
 from msgspec.structs import replace
 
+from orchestrator.actors.decisions import Decided, Decisions
 from orchestrator.actors.messages import Directory
-from orchestrator.actors.verdicts import draft
 from orchestrator.domain.audit import AuditDraft
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.endpoint import read_endpoint
 from orchestrator.domain.errors import ConsentRequired, Forbidden, InvalidRequest, InvalidTaskType
 from orchestrator.domain.identity import Principal
 from orchestrator.domain.lifecycle import Progress, State
-from orchestrator.domain.policy import Policy, decide
+from orchestrator.domain.policy import Policy
 from orchestrator.domain.raw_media import carries_raw_media
 from orchestrator.domain.task import Consent, Priority, Task, TaskRequest, demand_of
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.watch import Watch
-from orchestrator.storage.commands import Accept, Key, Note, TaskRecord
+from orchestrator.storage.commands import Accept, Key, Note
 
 
 class Acceptance(Struct, frozen=True):
@@ -35,6 +34,31 @@ class Acceptance(Struct, frozen=True):
     sync_within_s: float
     breakglass_s: float = 900.0
     at_once: int = 512
+
+
+READY = Progress()
+TIME_DIGITS = 12
+RANDOM_BYTES = 10
+DRAWN = 256
+
+
+class TaskIds:
+    """`task-` and 32 hex digits: 12 of them are the time in milliseconds, the others nobody can guess.
+
+    As in UUIDs of version 7 (RFC 9562 §5.7): ids that grow with time are found, and stored, side by side.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._drawn = ""
+
+    def next(self, now: float) -> str:
+        """A fresh id for a task accepted at `now`, in seconds since the epoch."""
+        if not self._drawn:
+            # In bulk: asking the system for each id costs more than all the rest of it.
+            self._drawn = self._environment.token(DRAWN * RANDOM_BYTES)
+        chance, self._drawn = self._drawn[: 2 * RANDOM_BYTES], self._drawn[2 * RANDOM_BYTES :]
+        return f"task-{int(now * 1000) % 16**TIME_DIGITS:012x}{chance}"
 
 
 class Plan(Struct, frozen=True):
@@ -61,7 +85,7 @@ class Admission:
         self, environment: Environment, policy: Policy, acceptance: Acceptance, directory: Watch[Directory]
     ) -> None:
         self._environment, self._policy, self._acceptance = environment, policy, acceptance
-        self._directory = directory
+        self._decisions, self._ids = Decisions(policy, directory), TaskIds(environment)
 
     def task(self, request: TaskRequest, principal: Principal, traceparent: str | None = None) -> Task:
         """The task that `principal` asks for. Raises InvalidTaskType, InvalidRequest or Forbidden."""
@@ -76,7 +100,7 @@ class Admission:
         if request.callback_url is not None:
             self._check_callback(request.callback_url)
         return Task(
-            task_id=f"task-{self._environment.token(16)}",
+            task_id=self._ids.next(now),
             case_id=request.case_id,
             task_type=request.task_type,
             payload=request.payload,
@@ -110,7 +134,7 @@ class Admission:
         now = self._environment.now()
         return replace(
             old,
-            task_id=f"task-{self._environment.token(16)}",
+            task_id=self._ids.next(now),
             created_at=now,
             deadline_at=now + (old.deadline_at - old.created_at),
             idempotency_key=None,
@@ -126,23 +150,41 @@ class Admission:
     def decide(self, task: Task) -> Decision:
         """Who would do the task now."""
         demand = demand_of(task, self._environment.now())
-        return decide(demand, self._directory.value.values(), anyio.current_time(), self._policy)
+        return self._decisions.about(demand, demand.lane).decision
 
     def plan(self, task: Task, request: TaskRequest | None, key: Key | None, by: str | None = None) -> Plan:
         """What is to be stored of the task, which `request` may delay; `by` asks for it, if not its owner."""
-        decision = self.decide(task)
-        if decision.refused:
-            return Plan(decision, Note(_refusal(task, decision)))
-        not_before = request.not_before.timestamp() if request is not None and request.not_before else None
-        progress = Progress(due_at=not_before if not_before is not None and not_before > task.created_at else None)
-        audit = draft(
-            "accepted", TaskRecord(0, task, progress, task.created_at), progress, task.created_at, decision,
-            principal=by or task.principal,
-        )  # fmt: skip
-        lane = demand_of(task, task.created_at).lane
-        url = None if request is None else request.callback_url
+        demand = demand_of(task, task.created_at)
+        lane = demand.lane
+        decided = self._decisions.about(demand, lane)
+        if decided.decision.refused:
+            return Plan(decided.decision, Note(_refusal(task, decided)))
+        url, progress = None, READY
+        if request is not None:
+            url, progress = request.callback_url, _progress(request, task.created_at)
         most = self._acceptance.max_open[task.priority]
-        return Plan(decision, Accept(task, progress, lane, audit, key, most, url, _override(task)))
+        audit = _accepted(task, progress, decided, by or task.principal)
+        return Plan(decided.decision, Accept(task, progress, lane, audit, key, most, url, _override(task)))
+
+
+def _progress(request: TaskRequest, now: float) -> Progress:
+    """Ready, unless the request is for later than `now`."""
+    at = None if request.not_before is None else request.not_before.timestamp()
+    return READY if at is None or at <= now else Progress(due_at=at)
+
+
+def _accepted(task: Task, progress: Progress, decided: Decided, by: str) -> AuditDraft:
+    return AuditDraft(
+        event="accepted",
+        created_at=task.created_at,
+        task_id=task.task_id,
+        case_id=task.case_id,
+        router_decision=decided.text,
+        consent_id=task.consent.consent_id,
+        status=progress.state.value,
+        attempt=progress.attempt,
+        principal=by,
+    )
 
 
 def consent_required() -> ConsentRequired:
@@ -166,12 +208,12 @@ def _override(task: Task) -> AuditDraft | None:
     )
 
 
-def _refusal(task: Task, decision: Decision) -> AuditDraft:
+def _refusal(task: Task, decided: Decided) -> AuditDraft:
     return AuditDraft(
         event="refused",
         created_at=task.created_at,
         case_id=task.case_id,
-        router_decision=encode(decision).decode(),
+        router_decision=decided.text,
         consent_id=task.consent.consent_id,
         status=State.DENIED.value,
         reason=ConsentRequired.code,

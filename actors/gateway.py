@@ -5,7 +5,6 @@ A caller that goes away takes nothing with it: what it asked for is completed al
 
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence, Set
-from copy import copy
 from functools import partial
 from typing import TypeVar
 
@@ -107,16 +106,14 @@ class Gateway:
         self._traceparent: str | None = None
         self._registry_calls = anyio.CapacityLimiter(REGISTRY_CALLS)
 
-    def acting_for(self, principal: Principal) -> "Gateway":
-        """The same system, as `principal` may see and change it. Without this: all of it, as the program itself."""
-        bound = copy(self)
-        bound._principal = principal
-        return bound
+    def acting_for(self, principal: Principal, traceparent: str | None = None) -> "Gateway":
+        """The same system, as `principal` may see and change it. Without this: all of it, as the program itself.
 
-    def traced(self, traceparent: str | None) -> "Gateway":
-        """The same system; what it accepts belongs to that trace (W3C Trace Context), so as an agent is told of it."""
-        bound = copy(self)
-        bound._traceparent = traceparent
+        What it accepts belongs to the trace of `traceparent` (W3C Trace Context), so as an agent is told of it.
+        """
+        bound = object.__new__(Gateway)
+        bound.__dict__ |= self.__dict__
+        bound._principal, bound._traceparent = principal, traceparent
         return bound
 
     async def route(self, request: TaskRequest) -> Routed:
@@ -310,7 +307,8 @@ class Gateway:
         return released(record, self._environment.now())
 
     def _released(self, routed: Routed) -> Routed:
-        return replace(routed, record=released(routed.record, self._environment.now()))
+        record = released(routed.record, self._environment.now())
+        return routed if record is routed.record else replace(routed, record=record)
 
     async def _check_callback(self, request: TaskRequest) -> None:
         """Raises InvalidRequest where the sender of the task could not be called back."""

@@ -1,29 +1,24 @@
 """Accepts tasks: idempotency, consent, decision. What it accepts is on stable storage before it answers."""
 
-from functools import partial
+from collections.abc import Sequence
 
 import anyio
-import anyio.lowlevel
-from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
-from orchestrator.actors.admission import Acceptance, Admission, Plan, consent_required
+from orchestrator.actors.admission import Acceptance, Admission
 from orchestrator.actors.committing import Committer
-from orchestrator.actors.events import ConsentOverridden, ConsentWithdrawn, Emit, TaskAccepted, TaskRefused, TasksErased
+from orchestrator.actors.events import ConsentWithdrawn, Emit, TaskRefused, TasksErased
+from orchestrator.actors.intake import Intake
 from orchestrator.actors.messages import (
-    Answer,
     CancelTask,
     Directory,
-    Ended,
     EraseTasks,
     ExplainTask,
-    NotRun,
     ReplayTask,
     Routed,
     RouterMessage,
     RouteTask,
     RouteTasks,
-    Running,
     RunSync,
     WithdrawConsent,
 )
@@ -34,39 +29,25 @@ from orchestrator.domain.decision import Decision
 from orchestrator.domain.errors import (
     AlreadyFinished,
     AuditUnavailable,
-    ConsentRequired,
     DataErased,
-    InProgress,
-    KeyReused,
     NotDead,
     NotFound,
     OrchestratorError,
     Overloaded,
 )
-from orchestrator.domain.idempotency import fingerprint
 from orchestrator.domain.identity import Principal
 from orchestrator.domain.lifecycle import State, Step
 from orchestrator.domain.policy import Policy
-from orchestrator.domain.task import Task, TaskRequest
 from orchestrator.kernel.environment import Environment
-from orchestrator.kernel.errors import KernelError, NotDelivered
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.ref import Ref
 from orchestrator.kernel.watch import Watch
 from orchestrator.storage.commands import (
     ERASED,
-    Accept,
-    Accepted,
-    Denied,
-    Duplicate,
     Erase,
     Erased,
-    Full,
     Key,
     Moved,
-    Noted,
-    Outcome,
-    Reused,
     RevokeConsent,
     Revoked,
     TaskRecord,
@@ -76,12 +57,10 @@ from orchestrator.storage.ports import LedgerReader
 
 REPLAYS = "replay"
 """The scope of the keys under which dead letters are replayed; callers have other scopes."""
-CALLERS = "caller:"
-"""Before a caller's name: the scope of its keys."""
 CANCEL_TRIES = 5
 PATIENCE_S = 1.0
-SHARE = 32
-"""Tasks of a batch that are planned at once before others get their turn."""
+BATCH = 256
+"""Messages that are taken at once."""
 
 
 class Router:
@@ -98,45 +77,64 @@ class Router:
         sync_dispatcher: Ref[RunSync],
         emit: Emit,
     ) -> None:
-        self._environment, self._policy, self._acceptance = environment, policy, acceptance
+        self._environment, self._acceptance = environment, acceptance
         self._admission = Admission(environment, policy, acceptance, directory)
-        self._reader, self._committer = reader, committer
-        self._sync_dispatcher, self._emit = sync_dispatcher, emit
-        self._answering: dict[tuple[str, str], str] = {}
-        """Keys whose first request is being answered at this moment, and their fingerprints."""
+        self._intake = Intake(self._admission, policy, acceptance, committer, sync_dispatcher, emit)
+        self._reader, self._committer, self._emit = reader, committer, emit
+        self._served = 0
+        self._left = anyio.Event()
 
     async def run(self, inbox: Inbox[RouterMessage]) -> None:
-        slots = anyio.Semaphore(self._acceptance.at_once)
         async with anyio.create_task_group() as group:
             inbox.ready()
-            async for message in inbox:
-                await self._free_slot(slots, inbox)
-                self._start(group, slots, message)
+            async for batch in inbox.batches(BATCH):
+                await self._room_for(len(batch), inbox)
+                waiting: list[RouteTask] = []
+                for message in batch:
+                    if isinstance(message, RouteTask) and not self._intake.is_sync(message.request):
+                        waiting.append(message)
+                    else:
+                        group.start_soon(self._serve_one, message)
+                if waiting:
+                    group.start_soon(self._serve_waiting, waiting)
 
-    async def _free_slot(self, slots: anyio.Semaphore, inbox: Inbox[RouterMessage]) -> None:
+    async def _room_for(self, coming: int, inbox: Inbox[RouterMessage]) -> None:
         """Waiting for those who are served, each of whom has a deadline, is not being stuck."""
-        while True:
+        while self._served and self._served + coming > self._acceptance.at_once:
+            self._left = anyio.Event()
             with anyio.move_on_after(PATIENCE_S):
-                await slots.acquire()
-                return
+                await self._left.wait()
             inbox.progress()
+        self._served += coming
 
-    def _start(self, group: TaskGroup, slots: anyio.Semaphore, message: RouterMessage) -> None:
-        async def serve() -> None:
-            try:
-                await self._serve(message)
-            finally:
-                slots.release()
+    def _leave(self, served: int) -> None:
+        self._served -= served
+        self._left.set()
 
-        group.start_soon(serve)
+    async def _serve_waiting(self, messages: Sequence[RouteTask]) -> None:
+        """Requests that waited at the same moment share a commit, and nothing else."""
+        try:
+            for message, answer in zip(messages, await self._intake.route_waiting(messages), strict=True):
+                if isinstance(answer, Routed):
+                    message.reply.send(answer)
+                else:
+                    message.reply.fail(answer)
+        finally:
+            self._leave(len(messages))
+
+    async def _serve_one(self, message: RouterMessage) -> None:
+        try:
+            await self._serve(message)
+        finally:
+            self._leave(1)
 
     async def _serve(self, message: RouterMessage) -> None:
         try:
             match message:
                 case RouteTask():
-                    message.reply.send(await self._route(message))
+                    message.reply.send(await self._intake.route(message))
                 case RouteTasks():
-                    message.reply.send(await self._route_all(message))
+                    message.reply.send(await self._intake.route_all(message))
                 case ExplainTask():
                     message.reply.send(await self._explain(message))
                 case WithdrawConsent():
@@ -186,112 +184,6 @@ class Router:
             self._emit(TasksErased(len(gone.records)))
         return gone
 
-    async def _route(self, message: RouteTask) -> Routed:
-        request = message.request
-        task = self._admission.task(request, message.principal, message.traceparent)
-        if request.idempotency_key is None:
-            return await self._accept(task, request, None)
-        key = self._claim(request.idempotency_key, request, f"{CALLERS}{message.principal.subject}")
-        try:
-            return await self._accept(task, request, key)
-        finally:
-            del self._answering[key.scope, key.key]
-
-    def _claim(self, text: str, request: TaskRequest, scope: str) -> Key:
-        """The request's key, which others find in use until it is answered. Raises KeyReused or InProgress."""
-        name, mark = (scope, text), fingerprint(request)
-        if name in self._answering:
-            if self._answering[name] != mark:
-                raise KeyReused("The key is in use for a request with another body.")
-            raise InProgress("The first request with this key has not been answered yet.", retry_after=1)
-        self._answering[name] = mark
-        return self._admission.key(scope, text, mark)
-
-    async def _accept(self, task: Task, request: TaskRequest | None, key: Key | None, by: str | None = None) -> Routed:
-        """Decides, stores, and where the type is synchronous and somebody is free, has it done."""
-        began, plan = anyio.current_time(), self._admission.plan(task, request, key, by)
-        routed = None
-        if plan.startable is not None and self._policy.task_types[task.task_type].sync:
-            routed = await self._run_sync(plan.startable, plan.decision)
-        if routed is None:
-            routed = _routed(await self._committer.commit(plan.command))
-        self._accepted(routed, began)
-        return routed
-
-    async def _route_all(self, message: RouteTasks) -> list[Routed | OrchestratorError]:
-        """As `_route`, each for itself, in one commit. The ledger tells which keys of the batch are the same one."""
-        began, claimed = anyio.current_time(), dict[str, Key]()
-        try:
-            plans: list[Plan | OrchestratorError] = []
-            for number, request in enumerate(message.requests):
-                if number % SHARE == SHARE - 1:
-                    await anyio.lowlevel.checkpoint()
-                plans.append(self._planned(request, message, claimed))
-            commands = [plan.command for plan in plans if isinstance(plan, Plan)]
-            outcomes = iter(await self._committer.commit_all(commands) if commands else [])
-        finally:
-            for key in claimed.values():
-                del self._answering[key.scope, key.key]
-        return [self._told(next(outcomes), began) if isinstance(plan, Plan) else self._refused(plan) for plan in plans]
-
-    def _planned(self, request: TaskRequest, batch: RouteTasks, claimed: dict[str, Key]) -> Plan | OrchestratorError:
-        text, scope = request.idempotency_key, f"{CALLERS}{batch.principal.subject}"
-        try:
-            task = self._admission.task(request, batch.principal, batch.traceparent)
-            if text is None:
-                return self._admission.plan(task, request, None)
-            if text in claimed:
-                return self._admission.plan(task, request, self._admission.key(scope, text, fingerprint(request)))
-            claimed[text] = self._claim(text, request, scope)
-            return self._admission.plan(task, request, claimed[text])
-        except OrchestratorError as error:
-            return error
-
-    def _told(self, outcome: Outcome, began: float) -> Routed | OrchestratorError:
-        try:
-            routed = _routed(outcome)
-        except OrchestratorError as error:
-            return self._refused(error)
-        self._accepted(routed, began)
-        return routed
-
-    def _refused(self, error: OrchestratorError) -> OrchestratorError:
-        self._emit(TaskRefused(error.code))
-        return error
-
-    async def _run_sync(self, accept: Accept, decision: Decision) -> Routed | None:
-        """The synchronous attempt; None when it did not begin, so that nothing is stored yet."""
-        within = self._acceptance.sync_within_s
-        try:
-            outcome = await self._sync_dispatcher.ask(partial(RunSync, accept=accept, decision=decision), within=within)
-        except NotDelivered:
-            return None
-        except KernelError as error:
-            # Whether the task is stored is not known, so storing it once more could do it twice.
-            raise AuditUnavailable(
-                "The task was not confirmed in time. The same request under the same key is safe to repeat.",
-                retry_after=1,
-            ) from error
-        match outcome:
-            case NotRun():
-                return None
-            case Ended(record, receipt):
-                done = record.progress.state is State.SUCCEEDED
-                return Routed(Answer.COMPLETED_SYNC if done else Answer.QUEUED, record, receipt)
-            case Running(record, receipt):
-                return Routed(Answer.QUEUED, record, receipt)
-            case _:
-                return _routed(outcome)
-
-    def _accepted(self, routed: Routed, began: float) -> None:
-        if routed.answer is Answer.DUPLICATE:
-            return
-        task, seconds = routed.record.task, anyio.current_time() - began
-        if task.consent.override is not None:
-            self._emit(ConsentOverridden(task.task_id))
-        queued = routed.answer is Answer.QUEUED
-        self._emit(TaskAccepted(task.task_id, task.task_type, task.priority, queued, seconds, task.traceparent))
-
     async def _cancel(self, task_id: str, principal: Principal) -> TaskRecord:
         for _ in range(CANCEL_TRIES):
             record = await read(self._reader.task(task_id))
@@ -316,22 +208,4 @@ class Router:
             raise DataErased("What the task held was destroyed.")
         task = self._admission.again(dead.task)
         key = Key(REPLAYS, dead.task.task_id, dead.task.task_id)
-        return await self._accept(task, None, key, principal.subject)
-
-
-def _routed(outcome: Outcome) -> Routed:
-    match outcome:
-        case Accepted(record, receipt):
-            return Routed(Answer.QUEUED, record, receipt)
-        case Duplicate(record, receipt):
-            return Routed(Answer.DUPLICATE, record, receipt)
-        case Reused():
-            raise KeyReused("The key belongs to a request with another body.")
-        case Noted():
-            raise consent_required()
-        case Denied():
-            raise ConsentRequired("The consent that the task names was revoked.")
-        case Full(priority):
-            raise Overloaded(f"There are too many unfinished tasks of priority {priority.value}.", retry_after=5)
-        case _:
-            raise AuditUnavailable("The ledger did not take this request.")
+        return await self._intake.accept(task, None, key, principal.subject)

@@ -1,6 +1,7 @@
 """Passive health: what the calls to an agent tell of it. Pure state; every `now` is in monotonic seconds."""
 
 from enum import StrEnum
+from math import inf
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -65,6 +66,13 @@ class Health(Struct, frozen=True):
         if self.ejected_until is not None:
             return Availability.TRIAL
         return Availability.UNKNOWN if self.last_seen is None else Availability.READY
+
+    def settled_until(self, now: float, ttl: float) -> float:
+        """Until when (excluded) the agent's availability stays as it is at `now`, if nothing is heard of it."""
+        heard = self.since if self.last_seen is None else self.last_seen
+        turns = [at for at in (self.ejected_until, self.paused_until) if at is not None and at > now]
+        # Stale is what was not heard of for longer than that: at the very moment it is not yet.
+        return min(turns if now - heard > ttl else [max(now, heard + ttl), *turns], default=inf)
 
     def heard(self, now: float, load: float | None = None) -> "Health":
         """After a heartbeat or a new registration: seen, and back from an ejection."""

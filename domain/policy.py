@@ -1,7 +1,8 @@
 """Which agent may, and should, do a task: purely. First exclusions, each with its reason; then a preference."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
+from math import inf
 
 from msgspec import Struct
 
@@ -46,22 +47,83 @@ class Policy(Struct, frozen=True):
     """Scores that differ by less count as equal."""
 
 
-def decide(
+Lot = tuple[str | None, str | None]
+"""Who of those that ask, and who of those that are called, leads."""
+
+
+class Field(Struct, frozen=True):
+    """Who may do what a demand asks at a moment. What is left to do is to draw the lot between equals, by a task's id.
+
+    `called` and `asked` hold the candidates kept, the best first; `busy` says what share of its slots each uses.
+    """
+
+    candidates: tuple[Candidate, ...]
+    asked: tuple[Candidate, ...]
+    called: tuple[Candidate, ...]
+    busy: Mapping[str, float]
+    equal_within: float
+    refused: bool
+
+    def lot(self, key: str) -> Lot:
+        """How the lot falls for the task of that id."""
+        return self._two_choices(self.asked, key), self._two_choices(self.called, key)
+
+    def decided(self, lot: Lot) -> Decision:
+        """The decision when the lot fell so."""
+        choices = [*_led(lot[0], self.asked), *_led(lot[1], self.called)]
+        ranking = tuple(c.agent_id for c in sorted(choices, key=_tier))
+        return Decision(candidates=self.candidates, ranking=ranking, refused=self.refused)
+
+    def _two_choices(self, kept: Sequence[Candidate], key: str) -> str | None:
+        """Power of two choices between the equally good: two by lot, of them the less busy (Mitzenmacher, 2001).
+
+        The lot is drawn by a hash of the task's id, so that it can be drawn again.
+        """
+        equals = [c for c in kept if self._equal(c, kept[0])]
+        if len(equals) < 2:
+            return kept[0].agent_id if kept else None
+        lot = int.from_bytes(blake2b(key.encode(), digest_size=8).digest())
+        first = equals.pop(lot % len(equals))
+        second = equals[(lot >> 32) % len(equals)]
+        return min((first, second), key=lambda c: self.busy[c.agent_id]).agent_id
+
+    def _equal(self, candidate: Candidate, best: Candidate) -> bool:
+        behind = (candidate.score or 0.0) - (best.score or 0.0)
+        return behind < self.equal_within and _tier(candidate) == _tier(best)
+
+
+def field_of(
     demand: Demand, agents: Iterable[AgentView], now: float, policy: Policy, asking: Collection[str] = ()
-) -> Decision:
-    """The agents that may do what `demand` asks at `now` (monotonic seconds), best first, and why not the others.
+) -> Field:
+    """The field for what `demand` asks at `now` (monotonic seconds), whatever its key.
 
     `asking` are the pull agents that ask for work: who asks leads its tier, since it is idle and has the way open.
     Raises KeyError for a task type that the policy does not know.
     """
-    views = {view.agent.agent_id: view for view in sorted(agents, key=lambda view: view.agent.agent_id)}
-    candidates = tuple(_candidate(demand, view, now, policy) for view in views.values())
+    views = sorted(agents, key=lambda view: view.agent.agent_id)
+    candidates = tuple(_candidate(demand, view, now, policy) for view in views)
     kept = [c for c in candidates if c.excluded is None]
-    asked = sorted((c for c in kept if c.agent_id in asking and c.pulls), key=_preference)
-    called = sorted((c for c in kept if not c.pulls), key=_preference)
-    choices = [*_two_choices(asked, views, demand, policy), *_two_choices(called, views, demand, policy)]
-    ranking = tuple(c.agent_id for c in sorted(choices, key=_tier))
-    return Decision(candidates=candidates, ranking=ranking, refused=demand.refused)
+    return Field(
+        candidates=candidates,
+        asked=tuple(sorted((c for c in kept if c.agent_id in asking and c.pulls), key=_preference)),
+        called=tuple(sorted((c for c in kept if not c.pulls), key=_preference)),
+        busy={view.agent.agent_id: view.in_flight / view.agent.max_concurrency for view in views},
+        equal_within=policy.equal_within,
+        refused=demand.refused,
+    )
+
+
+def decide(
+    demand: Demand, agents: Iterable[AgentView], now: float, policy: Policy, asking: Collection[str] = ()
+) -> Decision:
+    """The agents that may do what `demand` asks, best first, and why not the others; see `field_of`."""
+    field = field_of(demand, agents, now, policy, asking)
+    return field.decided(field.lot(demand.key))
+
+
+def settled_until(agents: Iterable[AgentView], now: float, policy: Policy) -> float:
+    """Until when (monotonic seconds) time alone changes nothing in any field of these agents."""
+    return min((view.health.settled_until(now, policy.agent_ttl_s) for view in agents), default=inf)
 
 
 def _candidate(demand: Demand, view: AgentView, now: float, policy: Policy) -> Candidate:
@@ -125,22 +187,5 @@ def _preference(candidate: Candidate) -> tuple[tuple[bool, bool, bool], float, s
     return (_tier(candidate), candidate.score or 0.0, candidate.agent_id)
 
 
-def _two_choices(
-    kept: list[Candidate], views: Mapping[str, AgentView], demand: Demand, policy: Policy
-) -> list[Candidate]:
-    """Power of two choices between the equally good: two by lot, of them the less busy (Mitzenmacher, 2001).
-
-    The lot is drawn by a hash of the task's id, so that it can be drawn again.
-    """
-    equals = [
-        c
-        for c in kept
-        if _tier(c) == _tier(kept[0]) and (c.score or 0.0) - (kept[0].score or 0.0) < policy.equal_within
-    ]
-    if len(equals) < 2:
-        return kept
-    lot = int.from_bytes(blake2b(demand.key.encode(), digest_size=8).digest())
-    first = equals.pop(lot % len(equals))
-    second = equals[(lot >> 32) % len(equals)]
-    chosen = min((first, second), key=lambda c: views[c.agent_id].in_flight / views[c.agent_id].agent.max_concurrency)
-    return [chosen, *(c for c in kept if c is not chosen)]
+def _led(leader: str | None, kept: Sequence[Candidate]) -> list[Candidate]:
+    return sorted(kept, key=lambda candidate: candidate.agent_id != leader)

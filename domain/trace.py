@@ -22,7 +22,7 @@ class Trace(Struct, frozen=True):
     @property
     def acceptance_id(self) -> str:
         """The span of the task's acceptance."""
-        return self.task_id.removeprefix("task-")[:16]
+        return self.task_id[-16:]
 
     def call_id(self, attempt: int) -> str:
         """The span of one attempt at an agent."""

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from orchestrator.domain.identity import ANONYMOUS
 from orchestrator.domain.trace import checked, trace_of
 from orchestrator.embedding import Orchestrator
 from orchestrator.kernel.environment import Environment
@@ -75,7 +76,7 @@ def named(spans: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
 
 
 async def done(running: Orchestrator, traceparent: str | None = None, **fields: Any) -> None:
-    gateway = running.gateway.traced(traceparent)
+    gateway = running.gateway.acting_for(ANONYMOUS, traceparent)
     await gateway.register(an_agent("agent-1", "embed"))
     routed = await gateway.route(a_request("embed", **fields))
     assert (await gateway.task(routed.record.task.task_id, wait_s=20)).progress.state.final

@@ -35,7 +35,7 @@ class Context(Struct, frozen=True):
     @property
     def gateway(self) -> Gateway:
         """The system as the caller of the request that is being served may see and change it. Not for other moments."""
-        return self.system.acting_for(caller()).traced(checked(request.headers.get("traceparent", "")))
+        return self.system.acting_for(caller(), checked(request.headers.get("traceparent", "")))
 
 
 def json_response(value: Any, status: int = 200, **headers: str) -> Response:

@@ -240,3 +240,25 @@ def test_any_history(history):
         for until in (health.ejected_until, health.paused_until):
             assert until is None or until <= now + 300.0
         assert health.failures < 3 or health.ejected_until is not None
+
+
+@given(
+    health=st.builds(
+        Health,
+        since=st.floats(0, 500),
+        last_seen=st.none() | st.floats(0, 500),
+        ejected_until=st.none() | st.floats(0, 1000),
+        paused_until=st.none() | st.floats(0, 1000),
+        on_trial=st.booleans(),
+        draining=st.booleans(),
+    ),
+    now=st.integers(0, 500),
+    share=st.floats(0, 1, exclude_max=True),
+)
+def test_until_nothing_turns(health, now, share):
+    """As long as it is said to be settled, time alone does not change the availability of an agent."""
+    until = min(health.settled_until(now, TTL), now + 2_000.0)
+    assert until >= now
+    between = now + share * (until - now)
+    # Within a microsecond of a turn the last digit of a float decides.
+    assert until - between < 1e-6 or state(health, between) == state(health, now)

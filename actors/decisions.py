@@ -1,0 +1,75 @@
+"""Decisions about tasks that ask the same of the same agents: worked out once, as long as no agent changes."""
+
+import anyio
+from msgspec import Struct
+from msgspec.json import encode
+
+from orchestrator.actors.messages import Directory
+from orchestrator.domain.decision import Decision
+from orchestrator.domain.policy import Field, Lot, Policy, field_of, settled_until
+from orchestrator.domain.task import Demand
+from orchestrator.kernel.watch import Watch
+
+MOST_FIELDS = 1024
+MOST_TEXT = 4_000_000
+"""Characters of remembered decisions: with many agents each is long."""
+
+
+class Decided(Struct, frozen=True):
+    """A decision, and the same as the JSON text that the audit holds."""
+
+    decision: Decision
+    text: str
+
+
+class Decisions:
+    """Decides on the agents as they are at that moment: what it remembers is of this directory and of this time."""
+
+    def __init__(self, policy: Policy, directory: Watch[Directory]) -> None:
+        self._policy, self._watched = policy, directory
+        self._directory: Directory = {}
+        self._until = 0.0
+        self._fields: dict[tuple[str, bool], Field] = {}
+        self._decided: dict[tuple[str, bool, Lot], Decided] = {}
+        self._length = 0
+
+    @property
+    def remembered(self) -> int:
+        """How much is kept; bounded."""
+        return len(self._fields) + len(self._decided)
+
+    def about(self, demand: Demand, lane: str) -> Decided:
+        """The decision about a task that makes `demand` and has met nobody before; `lane` is the demand's."""
+        now, asked = anyio.current_time(), (lane, demand.urgent)
+        if now >= self._until or self._directory is not self._watched.value:
+            self._begin(now)
+        field = self._fields.get(asked)
+        if field is None:
+            field = self._remember_field(asked, demand, now)
+        lot = field.lot(demand.key)
+        return self._decided.get((*asked, lot)) or self._remember(asked, lot, field)
+
+    def _begin(self, now: float) -> None:
+        self._forget()
+        self._directory = self._watched.value
+        self._until = settled_until(self._directory.values(), now, self._policy)
+
+    def _forget(self) -> None:
+        self._fields.clear()
+        self._decided.clear()
+        self._length = 0
+
+    def _remember_field(self, asked: tuple[str, bool], demand: Demand, now: float) -> Field:
+        if len(self._fields) >= MOST_FIELDS:
+            self._forget()
+        field = self._fields[asked] = field_of(demand, self._directory.values(), now, self._policy)
+        return field
+
+    def _remember(self, asked: tuple[str, bool], lot: Lot, field: Field) -> Decided:
+        decision = field.decided(lot)
+        decided = Decided(decision, encode(decision).decode())
+        self._length += len(decided.text)
+        if self._length > MOST_TEXT:
+            self._forget()
+        self._decided[*asked, lot] = decided
+        return decided
