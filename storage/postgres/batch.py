@@ -1,8 +1,10 @@
-"""One batch of commands inside a transaction that holds the lock of the book.
+"""One batch of commands inside a transaction, between its BEGIN and its COMMIT.
 
-First all in bulk, a statement for each table. Where that does not come out as expected (a stale compare-and-set, a key
-that exists, a bad value) it is undone to a savepoint and each half is tried by itself, in order, down to the single
-command that is the cause: one bad command fails alone, and costs a few round trips and not one for each of its batch.
+First all in bulk, by one call: however many commands and tables there are, it is one round trip. What the call needs of
+the book it takes from memory; where another replica has written since, it says what the book is now, and is made once
+more. Where the bulk does not come out as expected (a stale compare-and-set, a key that exists, a bad value) it is
+undone to a savepoint and each half is tried by itself, in order, down to the single command that is the cause: one bad
+command fails alone, and costs a few round trips and not one for each of its batch.
 """
 
 from collections.abc import Collection, Sequence
@@ -31,7 +33,14 @@ from orchestrator.storage.commands import (
     TaskRecord,
 )
 from orchestrator.storage.postgres import sql
-from orchestrator.storage.postgres.connecting import FAILURES, Connection, is_of_the_command
+from orchestrator.storage.postgres.book import as_found, columns
+from orchestrator.storage.postgres.connecting import (
+    FAILURES,
+    Connection,
+    SessionGone,
+    is_of_the_command,
+    is_unexpected,
+)
 from orchestrator.storage.sealing import changed_keys
 from orchestrator.storage.work import Book, Unexpected, Work, is_full
 
@@ -44,22 +53,43 @@ class _Refused(Exception):
 
 
 class Batch:
-    """Applies commands; `book` is as it will be when the transaction is committed."""
+    """Applies commands; `book` is as it will be when the transaction is committed, `number` is that of the batch."""
 
-    def __init__(self, connection: Connection, book: Book, offset: float) -> None:
-        """`offset` is how far the database's clock is ahead of ours."""
-        self._connection, self._offset = connection, offset
-        self.book = book
+    def __init__(self, connection: Connection, session: Any, book: Book, offset: float) -> None:
+        """`book` may be what it was some time ago; `offset` is how far the database's clock is ahead of ours."""
+        self._connection, self._session, self._offset = connection, session, offset
+        self.book, self.number = book, 0
 
     async def apply(self, commands: Sequence[Command]) -> list[Outcome]:
         """An outcome for each. Raises one of FAILURES when the database fails; then the transaction is to be ended."""
         try:
             return await self._bulk(commands)
         except (_Refused, Unexpected) as error:
-            if len(commands) == 1:
-                return [await self._single(commands[0], error)]
+            await self._start_over()
+            return await self._divided(commands, error)
+
+    async def _start_over(self) -> None:
+        """Locks the book outside of the savepoint: from here on nothing that is read can be changed by others."""
+        await self._connection.execute(sql.START_OVER)
+        self.number = await count_up(self._connection, self._session)
+        self.book = as_found(await self._connection.fetchrow(sql.LOCK_BOOK), self.book)
+        await self._connection.execute(sql.SAVEPOINT)
+
+    async def _divided(self, commands: Sequence[Command], error: Exception) -> list[Outcome]:
+        if len(commands) == 1:
+            outcomes = [await self._single(commands[0], error)]
+            await self._connection.execute(sql.NEXT)
+            return outcomes
         middle = len(commands) // 2
-        return [*await self.apply(commands[:middle]), *await self.apply(commands[middle:])]
+        return [*await self._part(commands[:middle]), *await self._part(commands[middle:])]
+
+    async def _part(self, commands: Sequence[Command]) -> list[Outcome]:
+        try:
+            outcomes = await self._bulk(commands)
+        except (_Refused, Unexpected) as error:
+            return await self._divided(commands, error)
+        await self._connection.execute(sql.NEXT)
+        return outcomes
 
     async def _single(self, command: Command, error: Exception) -> Outcome:
         """What comes of a command that did not simply succeed."""
@@ -147,75 +177,67 @@ class Batch:
 
     async def _bulk(self, commands: Sequence[Command]) -> list[Outcome]:
         """All of them or none; raises Unexpected or _Refused where one would not simply succeed."""
-        work = Work(self.book)
+        work, outcomes = self._work_out(commands)
         try:
-            outcomes = [work.add(command) for command in commands]
-            statements = _statements(work, self._offset)
-        except _OF_VALUES as error:
-            raise _Refused(type(error).__name__) from error
-        await self._connection.execute(sql.SAVEPOINT)
-        try:
-            if await self._any_revoked(work.consents):
-                raise Unexpected
-            for statement, arguments, matches in statements:
-                tag = await self._connection.execute(statement, *arguments)
-                if matches is not None and int(tag.rpartition(" ")[2]) != matches:
-                    raise Unexpected
-        except Unexpected:
-            await self._undo()
-            raise
+            number, actual = await self._write(work)
+            if actual != columns(self.book):
+                # Another replica has written. Now the book is locked, so that this cannot be so twice.
+                self.book = as_found(actual, self.book)
+                work, outcomes = self._work_out(commands)
+                number, _ = await self._write(work)
         except FAILURES as error:
-            if not is_of_the_command(error):
+            if not (is_unexpected(error) or is_of_the_command(error)):
                 raise
-            await self._undo()
-            raise _Refused(type(error).__name__) from error
-        await self._connection.execute(sql.RELEASE)
-        self.book = work.book()
+            await self._connection.execute(sql.ROLLBACK_TO)
+            raise (Unexpected if is_unexpected(error) else _Refused(type(error).__name__)) from error
+        self.book, self.number = work.book(), number
         return outcomes
 
-    async def _undo(self) -> None:
-        await self._connection.execute(sql.ROLLBACK_TO)
-        await self._connection.execute(sql.RELEASE)
+    def _work_out(self, commands: Sequence[Command]) -> tuple[Work, list[Outcome]]:
+        work = Work(self.book)
+        try:
+            return work, [work.add(command) for command in commands]
+        except _OF_VALUES as error:
+            raise _Refused(type(error).__name__) from error
+
+    async def _write(self, work: Work) -> tuple[int, list[int]]:
+        """The number of the batch, and the book: where it is not as `work` took it to be, nothing was written."""
+        before, after = columns(self.book), columns(work.book())
+        number, actual = await self._connection.fetchrow(
+            sql.APPLY, self._session, self._offset, before, after, *_arguments(work)
+        )
+        return _known(number), actual
 
 
-def _statements(work: Work, offset: float) -> list[tuple[str, Sequence[Any], int | None]]:
-    """Each statement with its arguments, and how many rows it must change."""
-    found: list[tuple[str, Sequence[Any], int | None]] = []
-    if work.expiries:
-        found.append((sql.EXPIRE_KEYS, (offset, max(work.expiries)), None))
-    for statement, gathered, before in (
-        (sql.ADD_KEYS, work.keys, (offset,)),
-        (sql.ADD_TASKS, work.tasks, (offset,)),
-        (sql.MOVE_TASKS, work.moves, (offset,)),
-        (sql.ADD_RESULTS, work.results, ()),
-        (sql.ADD_WEBHOOKS, work.webhooks, ()),
-        (sql.TRY_WEBHOOKS, work.tries, (offset,)),
-        (sql.END_WEBHOOKS, work.told_off, ()),
+async def count_up(connection: Connection, session: Any) -> int:
+    """The number of this batch of the session."""
+    return _known(await connection.fetchval(sql.COUNT_UP, session))
+
+
+def _known(number: int | None) -> int:
+    if number is None:
+        raise SessionGone
+    return number
+
+
+def _arguments(work: Work) -> tuple[Any, ...]:
+    """What `apply_batch` is handed, from `of_writer` on."""
+    head = work.head
+    return (
+        *(head.writer, head.seq, head.entry_hash),
+        list(work.consents),
+        max(work.expiries, default=None),
+        *(work.keys, work.tasks, work.moves, work.results),
+        *(work.webhooks, work.callbacks, work.tries, [task_id for (task_id,) in work.told_off]),
         # One statement touches a row but once: of several agents of one name it is given the last.
-        (sql.SAVE_AGENTS, list({agent_id: (agent_id, agent) for agent_id, agent in work.agents}.values()), ()),
-        (sql.SAVE_API_KEYS, list({key_id: (key_id, key) for key_id, key in work.api_keys}.values()), ()),
-    ):
-        if gathered:
-            found.append((statement, (*before, *_columns(gathered)), len(gathered)))
-    if work.callbacks:
-        found.append((sql.WEBHOOKS_DUE, (offset, *_columns(work.callbacks)), None))
-    if work.gone:
-        found.append((sql.FORGET_AGENTS, (list(work.gone),), None))
-    if work.sightings:
-        told = [rows.sighting_row(sighting) for sighting in work.sightings.values()]
-        found.append((sql.TELL_SIGHTINGS, (offset, *_columns(told)), None))
-    if work.relayed:
-        found.append((sql.REMOVE_RELAYED, (work.relayed,), None))
-    if untold := work.told(wanted=False):
-        found.append((sql.REMOVE_OUTGOING, _columns(untold), None))
-    if told := work.told(wanted=True):
-        found.append((sql.ADD_OUTGOING, (*_columns(told), work.head.writer), len(told)))
-    if work.gone_api_keys:
-        found.append((sql.FORGET_API_KEYS, (list(work.gone_api_keys),), None))
-    if work.audit:
-        entries = [rows.audit_row(entry) for entry in work.audit]
-        found.append((sql.ADD_AUDIT, _columns(entries), len(entries)))
-    return found
+        list({agent_id: (agent_id, agent) for agent_id, agent in work.agents}.values()),
+        list(work.gone),
+        [rows.sighting_row(sighting) for sighting in work.sightings.values()],
+        list({key_id: (key_id, key) for key_id, key in work.api_keys}.values()),
+        list(work.gone_api_keys),
+        *(work.relayed, work.told(wanted=False), work.told(wanted=True)),
+        [rows.audit_row(entry) for entry in work.audit],
+    )
 
 
 def _columns(gathered: Sequence[rows.Row]) -> list[list[Any]]:

@@ -38,6 +38,10 @@ NOT_ALLOWED = asyncpg.InsufficientPrivilegeError
 THERE_ALREADY = (asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError)
 
 
+class SessionGone(ConnectionError):
+    """The database does not know this session: it was restored, or is another one now."""
+
+
 class InvalidAddress(ValueError):
     """The URL is none of PostgreSQL's."""
 
@@ -94,6 +98,11 @@ def is_lost(connection: Connection, error: BaseException) -> bool:
 def is_of_the_command(error: BaseException) -> bool:
     """Whether the values of a command brought it about: no such type, too large, or there already."""
     return isinstance(error, asyncpg.PostgresError) and _state(error)[:2] in ("22", "23", "54")
+
+
+def is_unexpected(error: BaseException) -> bool:
+    """Whether `apply_batch` found that a command would not simply succeed."""
+    return _state(error) == "OR001"
 
 
 def is_damage(error: BaseException) -> bool:

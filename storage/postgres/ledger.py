@@ -11,6 +11,7 @@ from orchestrator.storage import rows
 from orchestrator.storage.commands import Command, Outcome
 from orchestrator.storage.ports import CommitUnknown, Depths, LedgerCorrupt, NotCommitted, Unreadable
 from orchestrator.storage.postgres import sql
+from orchestrator.storage.postgres.book import counts
 from orchestrator.storage.postgres.clock import Clock
 from orchestrator.storage.postgres.connecting import (
     FAILURES,
@@ -24,7 +25,7 @@ from orchestrator.storage.postgres.connecting import (
 from orchestrator.storage.postgres.pool import farewell
 from orchestrator.storage.postgres.reader import PostgresReader
 from orchestrator.storage.postgres.schema import migrate
-from orchestrator.storage.postgres.session import Session, counts
+from orchestrator.storage.postgres.session import Session
 from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.work import Book
 

@@ -15,7 +15,8 @@ from orchestrator.domain.task import Priority
 from orchestrator.storage.commands import Command, Outcome
 from orchestrator.storage.ports import LedgerCorrupt
 from orchestrator.storage.postgres import sql
-from orchestrator.storage.postgres.batch import Batch
+from orchestrator.storage.postgres.batch import Batch, count_up
+from orchestrator.storage.postgres.book import columns
 from orchestrator.storage.postgres.clock import Clock
 from orchestrator.storage.postgres.connecting import NOT_ALLOWED, Connection, connect
 from orchestrator.storage.postgres.pool import farewell
@@ -25,12 +26,6 @@ from orchestrator.storage.work import Book
 SETUP_S = 5.0
 GHOST_S = 1.0
 _LOOK_EVERY_S = 0.02
-_ORDER = (Priority.URGENT, Priority.HIGH, Priority.NORMAL, Priority.LOW)
-"""In which the book's columns have the classes."""
-
-
-class SessionGone(ConnectionError):
-    """The database does not know this session: it was restored, or is another one now."""
 
 
 class Backend(Struct, frozen=True):
@@ -95,30 +90,21 @@ class Session:
 
         With an `outbox`, what streams are to be told is written down in it.
 
-        The book is locked before anything is read, so that replicas write one after the other: sequence numbers,
+        The book is locked before anything is written, so that replicas write one after the other: sequence numbers,
         positions and counts are in the order of the commits, and no compare-and-set meets another half done.
         """
         if clock.is_due:
             await clock.measure(self.connection)
-        await self.connection.execute(sql.BEGIN)
-        number = await self.connection.fetchval(sql.COUNT_UP, self.identity)
-        if number is None:
-            raise SessionGone
-        self.batch = number
-        before = replace(
-            _book(await self.connection.fetchrow(sql.LOCK_BOOK), self.book.head), outbox=outbox, codec=codec
-        )
+        book = replace(self.book, outbox=outbox, codec=codec)
         if not commands:
-            return before, []
-        batch = Batch(self.connection, before, clock.offset)
+            await self.connection.execute(sql.BEGIN)
+            self.batch = await count_up(self.connection, self.identity)
+            return book, []
+        await self.connection.execute(sql.BEGIN_BATCH)
+        batch = Batch(self.connection, self.identity, book, clock.offset)
         outcomes = await batch.apply(commands)
-        after = batch.book
-        if after != before:
-            await self.connection.execute(sql.SAVE_BOOK, *_columns(after))
-        if after.head != before.head:
-            head = after.head
-            await self.connection.execute(sql.SAVE_HEAD, head.writer, head.seq, head.entry_hash)
-        return after, outcomes
+        self.batch = batch.number
+        return batch.book, outcomes
 
     async def is_committed(self, connection: Connection) -> bool:
         """Whether the last batch is in the database that `connection` leads to. Ask when the backend has ended."""
@@ -153,23 +139,10 @@ async def _head(connection: Connection, writer: str) -> Head:
 async def _recount(connection: Connection, head: Head) -> Book:
     """The book, its counts put right: whatever was done to the tables by hand, a start mends it."""
     await connection.execute(sql.BEGIN)
-    book = _book(await connection.fetchrow(sql.LOCK_BOOK), head)
+    last_seq = (await connection.fetchrow(sql.LOCK_BOOK))[0]
     ready = Counter({Priority(priority): n for priority, n in await connection.fetch(sql.COUNT_READY)})
     unfinished = Counter({Priority(priority): n for priority, n in await connection.fetch(sql.COUNT_OPEN)})
-    book = Book(head, book.last_seq, ready, unfinished)
-    await connection.execute(sql.SAVE_BOOK, *_columns(book))
+    book = Book(head, last_seq, ready, unfinished)
+    await connection.execute(sql.SAVE_BOOK, *columns(book))
     await connection.execute(sql.COMMIT)
     return book
-
-
-def _book(row: Sequence[Any], head: Head) -> Book:
-    return Book(head, row[0], *counts(row))
-
-
-def counts(row: Sequence[Any]) -> tuple[Counter[Priority], Counter[Priority]]:
-    """Ready and open tasks of each class, from a row of READ_BOOK."""
-    return Counter(dict(zip(_ORDER, row[1:5], strict=True))), Counter(dict(zip(_ORDER, row[5:9], strict=True)))
-
-
-def _columns(book: Book) -> list[int]:
-    return [book.last_seq, *(book.ready[p] for p in _ORDER), *(book.open[p] for p in _ORDER)]

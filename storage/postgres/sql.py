@@ -1,17 +1,22 @@
-"""Every statement of the shared ledger. Constants only: values travel as parameters.
+"""The statements of the shared ledger, but for those of a batch, which are in the function `apply_batch` of its schema.
+
+Constants only: values travel as parameters.
 
 Where times by the database's clock are written or compared, `$1` is how far it is ahead of ours; where they are read it
 is taken off again.
 """
 
-from orchestrator.storage.rows import AUDIT_COLUMNS, RESULT_COLUMNS, TASK_COLUMNS
+from orchestrator.storage.rows import AUDIT_COLUMNS, RESULT_COLUMNS
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+# Several in one go: they have no values.
+SAVEPOINT = "SAVEPOINT command"
+BEGIN_BATCH = BEGIN + ";" + SAVEPOINT
+NEXT = "RELEASE SAVEPOINT command;" + SAVEPOINT
+ROLLBACK_TO = "ROLLBACK TO SAVEPOINT command"
+START_OVER = ROLLBACK_TO + "; RELEASE SAVEPOINT command"
 COMMIT = "COMMIT"
 ROLLBACK = "ROLLBACK"
-SAVEPOINT = "SAVEPOINT command"
-ROLLBACK_TO = "ROLLBACK TO SAVEPOINT command"
-RELEASE = "RELEASE SAVEPOINT command"
 STAY = "SET idle_in_transaction_session_timeout = 0"
 HOLD = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
@@ -41,43 +46,16 @@ READ_BOOK = "SELECT last_seq, " + _COUNTS + " FROM book"
 # All that is read under the lock stands in the row that is locked: a statement that waits for a lock sees the row as it
 # was left, and the rest of the database as it was before.
 LOCK_BOOK = READ_BOOK + " FOR UPDATE"
+APPLY = (
+    "SELECT number, actual FROM apply_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,"
+    " $18, $19, $20, $21, $22, $23, $24, $25, $26)"
+)
 SAVE_BOOK = "UPDATE book SET (last_seq, " + _COUNTS + ") = ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 COUNT_READY = "SELECT priority, count(*) FROM tasks WHERE state = 'queued' AND due_at IS NULL GROUP BY priority"
 COUNT_OPEN = "SELECT priority, count(*) FROM tasks WHERE state IN ('queued', 'leased', 'retry_wait') GROUP BY priority"
 
-ADD_KEYS = (
-    "INSERT INTO idempotency_keys (scope, key, fingerprint, task_id, expires_at)"
-    " SELECT scope, key, fingerprint, task_id, expires_at + $1::float8"
-    " FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::float8[])"
-    " AS new (scope, key, fingerprint, task_id, expires_at) ON CONFLICT DO NOTHING"
-)
 FIND_KEY = "SELECT fingerprint, task_id FROM idempotency_keys WHERE scope = $1 AND key = $2"
 EXPIRE_KEY = "DELETE FROM idempotency_keys WHERE scope = $2 AND key = $3 AND expires_at <= $4::float8 + $1::float8"
-EXPIRE_KEYS = "DELETE FROM idempotency_keys WHERE expires_at <= $2::float8 + $1::float8"
-
-ADD_TASKS = (
-    "INSERT INTO tasks (" + TASK_COLUMNS + ")"
-    " SELECT seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key,"
-    " replay_of, created_at, deadline_at + $1::float8, state, attempt, failures, lost, due_at + $1::float8, agent_id,"
-    " owner, lease_until + $1::float8, tried, reason, updated_at, principal, consent_id, traceparent, data_key"
-    " FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::bytea[],"
-    " $10::bytea[], $11::integer[], $12::text[], $13::text[], $14::float8[], $15::float8[], $16::text[], $17::bigint[],"
-    " $18::bigint[], $19::bigint[], $20::float8[], $21::text[], $22::text[], $23::float8[], $24::bytea[], $25::text[],"
-    " $26::float8[], $27::text[], $28::text[], $29::text[], $30::bytea[]) AS new (" + TASK_COLUMNS + ")"
-)
-MOVE_TASKS = (
-    "UPDATE tasks SET state = new.state, attempt = new.attempt, failures = new.failures, lost = new.lost,"
-    " due_at = new.due_at + $1::float8, agent_id = new.agent_id, owner = new.owner,"
-    " lease_until = new.lease_until + $1::float8, tried = new.tried, reason = new.reason, updated_at = new.updated_at"
-    " FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::float8[], $7::text[], $8::text[],"
-    " $9::float8[], $10::bytea[], $11::text[], $12::float8[], $13::text[], $14::text[], $15::bigint[], $16::float8[])"
-    " AS new (state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason, updated_at,"
-    " task_id, was_state, was_attempt, was_due_at)"
-    " WHERE tasks.task_id = new.task_id AND tasks.state = new.was_state AND tasks.attempt = new.was_attempt"
-    # Coming due leaves state and attempt as they are: this tells the task before from the task after. Only whether
-    # there is a time: in one attempt a task is given no two, and each replica sees it by a clock of its own.
-    " AND (tasks.due_at IS NULL) = (new.was_due_at IS NULL)"
-)
 _TASK = (
     "SELECT seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key,"
     " replay_of, created_at, deadline_at - $1::float8, state, attempt, failures, lost, due_at - $1::float8, agent_id,"
@@ -106,70 +84,20 @@ REVOKE = "INSERT INTO revoked_consents (consent_id, revoked_at) VALUES ($1, $2) 
 ANY_REVOKED = "SELECT EXISTS (SELECT FROM revoked_consents WHERE consent_id = ANY ($1::text[]))"
 READ_UNDER_CONSENT = _TASK + " WHERE consent_id = $2 AND state IN ('queued', 'leased', 'retry_wait') ORDER BY seq"
 
-ADD_RESULTS = (
-    "INSERT INTO results (task_id, " + RESULT_COLUMNS + ")"
-    " SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[], $5::text[], $6::float8[])"
-)
 READ_RESULT = "SELECT " + RESULT_COLUMNS + " FROM results WHERE task_id = $1"
 
-SAVE_AGENTS = (
-    "INSERT INTO agents (agent_id, agent) SELECT * FROM unnest($1::text[], $2::bytea[])"
-    " ON CONFLICT (agent_id) DO UPDATE SET agent = excluded.agent"
-)
-FORGET_AGENTS = "DELETE FROM agents WHERE agent_id = ANY ($1::text[])"
-TELL_SIGHTINGS = (
-    "UPDATE agents SET seen_at = greatest(coalesce(agents.seen_at, 0.0), told.seen_at + $1::float8),"
-    " load = coalesce(told.load, agents.load), draining = coalesce(told.draining, agents.draining)"
-    " FROM unnest($2::float8[], $3::float8[], $4::boolean[], $5::text[]) AS told (seen_at, load, draining, agent_id)"
-    " WHERE agents.agent_id = told.agent_id"
-)
 READ_SIGHTINGS = (
     "SELECT agent_id, seen_at - $1::float8, load, draining FROM agents WHERE seen_at IS NOT NULL ORDER BY agent_id"
 )
 READ_AGENTS = "SELECT agent FROM agents ORDER BY agent_id"
 
-SAVE_API_KEYS = (
-    "INSERT INTO api_keys (key_id, api_key) SELECT * FROM unnest($1::text[], $2::bytea[])"
-    " ON CONFLICT (key_id) DO UPDATE SET api_key = excluded.api_key"
-)
-FORGET_API_KEYS = "DELETE FROM api_keys WHERE key_id = ANY ($1::text[])"
 READ_API_KEYS = "SELECT api_key FROM api_keys ORDER BY key_id"
 READ_API_KEY = "SELECT api_key FROM api_keys WHERE key_id = $1"
 
-ADD_AUDIT = (
-    "INSERT INTO audit_entries (" + AUDIT_COLUMNS + ", position)"
-    " SELECT " + AUDIT_COLUMNS + ", (SELECT coalesce(max(position), 0) FROM audit_entries) + number"
-    " FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],"
-    " $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[], $15::text[],"
-    " $16::text[], $17::text[], $18::text[]) WITH ORDINALITY AS new (" + AUDIT_COLUMNS + ", number)"
-)
-ADD_WEBHOOKS = "INSERT INTO webhooks (task_id, url) SELECT * FROM unnest($1::text[], $2::text[])"
-WEBHOOKS_DUE = (
-    "UPDATE webhooks SET due_at = ended.at + $1::float8"
-    " FROM unnest($2::float8[], $3::text[]) AS ended (at, task_id) WHERE webhooks.task_id = ended.task_id"
-)
-TRY_WEBHOOKS = (
-    "UPDATE webhooks SET due_at = tried.next + $1::float8, attempts = webhooks.attempts + 1"
-    " FROM unnest($2::float8[], $3::text[], $4::bigint[]) AS tried (next, task_id, attempts)"
-    " WHERE webhooks.task_id = tried.task_id AND webhooks.attempts = tried.attempts"
-)
-END_WEBHOOKS = "DELETE FROM webhooks WHERE task_id = ANY ($1::text[])"
 READ_WEBHOOKS = (
     "SELECT task_id, url, attempts FROM webhooks WHERE due_at <= $2::float8 + $1::float8 ORDER BY due_at LIMIT $3"
 )
 
-# Told anew, a task gets a new position: whoever is about to relay the old one does not remove the new one.
-ADD_OUTGOING = (
-    "INSERT INTO outbox (stream, task_id, writer)"
-    " SELECT stream, task_id, $3 FROM unnest($1::text[], $2::text[]) AS new (stream, task_id)"
-    " ON CONFLICT (task_id, stream) DO UPDATE"
-    " SET position = excluded.position, writer = excluded.writer, added_at = excluded.added_at"
-)
-REMOVE_OUTGOING = (
-    "DELETE FROM outbox USING unnest($1::text[], $2::text[]) AS told (stream, task_id)"
-    " WHERE outbox.stream = told.stream AND outbox.task_id = told.task_id"
-)
-REMOVE_RELAYED = "DELETE FROM outbox WHERE position = ANY ($1::bigint[])"
 # What another replica wrote is its own relay's for five seconds, which is long for a relay that lives.
 READ_OUTBOX = (
     "SELECT position, task_id, stream, task_type, reason FROM outbox JOIN tasks USING (task_id)"
@@ -186,10 +114,6 @@ RELAY_AGAIN = (
     + "$4 ON CONFLICT DO NOTHING"
 )
 RELAYED_UP_TO = "SELECT priority, lane, seq" + _READY_AFTER + "1 OFFSET $4::bigint - 1"
-SAVE_HEAD = (
-    "INSERT INTO audit_heads (writer, seq, entry_hash) VALUES ($1, $2, $3)"
-    " ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq, entry_hash = excluded.entry_hash"
-)
 READ_HEAD = "SELECT seq, entry_hash FROM audit_heads WHERE writer = $1"
 # From writer to writer by the index of the chains: their entries are not read.
 READ_CHAINS = (
