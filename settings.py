@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from orchestrator.credentials import TLS_VARIABLES, VARIABLES
+from orchestrator.domain.allowance import Allowance, Gate, Line, listed
 from orchestrator.domain.identity import Grant, Scope
 from orchestrator.domain.policy import Policy, TaskType, Weights
 from orchestrator.domain.raw_media import plain
@@ -164,6 +165,13 @@ class Registry(_Section, frozen=True):
 
 
 class Agents(_Section, frozen=True):
+    def __post_init__(self) -> None:
+        self.listed()
+
+    def listed(self) -> dict[str, Allowance]:
+        """What the operator's list says of each agent. Raises ValueError for one that stands in it twice."""
+        return listed(line.allowance() for line in self.allowed)
+
     ttl_s: Positive
     max_agents: Count
     max_answer_bytes: Annotated[int, Meta(ge=1_024, le=256 * 2**20)]
@@ -172,7 +180,9 @@ class Agents(_Section, frozen=True):
     allowed_hosts: tuple[Host, ...]
     allowed_ports: tuple[Ports, ...]
     allow_plaintext: bool
+    allow_new: Literal["auto", "on", "off"]
     quarantine_changes: Literal["auto", "on", "off"]
+    allowed: tuple[Line, ...]
     tls_ca_file: str
     tls_certificate_file: str
     tls_key_file: str
@@ -293,11 +303,15 @@ class Settings(_Section, frozen=True):
     tracing: TracingSettings
     log: Log
 
-    @property
-    def quarantines(self) -> bool:
-        """Whether an agent that changes waits for an operator."""
-        chosen = self.agents.quarantine_changes
-        return self.auth.configured if chosen == "auto" else chosen == "on"
+    def gate(self) -> Gate:
+        """How agents are let in."""
+        agents, asked = self.agents, self.auth.configured
+        return Gate(
+            agents.listed(),
+            frozenset(self.policy.raw_media_capabilities),
+            strangers=not asked if agents.allow_new == "auto" else agents.allow_new == "on",
+            changes=not asked if agents.quarantine_changes == "auto" else agents.quarantine_changes == "off",
+        )
 
     def decision_policy(self) -> Policy:
         """The part that decisions depend on."""
@@ -367,7 +381,11 @@ def load_with_sources(
         found |= {name: checked(Settings, name, value, str(file)) for name, value in read(file).items()}
     for name, text, variable in from_environment(environ or {}, found, ALIASES, NOT_SETTINGS):
         found[name] = checked(Settings, name, text, variable, as_text=True)
-    settings = msgspec.convert(assembled(Settings, found), Settings, dec_hook=read_text)
+    try:
+        settings = msgspec.convert(assembled(Settings, found), Settings, dec_hook=read_text)
+    except msgspec.ValidationError as error:
+        # What is wrong with several lines or settings together; each by itself was checked where it stood.
+        raise SettingsError("settings", str(error), "all of them") from None
     return settings, [Effective(name, _shown(name, it.value), it.source) for name, it in sorted(found.items())]
 
 

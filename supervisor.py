@@ -58,9 +58,7 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
 
     def registry() -> Registry:
         most = settings.agents.max_agents
-        return Registry(
-            s.environment, roster_of(s), s.ledger, s.directory, s.leases, emit, most, quarantine=settings.quarantines
-        )
+        return Registry(s.environment, roster_of(s), s.ledger, s.directory, s.leases, emit, most, settings.gate())
 
     def router() -> Router:
         acceptance = acceptance_of(settings)

@@ -260,9 +260,10 @@ class Gateway:
             await self._client.check(agent.endpoint)
         return await self._ask_registry(partial(Register, agent=agent, principal=self._principal))
 
-    async def allow(self, agent_id: str) -> AgentView:
-        """Ends the agent's quarantine."""
-        return await self._ask_registry(partial(AllowAgent, agent_id=agent_id, principal=self._principal))
+    async def allow(self, agent_id: str, *, raw_media: bool = False) -> AgentView:
+        """Ends the agent's quarantine: what it is now is what it may be. Raw media is a right of its own."""
+        make = partial(AllowAgent, agent_id=agent_id, principal=self._principal, raw_media=raw_media)
+        return await self._ask_registry(make)
 
     async def heartbeat(self, agent_id: str, load: float | None = None) -> AgentView:
         """The agent lives."""

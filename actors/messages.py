@@ -149,10 +149,11 @@ class DrainAgent(Request[AgentView]):
 
 @dataclass(frozen=True, slots=True)
 class AllowAgent(Request[AgentView]):
-    """End the agent's quarantine: what it is now is what it may be. Fails with NotFound."""
+    """What the agent is now is what it may be, with a right to raw media or none. Fails with NotFound or Forbidden."""
 
     agent_id: str
     principal: Principal
+    raw_media: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ from orchestrator.actors.messages import (
 )
 from orchestrator.actors.pull_leases import PULLED, PullLeases
 from orchestrator.actors.rosters import Roster
-from orchestrator.domain.agent import Agent, AgentView, Sighting, admitted
+from orchestrator.domain.agent import Agent, AgentView, Sighting
+from orchestrator.domain.allowance import Gate
 from orchestrator.domain.audit import AuditDraft
 from orchestrator.domain.errors import Forbidden, NotFound, OrchestratorError, Overloaded
 from orchestrator.domain.health import Health
@@ -55,13 +56,11 @@ class Registry:
         leases: PullLeases,
         emit: Emit,
         max_agents: int,
-        *,
-        quarantine: bool = False,
+        gate: Gate,
     ) -> None:
-        """`quarantine` is whether an agent that changes waits for an operator."""
         self._environment, self._roster, self._reader = environment, roster, reader
         self._directory, self._leases, self._emit, self._max_agents = directory, leases, emit, max_agents
-        self._quarantine = quarantine
+        self._gate = gate
         self._views: dict[str, AgentView] = {}
         self._reserved: dict[str, Counter[str]] = {}
         """The slots of each agent, by who has reserved them."""
@@ -79,7 +78,7 @@ class Registry:
         now = self._since = anyio.current_time()
         agents: Sequence[Agent] = []
         with suppress(AgentsUnavailable):
-            agents = await self._roster.agents()
+            agents = await self._agents()
         # A restart proves nothing of anybody: agents that were known before are unknown until they are heard of.
         self._views = {
             agent.agent_id: AgentView(agent, Health(since=now), self._in_flight(agent.agent_id)) for agent in agents
@@ -206,8 +205,7 @@ class Registry:
             await self._refuse(message)
             return
         known = self._views.get(agent.agent_id)
-        if self._quarantine:
-            agent = admitted(known.agent if known else None, agent)
+        agent = self._gate.admitted(known and known.agent, agent, by_operator=message.principal.operates)
         if known is None and len(self._views.keys() | self._joining) >= self._max_agents:
             message.reply.fail(Overloaded("No more agents can be registered."))
             return
@@ -225,7 +223,7 @@ class Registry:
         view = replace(current, agent=agent, health=current.health.heard(anyio.current_time(), 0.0))
         self._update(view)
         self._hear(agent.agent_id, 0.0, draining=False)
-        self._emit(AgentChanged(agent.agent_id, "registered"))
+        self._emit(AgentChanged(agent.agent_id, "quarantined" if agent.quarantined else "registered"))
         message.reply.send(view)
 
     async def _refuse(self, message: Register) -> None:
@@ -242,7 +240,10 @@ class Registry:
         if view is None:
             message.reply.fail(_unknown())
             return
-        agent = replace(view.agent, quarantined=False)
+        agent = self._gate.allowed(view.agent, raw_media=message.raw_media)
+        if agent is None:
+            message.reply.fail(Forbidden("The list of agents in the settings (agents.allowed) says otherwise."))
+            return
         try:
             await self._roster.save(agent, self._draft("agent_allowed", message.agent_id, message.principal))
         except OrchestratorError as error:
@@ -260,7 +261,7 @@ class Registry:
         if view is None:
             message.reply.fail(_unknown())
             return
-        if self._quarantine and not message.principal.operates:
+        if not self._gate.changes and not message.principal.operates:
             # Forgotten, it could come back as something else. It is remembered, and gets nothing.
             self._drain(message)
             return
@@ -277,6 +278,11 @@ class Registry:
         self._publish()
         self._emit(AgentChanged(message.agent_id, "removed"))
         message.reply.send(view)
+
+    async def _agents(self) -> list[Agent]:
+        """Those stored, within the list as it is now."""
+        stored = await self._roster.agents()
+        return [self._gate.bounded(agent) for agent in stored]
 
     def _hear(self, agent_id: str, load: float | None = None, *, draining: bool | None = None) -> None:
         """This replica knows, and the others are to be told."""
@@ -307,7 +313,7 @@ class Registry:
 
     async def _listen(self) -> None:
         self._touched = set(self._to_tell)
-        agents = await self._roster.agents()
+        agents = await self._agents()
         sightings = {sighting.agent_id: sighting for sighting in await self._roster.sightings()}
         now = anyio.current_time()
         views = merged(

@@ -31,7 +31,9 @@ def agents(context: click.Context, url: str) -> None:
 
 @agents.command("allow")
 @click.argument("agent_id")
+@click.option("--raw-media", is_flag=True, help="It may also be given raw media, with consent.")
 @url_option
-def agents_allow(agent_id: str, url: str) -> None:
-    """End the quarantine of an agent that has changed: what it is now is what it may be."""
-    show(call(url, lambda client: client.call("POST", f"/agents/{quote(agent_id, safe='')}/allow")))
+def agents_allow(agent_id: str, *, raw_media: bool, url: str) -> None:
+    """Allow an agent that is new or has changed: what it is now is what it may be."""
+    path, body = f"/agents/{quote(agent_id, safe='')}/allow", {"raw_media": raw_media}
+    show(call(url, lambda client: client.call("POST", path, body)))

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from msgspec import Meta, Struct
-from msgspec.structs import replace
 
 from orchestrator.domain.health import Health
 from orchestrator.domain.task import Identifier
@@ -47,22 +46,11 @@ class Registration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Agent(Registration, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An agent as it is kept: what it says of itself, and what was made of that.
 
-    `quarantined`: it is not what it was when it was first known, and no operator has allowed that yet.
+    `quarantined`: no operator has allowed yet what it is now. `without_raw_media`: it has no right to raw media.
     """
 
     quarantined: bool = False
-
-
-def admitted(known: Agent | None, coming: Agent) -> Agent:
-    """`coming` as it is taken in place of `known`: quarantined if it would be called elsewhere or is something else."""
-    if known is None:
-        return replace(coming, quarantined=False)
-    return replace(coming, quarantined=known.quarantined or _nature(known) != _nature(coming))
-
-
-def _nature(agent: Agent) -> tuple[str | None, str | None, frozenset[str]]:
-    """What may not change unseen. Fewer capabilities count too: without `raw_image` it would get other tasks."""
-    return agent.endpoint, agent.model_version, frozenset(agent.capabilities)
+    without_raw_media: bool = False
 
 
 class AgentView(Struct, frozen=True):

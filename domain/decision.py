@@ -10,6 +10,7 @@ class Exclusion(StrEnum):
 
     CAPABILITY = "capability"
     CONSENT = "consent"
+    RAW_MEDIA = "raw_media"
     QUARANTINED = "quarantined"
     STALE = "stale"
     EJECTED = "ejected"

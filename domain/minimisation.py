@@ -11,13 +11,14 @@ from orchestrator.domain.task import Task
 def handed_to(agent: Agent, task: Task, now: float, policy: Policy) -> tuple[dict[str, Any], dict[str, Any]]:
     """Payload and meta as `agent` may see them at `now` (seconds since the epoch).
 
-    Raw media is taken out of both for an agent that is not one for raw media, unless the task's type needs it; and for
-    every agent, without consent.
+    Raw media is taken out of both for an agent that is not one for raw media, unless the task's type needs it; for one
+    that has no right to it; and for every agent, without consent.
     """
     if not task.raw_media:
         return task.payload, task.meta
     meant_for_it = not policy.raw_media_capabilities.isdisjoint(agent.capabilities)
-    if task.consent.holds(now) and (meant_for_it or policy.task_types[task.task_type].raw_media):
+    needed = meant_for_it or policy.task_types[task.task_type].raw_media
+    if task.consent.holds(now) and needed and not agent.without_raw_media:
         return task.payload, task.meta
     keys = policy.raw_media_keys
     return without_raw_media(task.payload, keys), without_raw_media(task.meta, keys)

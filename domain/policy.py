@@ -147,6 +147,8 @@ def _exclusion(demand: Demand, view: AgentView, now: float, policy: Policy) -> E
         return Exclusion.CAPABILITY
     if not permitted(demand, agent, policy):
         return Exclusion.CONSENT
+    if demand.raw_media and policy.task_types[demand.task_type].raw_media and agent.without_raw_media:
+        return Exclusion.RAW_MEDIA
     if agent.quarantined:
         return Exclusion.QUARANTINED
     availability = view.health.availability(now, policy.agent_ttl_s)

@@ -21,7 +21,7 @@ NOW = 1_000.0
 TTL = 120.0
 POLICY = Policy(
     task_types={
-        "embed": TaskType(("embed",), 10.0),
+        "embed": TaskType(("embed",), 10.0, raw_media=True),
         "analyze_monitor": TaskType(("analyze_light", "analyze_monitor"), 10.0, sync=True),
     },
     raw_media_capabilities=frozenset({"raw_image", "raw_audio"}),
@@ -75,6 +75,9 @@ def reason(view: AgentView, **demand: Any) -> Exclusion | None:
         ("capability", an_agent(capabilities=("Embed",)), {}),
         ("consent", an_agent(capabilities=("embed", "raw_image")), {"consented": False}),
         ("consent", an_agent(), {"consented": False, "raw_media": True}),
+        ("raw_media", an_agent(without_raw_media=True), {"raw_media": True}),
+        ("raw_media", an_agent(without_raw_media=True, quarantined=True), {"raw_media": True}),
+        ("consent", an_agent(without_raw_media=True), {"raw_media": True, "consented": False}),
         ("quarantined", an_agent(quarantined=True), {}),
         ("stale", an_agent(health=STALE), {}),
         ("stale", an_agent(health=Health(since=NOW - TTL - 1)), {}),
@@ -105,6 +108,11 @@ def test_an_agent_that_may_not(why, view, demand):
         (an_agent(capabilities=("embed", "raw_image")), {}),
         (an_agent(capabilities=("embed", "raw_image")), {"raw_media": True}),
         (an_agent(), {"raw_media": True}),
+        (an_agent(without_raw_media=True), {}),
+        (
+            an_agent(without_raw_media=True, capabilities=("analyze_light",)),
+            {"task_type": "analyze_monitor", "raw_media": True},
+        ),
         (an_agent(capabilities=("other", "analyze_monitor")), {"task_type": "analyze_monitor"}),
         (an_agent(health=UNKNOWN), {}),
         (an_agent(health=TRIAL_DUE), {}),
@@ -129,6 +137,7 @@ def test_an_agent_that_may(view, demand):
 AGAINST: dict[Exclusion, dict[str, Any]] = {
     Exclusion.CAPABILITY: {"capabilities": ("raw_image",)},
     Exclusion.CONSENT: {"capabilities": ("embed", "raw_image")},
+    Exclusion.RAW_MEDIA: {"without_raw_media": True},
     Exclusion.QUARANTINED: {"quarantined": True},
     Exclusion.STALE: {"last_seen": STALE.last_seen},
     Exclusion.EJECTED: {"ejected_until": NOW + 1},
@@ -147,7 +156,9 @@ def test_two_reasons_against_an_agent(first, second):
     for name in ("last_seen", "ejected_until", "paused_until", "draining"):
         health = msgspec.structs.replace(health, **{name: told.pop(name, getattr(health, name))})
     view = an_edge("a", health, max_concurrency=1, **told)
-    assert reason(view, consented=False, site="here") == first
+    both = (first, second)
+    demand = {"consented": Exclusion.CONSENT not in both, "raw_media": Exclusion.RAW_MEDIA in both}
+    assert reason(view, site="here", **demand) == first
 
 
 def test_the_list_of_reasons():

@@ -59,6 +59,10 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 OTHERS = {
+    "agents.allowed": (
+        "eye-1 embed raw_image raw_media=yes, agent-2 indexing model=m%2C1 location=ward%203",
+        ["eye-1 embed raw_image raw_media=yes", "agent-2 indexing model=m%2C1 location=ward%203"],
+    ),
     "auth.certificate_scopes": ("tasks:read, operate", ["tasks:read", "operate"]),
     "auth.certificates": (
         "ward-3.clinic tasks:read operate, urn:agent:1 agents:register",
@@ -279,6 +283,8 @@ IN_FILES = {
     "number for a network": ("[agents]\nallowed_networks = [10]", "agents.allowed_networks"),
     "no ports": ('[agents]\nallowed_ports = ["80-79"]', "agents.allowed_ports"),
     "no scope": ('[auth]\ncertificate_scopes = ["tasks"]', "auth.certificate_scopes"),
+    "an agent without capabilities": ('[agents]\nallowed = ["eye-1 model=1"]', "agents.allowed"),
+    "an agent that may what nobody knows": ('[agents]\nallowed = ["eye-1 embed media=yes"]', "agents.allowed"),
     "a caller without scopes": ('[auth]\ncertificates = ["ward-3.clinic"]', "auth.certificates"),
     "a caller with another scope": ('[auth]\ncertificates = ["ward-3.clinic tasks"]', "auth.certificates"),
     "scopes without a caller": ('[auth]\ncertificates = [" tasks:read"]', "auth.certificates"),
@@ -299,6 +305,12 @@ def test_a_mistake_in_a_file(text, name, tmp_path):
     with pytest.raises(SettingsError) as error:
         load(file)
     assert re.fullmatch(rf"{re.escape(name)}: [a-z].+ \(from {re.escape(str(file))}\)", str(error.value))
+
+
+def test_an_agent_that_stands_in_the_list_twice(tmp_path):
+    """Each line is good; together they are told to be none, in one line."""
+    with pytest.raises(SettingsError, match=r"^settings: eye-1 stands in it twice"):
+        load(written(tmp_path, '[agents]\nallowed = ["eye-1 embed", "eye-1 indexing"]'))
 
 
 IN_VARIABLES = [

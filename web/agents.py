@@ -34,7 +34,8 @@ def routes(context: Context) -> Blueprint:
 
     @blueprint.post("/agents/<agent_id>/allow")
     async def allow(agent_id: str) -> Response:
-        view = await context.gateway.allow(agent_id)
+        word = wire.converted(await wire.read_optional(request, bounds), wire.Allow)
+        view = await context.gateway.allow(agent_id, raw_media=word.raw_media)
         return json_response({"status": "ok", **wire.agent_status(view, anyio.current_time(), ttl)})
 
     @blueprint.post("/agents/<agent_id>/drain")

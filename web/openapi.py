@@ -13,7 +13,7 @@ from orchestrator.domain.task import TaskRequest
 from orchestrator.web.problems import CONTENT_TYPE, HTTP_CODES, STATUS
 from orchestrator.web.pulling import AgentResult, Ask, Word
 from orchestrator.web.rights import RIGHTS
-from orchestrator.web.wire import FORM, JSON, MAX_BATCH, NDJSON, Beat, NewKey
+from orchestrator.web.wire import FORM, JSON, MAX_BATCH, NDJSON, Allow, Beat, NewKey
 
 _REQUIRED = (TaskRequest, NewKey, AgentResult, Word)
 _REF = "#/components/schemas/{name}"
@@ -48,7 +48,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ("post", "/agents/{agent_id}/lease", "Take work, for agents that are not called", Ask, (200,), ()),
     ("post", "/task/{task_id}/result", "How an attempt that an agent leased ended", AgentResult, (200,), ()),
     ("post", "/task/{task_id}/extend", "An agent is still at it, and how far", Word, (200,), ()),
-    ("post", "/agents/{agent_id}/allow", "End an agent's quarantine", None, (200,), ()),
+    ("post", "/agents/{agent_id}/allow", "Allow an agent to be what it is now", Allow, (200,), ()),
     ("post", "/agents/{agent_id}/drain", "Send an agent no more work", None, (200,), ()),
     ("delete", "/agents/{agent_id}", "Forget an agent", None, (200,), ()),
     ("get", "/audit", "Audit entries", None, (200,), ("task_id", "case_id", "since", "after", "limit")),
@@ -67,7 +67,7 @@ OPERATIONS: tuple[Operation, ...] = (
 @cache
 def description() -> dict[str, Any]:
     """The OpenAPI document."""
-    bodies = [TaskRequest, Registration, Beat, Ask, AgentResult, Word, NewKey]
+    bodies = [TaskRequest, Registration, Beat, Allow, Ask, AgentResult, Word, NewKey]
     _, schemas = msgspec.json.schema_components(bodies, ref_template=_REF)
     listed = schemas["Registration"]["properties"]["capabilities"]
     schemas["Registration"]["properties"]["capabilities"] = {"oneOf": [listed, {"type": "string", "minLength": 1}]}

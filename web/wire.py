@@ -40,6 +40,12 @@ class Beat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
 
 
+class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an operator grants an agent beyond what it does: the right to be given raw media."""
+
+    raw_media: bool = False
+
+
 class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The API key that an operator asks for: whose it is, and what it opens."""
 
@@ -329,9 +335,10 @@ def agent_status(view: AgentView, now: float, ttl: float) -> dict[str, Any]:
     until = health.ejected_until if availability is Availability.EJECTED else health.paused_until
     waits = availability in (Availability.EJECTED, Availability.PAUSED) and until is not None
     said = msgspec.structs.asdict(view.agent)
-    quarantined = said.pop("quarantined")
+    quarantined, without = said.pop("quarantined"), said.pop("without_raw_media")
     return {
         **said,
+        "raw_media": not without,
         "mode": "pull" if view.agent.pulls else "push",
         "state": "quarantined" if quarantined else availability.value,
         "back_in_s": round(max(0.0, until - now), 3) if waits and until is not None else None,

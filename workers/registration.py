@@ -38,6 +38,7 @@ class Registration:
         self._card, self._environ = card, environ
         self._load = load
         self.registered = asyncio.Event()
+        self._waits = False
         self._path = f"/agents/{quote(card['agent_id'], safe='')}"
 
     async def keep(self, every: float) -> None:
@@ -65,6 +66,8 @@ class Registration:
             most = min(most * 2, BACKOFF_MOST)
         self.registered.set()
         log.info("registered %s", self._card["agent_id"])
+        if self._waits:
+            log.warning("no work until an operator says: orchestrator agents allow %s", self._card["agent_id"])
 
     async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> int:
         """The status of the answer, or 0 when there was none within the deadline. Follows no redirect."""
@@ -72,6 +75,7 @@ class Registration:
             headers = authorization(self._environ)
             request = self._client.request(method, self._base + path, json=body, headers=headers, allow_redirects=False)
             async with request as response:
+                self._waits = b'"state":"quarantined"' in await response.read()
                 return response.status
         except (ClientError, NoCredential, TimeoutError, OSError) as error:
             log.warning("%s %s: %s", method, path, type(error).__name__)

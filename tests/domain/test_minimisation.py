@@ -21,6 +21,7 @@ POLICY = Policy(
     KEYS,
 )
 PLAIN, RAW = an_agent(), an_agent("agent-2", "embed", "raw_image")
+BARRED = an_agent(without_raw_media=True)
 GIVEN, NONE = Consent(True, "consent-1"), Consent()
 PAYLOAD = {"image_ref": "x", "note": "n", "more": [{"Video": 1, "a": "data:image/png;base64,AA"}]}
 STRIPPED = {"note": "n", "more": [{"a": None}]}
@@ -58,6 +59,8 @@ def test_what_is_no_json_counts_as_raw():
     ("agent", "task_type", "consent", "whole"),
     [
         (RAW, "analyze", GIVEN, True),
+        (BARRED, "analyze", GIVEN, False),
+        (BARRED, "embed", GIVEN, False),
         (RAW, "embed", GIVEN, True),
         (PLAIN, "embed", GIVEN, True),
         (PLAIN, "analyze", GIVEN, False),

@@ -1,11 +1,10 @@
 """An agent is itself, stays what it was, and gets nothing when it does not."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from orchestrator.domain.agent import Agent, admitted
 from orchestrator.domain.identity import Scope
 from orchestrator.testing import ScriptedAgent, Service, a_task
 
@@ -15,11 +14,6 @@ AGENT = frozenset({Scope.AGENTS_REGISTER})
 CARD: dict[str, Any] = {
     "agent_id": "agent-1", "endpoint": "http://127.0.0.1:9000/", "capabilities": ["embed"], "model_version": "1",
 }  # fmt: skip
-
-
-def an_agent(**fields: Any) -> Agent:
-    known: dict[str, Any] = {**CARD, "capabilities": ("embed",), **fields}
-    return Agent(**known)
 
 
 async def test_an_agent_registers_as_itself_only(service: Service, caller) -> None:
@@ -50,30 +44,7 @@ async def test_an_agent_speaks_for_itself_only(service: Service, caller) -> None
     ):
         reply = await impostor.ask(method, path, json=body)
         assert (reply.status, reply.json["code"]) == (403, "E_FORBIDDEN"), path
-    assert (await own.ask("POST", "/agents/agent-1/heartbeat", json={})).json["state"] == "ready"
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"endpoint": "http://127.0.0.1:9001/"}, {"model_version": "2"}, {"model_version": None},
-        {"capabilities": ("embed", "indexing")}, {"capabilities": ("audit",)}, {"endpoint": None},
-    ],
-)  # fmt: skip
-def test_what_is_a_change(change: dict[str, Any]) -> None:
-    """Where it is called, what it runs, what it does: each waits for an operator, and going back does not end that."""
-    known, changed = an_agent(), an_agent(**change)
-    assert not admitted(None, changed).quarantined
-    quarantined = admitted(known, changed)
-    assert quarantined.quarantined
-    assert admitted(quarantined, known).quarantined
-
-
-@pytest.mark.parametrize("change", [{}, {"cost": 3.0}, {"max_concurrency": 1}, {"location": "edge-1"}])
-def test_what_is_no_change(change: dict[str, Any]) -> None:
-    """How much it takes and costs is its own affair."""
-    known = an_agent(capabilities=("a", "b"))
-    assert not admitted(known, an_agent(capabilities=("b", "a"), **change)).quarantined
+    assert (await own.ask("POST", "/agents/agent-1/heartbeat", json={})).json["state"] == "quarantined"
 
 
 async def test_a_changed_agent_waits_for_an_operator(tmp_path: Path, service: Service, caller, environ) -> None:
@@ -81,6 +52,8 @@ async def test_a_changed_agent_waits_for_an_operator(tmp_path: Path, service: Se
     client, operator = await caller("clinic-a", [Scope.TASKS_SUBMIT, Scope.TASKS_READ]), await caller("operator")
     own = await caller("agent-1", AGENT)
     async with ScriptedAgent("agent-1") as before, ScriptedAgent("agent-1") as after:
+        assert (await own.ask("POST", "/register_agent", json=before.registration)).json["state"] == "quarantined"
+        assert (await operator.ask("POST", "/agents/agent-1/allow")).json["state"] == "ready"
         assert (await own.ask("POST", "/register_agent", json=before.registration)).json["state"] == "ready"
         changed = await own.ask("POST", "/register_agent", json=after.registration)
         assert (changed.status, changed.json["state"]) == (200, "quarantined")
@@ -100,7 +73,8 @@ async def test_a_changed_agent_waits_for_an_operator(tmp_path: Path, service: Se
         entries = (await operator.ask("GET", "/audit?limit=1000")).json["entries"]
         told = [(e["event"], e["principal"]) for e in entries if e["event"].startswith("agent_")]
         assert told == [
-            ("agent_registered", "agent-1"),
+            ("agent_quarantined", "agent-1"),
+            ("agent_allowed", "operator"),
             ("agent_quarantined", "agent-1"),
             ("agent_allowed", "operator"),
             ("agent_quarantined", "agent-1"),
@@ -110,6 +84,68 @@ async def test_a_changed_agent_waits_for_an_operator(tmp_path: Path, service: Se
             headers = {"Authorization": f"Bearer {operator.token}"}
             (agent,) = (await again.ask("GET", "/agents", headers=headers)).json["agents"]
             assert agent["state"] == "quarantined"
+
+
+@pytest.mark.parametrize(("word", "right"), [({}, False), ({"raw_media": True}, True)])
+async def test_a_new_agent_waits_for_an_operator(service: Service, caller, word, right) -> None:
+    """Its first claim counts for nothing until it is allowed; raw media only by a word of its own."""
+    client, operator = await caller("clinic-a", [Scope.TASKS_SUBMIT, Scope.TASKS_READ]), await caller("operator")
+    own = await caller("agent-1", AGENT)
+    async with ScriptedAgent("agent-1", capabilities=["embed", "raw_image"]) as agent:
+        assert (await own.ask("POST", "/register_agent", json=agent.registration)).json["state"] == "quarantined"
+        task = a_task(payload={"image": "x", "n": 1}, consent={"consent_given": True, "consent_id": "c"})
+        task_id = (await client.ask("POST", "/route_task", json=task)).json["task_id"]
+        assert (await client.ask("GET", f"/task/{task_id}?wait=0.3")).json["status"] == "queued"
+        allowed = (await operator.ask("POST", "/agents/agent-1/allow", json=word)).json
+        assert (allowed["state"], allowed["raw_media"]) == ("ready", right)
+        assert ("raw_image" in allowed["capabilities"]) is right
+        # It starts again, and says what it said before.
+        assert (await own.ask("POST", "/register_agent", json=agent.registration)).json["state"] == "ready"
+        if right:
+            assert (await client.ask("GET", f"/task/{task_id}?wait=20")).json["status"] == "succeeded"
+        else:
+            dry = await client.ask("POST", "/route_task?dry_run=true", json=task)
+            assert dry.json["candidates"] == [{"agent_id": "agent-1", "excluded": "raw_media"}]
+            other = (await client.ask("POST", "/route_task", json=a_task())).json["task_id"]
+            assert (await client.ask("GET", f"/task/{other}?wait=20")).json["status"] == "succeeded"
+        assert [call.body["payload"] for call in agent.calls] == [task["payload"] if right else a_task()["payload"]]
+
+
+class TestListed:
+    """An agent of which the operator's list says what it may be."""
+
+    LISTED: ClassVar = {
+        "ORCHESTRATOR_AUTH_API_KEYS": "true", "ORCHESTRATOR_AGENTS_ALLOWED": "agent-1 embed model=1"
+    }  # fmt: skip
+
+    @pytest.fixture
+    def environ(self) -> dict[str, str]:
+        return self.LISTED
+
+    async def test_within_the_list(self, service: Service, caller) -> None:
+        """It works at once, without an operator's word, and is no more than the list says."""
+        card = {**CARD, "capabilities": ["embed", "indexing", "raw_image"]}
+        reply = await (await caller("agent-1", AGENT)).ask("POST", "/register_agent", json=card)
+        assert (reply.json["state"], reply.json["capabilities"], reply.json["raw_media"]) == ("ready", ["embed"], False)
+
+    @pytest.mark.parametrize("card", [{"model_version": "2"}, {"capabilities": ["indexing"]}])
+    async def test_beyond_the_list(self, service: Service, caller, card) -> None:
+        """It waits, and no word but a change of the list helps it."""
+        own, operator = await caller("agent-1", AGENT), await caller("operator")
+        assert (await own.ask("POST", "/register_agent", json=CARD | card)).json["state"] == "quarantined"
+        reply = await operator.ask("POST", "/agents/agent-1/allow", json={"raw_media": True})
+        assert (reply.status, reply.json["code"]) == (403, "E_FORBIDDEN")
+
+    async def test_list_that_changed(self, service: Service, caller, tmp_path: Path) -> None:
+        """Binds agents that are known from before, whether they register anew or not."""
+        own = await caller("agent-1", AGENT)
+        assert (await own.ask("POST", "/register_agent", json=CARD)).json["state"] == "ready"
+        await service.stop()
+        other = {**self.LISTED, "ORCHESTRATOR_AGENTS_ALLOWED": "agent-1 indexing"}
+        async with Service(tmp_path / "ledger.db", other) as again:
+            headers = {"Authorization": f"Bearer {own.token}"}
+            beat = await again.ask("POST", "/agents/agent-1/heartbeat", json={}, headers=headers)
+            assert beat.json["state"] == "quarantined"
 
 
 async def test_without_authentication_agents_change_as_they_like(tmp_path: Path) -> None:

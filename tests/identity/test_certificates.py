@@ -386,6 +386,7 @@ def test_the_process_and_its_commands(clinic: Clinic) -> None:
     agents = clinic.files(clinic.issue(URN), "agent")
     database = {"DATABASE_URL": f"sqlite:///{clinic.folder}/ledger.db"}
     settings = {"ORCHESTRATOR_AUTH_CERTIFICATES": f"ward-3.clinic tasks:submit tasks:read,{URN} agents:register"}
+    settings["ORCHESTRATOR_AGENTS_ALLOWED"] = f"{URN} audit"
     command = [sys.executable, "-m", "orchestrator"]
     server = subprocess.Popen(
         [*command, "serve", "--port", "0"],

@@ -27,6 +27,7 @@ async def test_registration(service: Service) -> None:
         "status": "ok",
         "agent_id": "agent-1",
         "endpoint": "http://127.0.0.1:9009/base",
+        "raw_media": True,
         "mode": "push",
         "capabilities": ["embed", "indexing"],
         "location": "edge-a",
