@@ -227,10 +227,12 @@ class Orchestrator:
             mailbox_depth={child.name: child.depth for child in self.status()},
             room=system.space.room,
             agents={state: states.count(state) for state in Availability},
+            actors=self.status(),
         )
 
     async def _measure_loop(self) -> None:
         while True:
+            self.telemetry.remember(self.environment.now())
             due = anyio.current_time() + LOOP_TICK_S
             await anyio.sleep_until(due)
             self.telemetry.loop_lag(max(0.0, anyio.current_time() - due))

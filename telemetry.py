@@ -5,7 +5,7 @@ Labels come from closed sets and log fields from an allow-list: no case id, no p
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -15,8 +15,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from orchestrator.actors import events as e
+from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
+from orchestrator.history import Buckets, History, Point
 from orchestrator.kernel import events as k
+from orchestrator.kernel.child import ChildStatus
 
 LOG_FIELDS = frozenset(
     [
@@ -37,6 +40,7 @@ class Sample(Struct, frozen=True):
     mailbox_depth: Mapping[str, int]
     agents: Mapping[str, int]
     room: int | None = None
+    actors: Sequence[ChildStatus] = ()
 
 
 class Telemetry:
@@ -46,6 +50,8 @@ class Telemetry:
         disable_created_metrics()
         self.registry = CollectorRegistry(auto_describe=False)
         self._queues = queue_names
+        self._take: Callable[[], Sample] | None = None
+        self.history = History()
         self._log: Any = structlog.get_logger("orchestrator")
         self._trace: e.Emit | None = None
         self._define()
@@ -67,6 +73,7 @@ class Telemetry:
         self._withdrawals = counter("consents_revoked_total", "Consents revoked")
         self._erasures = counter("tasks_erased_total", "Tasks whose data was destroyed")
         self._strangers = counter("authentication_failures_total", "Requests without valid credentials")
+        self._retries = counter("task_retries_total", "Attempts after the first of their task")
         self._ended = counter("tasks_ended_total", "Tasks that reached a final state", "task_type", "state")
         self._sync = counter("sync_attempts_total", "Synchronous attempts", "outcome")
         self._restarts = counter("actor_restarts_total", "Restarts of actors", "actor")
@@ -88,7 +95,36 @@ class Telemetry:
 
     def sample(self, take: Callable[[], Sample]) -> None:
         """Have `take` called at each scrape."""
+        self._take = take
         self.registry.register(_Gauges(take))
+
+    def remember(self, at: float) -> None:
+        """Keeps what is true now, `at` seconds since the epoch, if it is time for that again."""
+        if self.history.due(at):
+            self.history.add(self.now(at))
+
+    def now(self, at: float) -> Point:
+        """What is true now, `at` seconds since the epoch, and what was counted so far."""
+        sample, ended, failed = self.sampled(), _by_label(self._ended, "state"), _by_label(self._failed, "reason")
+        refused = sum(count for reason, count in failed.items() if reason.startswith("E_"))
+        return Point(
+            at=at,
+            ready={p.value: sample.tasks_ready.get(name, 0) for p, name in self._queues.items()},
+            oldest={p.value: sample.queue_oldest_age.get(name, 0.0) for p, name in self._queues.items()},
+            accepted=sum(_by_label(self._tasks, "priority").values()),
+            succeeded=ended.get(State.SUCCEEDED, 0),
+            dead=ended.get(State.DEAD, 0),
+            failures=sum(failed.values()) - refused,
+            retries=sum(_by_label(self._retries, "").values()),
+            refused=refused,
+            acceptance=_buckets(self._decision),
+            waiting=_buckets(self._dispatch),
+            calls=_buckets(self._attempt),
+        )
+
+    def sampled(self) -> Sample:
+        """What is true at this moment."""
+        return _NOTHING if self._take is None else self._take()
 
     def loop_lag(self, seconds: float) -> None:
         """How late the event loop served a timer."""
@@ -129,9 +165,12 @@ class Telemetry:
                 self._sync.labels(event.outcome).inc()
             case e.TaskDispatched():
                 self._dispatch.observe(event.waited)
+                if event.attempt > 1:
+                    self._retries.inc()
                 self._log.debug("task_dispatched", task_id=event.task_id, attempt=event.attempt)
             case e.AttemptEnded():
                 self._attempt.observe(event.seconds)
+                self.history.worked(event.agent_id)
                 if event.outcome != "succeeded":
                     self._failed.labels(reason_label(event.outcome)).inc()
                     self._log.info("attempt_failed", task_id=event.task_id, reason=event.outcome)
@@ -184,6 +223,24 @@ class Telemetry:
                 self._log.debug("actor_stopped", actor=event.actor, outcome=event.outcome)
             case _:
                 pass
+
+
+_NOTHING = Sample({}, {}, {}, {}, {})
+
+
+def _by_label(counter: Counter, label: str) -> Mapping[str, float]:
+    """What a counter counted for each value of one of its labels."""
+    found: dict[str, float] = {}
+    for family in counter.collect():
+        for sample in family.samples:
+            value = sample.labels.get(label, "")
+            found[value] = found.get(value, 0.0) + sample.value
+    return found
+
+
+def _buckets(histogram: Histogram) -> Buckets:
+    (family,) = histogram.collect()
+    return {float(sample.labels["le"]): sample.value for sample in family.samples if "le" in sample.labels}
 
 
 def reason_label(reason: str) -> str:

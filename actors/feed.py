@@ -1,6 +1,7 @@
 """Who waits for a task to change. The latest state counts; what is missed is read from the ledger."""
 
 from collections import Counter
+from itertools import islice
 
 import anyio
 from msgspec import Struct
@@ -18,6 +19,7 @@ class Headway(Struct, frozen=True):
     attempt: int
     done: float | None = None
     note: str | None = None
+    agent_id: str = ""
 
 
 class TaskFeed:
@@ -47,6 +49,10 @@ class TaskFeed:
         known, progress = self._headway.get(record.task.task_id), record.progress
         present = known is not None and progress.state is State.LEASED and progress.attempt == known.attempt
         return known if present else None
+
+    def under_way(self, most: int) -> list[tuple[str, Headway]]:
+        """The tasks whose agents told last how far they are, at most so many, the latest at the end."""
+        return list(islice(reversed(self._headway.items()), most))[::-1]
 
     def wake_all(self) -> None:
         """Wakes everybody, whatever they wait for: service ends."""

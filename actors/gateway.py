@@ -172,6 +172,10 @@ class Gateway:
         """How far the task's present attempt is, where its agent told this process."""
         return self._feed.headway(record)
 
+    def under_way(self, most: int = 100) -> list[tuple[str, Headway]]:
+        """The tasks whose agents told this process last how far they are, the latest at the end; for operators."""
+        return self._feed.under_way(most) if self._principal.operates else []
+
     async def lease(
         self, agent_id: str, *, most: int = 1, wait_s: float = 0.0, task_id: str | None = None
     ) -> list[Granted]:
@@ -273,7 +277,7 @@ class Gateway:
     async def drain(self, agent_id: str) -> AgentView:
         """Sends the agent no more work."""
         self._check_itself(agent_id)
-        return await self._ask_registry(partial(DrainAgent, agent_id=agent_id))
+        return await self._ask_registry(partial(DrainAgent, agent_id=agent_id, principal=self._principal))
 
     async def remove(self, agent_id: str) -> AgentView:
         """Forgets the agent; one that would then be free to change is only drained, unless an operator asks."""
@@ -291,6 +295,10 @@ class Gateway:
     def now(self) -> float:
         """The time of the orchestrator's clock, in seconds since the epoch."""
         return self._environment.now()
+
+    def token(self) -> str:
+        """Text that nobody can guess: 32 bytes in hex digits."""
+        return self._environment.token(32)
 
     def unready(self) -> list[str]:
         """Why no work should be sent here now; empty when it should."""

@@ -76,7 +76,7 @@ class HandingIn:
         if not (_is_called(progress, hold) or (is_pulled(progress) and hold.fits(progress) and now < _told(progress))):
             raise _stale()
         if message.done is not None or message.note is not None:
-            self._feed.advance(message.task_id, Headway(hold.attempt, message.done, message.note))
+            self._feed.advance(message.task_id, Headway(hold.attempt, message.done, message.note, hold.agent_id))
         # Whoever is called has the time of the call, which nobody can stretch.
         return await self._renewed(record, now) if is_pulled(progress) else Extended(record, _told(progress))
 

@@ -142,9 +142,13 @@ class Heartbeat(Request[AgentView]):
 
 @dataclass(frozen=True, slots=True)
 class DrainAgent(Request[AgentView]):
-    """Send the agent no more work until it registers again; heartbeats do not change that. Fails with NotFound."""
+    """Send the agent no more work until it registers again; heartbeats do not change that. Fails with NotFound.
+
+    With an audit entry, unless the agent asks for itself.
+    """
 
     agent_id: str
+    principal: Principal
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ class Registry:
             case AllowAgent():
                 group.start_soon(self._allow, message)
             case DrainAgent():
-                self._drain(message)
+                group.start_soon(self._ask_to_drain, message)
             case RemoveAgent():
                 group.start_soon(self._remove, message)
 
@@ -187,6 +187,17 @@ class Registry:
         self._update(view)
         self._hear(message.agent_id, message.load)
         message.reply.send(view)
+
+    async def _ask_to_drain(self, message: DrainAgent) -> None:
+        by, agent_id = message.principal, message.agent_id
+        if agent_id in self._views and by.subject != agent_id:
+            # An agent that goes says so each time; that somebody else sends it away is a decision.
+            try:
+                await self._roster.note(self._draft("agent_drained", agent_id, by))
+            except OrchestratorError as error:
+                message.reply.fail(error)
+                return
+        self._drain(message)
 
     def _drain(self, message: DrainAgent | RemoveAgent) -> None:
         view = self._views.get(message.agent_id)

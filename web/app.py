@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import anyio
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
@@ -14,6 +15,8 @@ from orchestrator.telemetry import Telemetry
 from orchestrator.web import agents, audit, batches, consents, docs, erasure, events, keys, operations, pulling, tasks
 from orchestrator.web.bodies import Gate, request_class
 from orchestrator.web.context import Context
+from orchestrator.web.dashboard import routes as dashboard
+from orchestrator.web.dashboard.sessions import Sessions
 from orchestrator.web.faults import log_fault
 from orchestrator.web.identity.authenticator import Authenticator
 from orchestrator.web.identity.opening import verifier_of
@@ -40,7 +43,9 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens
     rates = Rates(settings.limits)
     context = Context(gateway, telemetry, settings, rates, dangers(settings))
     authenticator = Authenticator(settings.auth, gateway.key, tokens or verifier_of(settings.auth))
-    app.before_request(guard(authenticator.principal))
+    sessions = Sessions(authenticator.of_token, anyio.current_time, gateway.token, needed=settings.auth.configured)
+    app.before_request(guard(authenticator.principal, sessions.principal))
+    app.register_blueprint(dashboard.routes(context, sessions))
     for part in (tasks, batches, events, agents, pulling, audit, consents, erasure, keys, operations, docs):
         app.register_blueprint(part.routes(context))
     app.register_error_handler(OrchestratorError, partial(_orchestrator_error, rates, Strangers(telemetry)))
@@ -83,5 +88,5 @@ async def _harden(dangers: str, response: Any) -> Any:
     if dangers:
         response.headers[HEADER] = dangers
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Cache-Control"] = "no-store"
+    response.headers.setdefault("Cache-Control", "no-store")
     return response

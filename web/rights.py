@@ -1,6 +1,7 @@
 """Which right each call needs. What is not in this table is nobody's to call."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
 from typing import Any, cast
 
 from quart import Request, request
@@ -44,23 +45,51 @@ RIGHTS: Mapping[str, Scope | None] = {
 }
 """By method and rule, as the application's URL map has them."""
 
+
+class Known(Enum):
+    """Whoever is signed in may see it: it shows of each thing what its reader has the right to."""
+
+    SIGNED_IN = "signed in"
+
+
+PAGES: Mapping[str, Scope | Known | None] = {
+    "GET /": Known.SIGNED_IN,
+    "GET /ui/live": Known.SIGNED_IN,
+    "GET /ui/agents/<name>/drain": Scope.AGENTS_REGISTER,
+    "POST /ui/agents/<name>/drain": Scope.AGENTS_REGISTER,
+    "GET /ui/agents/<name>/allow": Scope.OPERATE,
+    "POST /ui/agents/<name>/allow": Scope.OPERATE,
+    "GET /ui/sign-in": OPEN,
+    "POST /ui/sign-in": OPEN,
+    "POST /ui/sign-out": OPEN,
+    "GET /ui/static/<name>": OPEN,
+}
+"""The same for the operator's page, whose readers are known by their sessions, and by nothing else."""
+
 _PRINCIPAL = "orchestrator.principal"
 
 
-def guard(authenticate: Callable[[Request], Awaitable[Principal]]) -> Callable[[], Awaitable[None]]:
-    """What is to run before each request: finds out who sent it, and whether he may. Raises an OrchestratorError."""
+Authenticate = Callable[[Request], Awaitable[Principal]]
+
+
+def guard(authenticate: Authenticate, by_session: Authenticate) -> Callable[[], Awaitable[None]]:
+    """What is to run before each request: finds out who sent it, and whether he may. Raises an OrchestratorError.
+
+    A session opens pages alone, so that no other site can have a browser make calls with it.
+    """
 
     async def check() -> None:
         if request.url_rule is None or request.method == "OPTIONS":
             # There is no such page, or only its methods are asked for: the framework answers.
             return
         call = f"{'GET' if request.method == 'HEAD' else request.method} {request.url_rule.rule}"
-        if call not in RIGHTS:
+        table, who = (PAGES, by_session) if call in PAGES else (RIGHTS, authenticate)
+        if call not in table:
             raise Forbidden("This call is not open to anybody.")
-        scope, principal = RIGHTS[call], NOBODY
+        scope, principal = table[call], NOBODY
         if scope is not None:
-            principal = await authenticate(request)
-            if scope not in principal.scopes:
+            principal = await who(request)
+            if isinstance(scope, Scope) and scope not in principal.scopes:
                 raise Forbidden(f"The scope {scope.value} is needed.")
         _state()[_PRINCIPAL] = principal
 

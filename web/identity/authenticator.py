@@ -38,14 +38,15 @@ class Authenticator:
             if holder is None:
                 raise Unauthenticated("Send an API key or a token: Authorization: Bearer …")
             return holder
-        bearing = await self._by_token(token)
+        bearing = await self.of_token(token)
         if holder is None:
             return bearing
         if bearing.subject != holder.subject:
             raise Unauthenticated("The certificate and the token are of two callers.")
         return Principal(bearing.subject, bearing.scopes | holder.scopes)
 
-    async def _by_token(self, token: str) -> Principal:
+    async def of_token(self, token: str) -> Principal:
+        """Who stands behind an API key or a token. Raises Unauthenticated, or AuditUnavailable."""
         if token.startswith(api_key.PREFIX):
             key = await self._find_key(token) if self._auth.api_keys else None
             if key is not None:

@@ -1,0 +1,52 @@
+"""`GET /`: the queues, the agents and the actors, live."""
+
+from typing import Any
+
+import anyio
+import msgspec
+from quart import Blueprint, Response, request
+
+from orchestrator.domain.identity import Principal, Scope
+from orchestrator.web.dashboard import views
+from orchestrator.web.dashboard.live import Parts, live
+from orchestrator.web.dashboard.pages import Pages, rights_of
+from orchestrator.web.events import Streams
+from orchestrator.web.rights import caller
+
+
+def add(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:
+    """The page and its events."""
+    context = pages.context
+
+    def shown(principal: Principal) -> dict[str, Any]:
+        points, telemetry = context.telemetry.history.points, context.telemetry
+        found: dict[str, Any] = {
+            "flow": views.flow(points, telemetry.now(context.system.now())),
+            "actors": views.actors(telemetry.sampled().actors),
+            "reasons": context.system.unready(),
+            "agents": [],
+            "may": rights_of(principal),
+        }
+        if Scope.AGENTS_READ in principal.scopes:
+            gateway, ttl = context.system.acting_for(principal), context.settings.agents.ttl_s
+            work, under_way = telemetry.history.work(), gateway.under_way()
+            found["agents"] = views.agents(gateway.agents(), anyio.current_time(), ttl, work, under_way, principal)
+        return found
+
+    def plots() -> str:
+        return msgspec.json.encode(views.plots(context.telemetry.history.points)).decode()
+
+    @blueprint.get("/")
+    async def overview() -> Response:
+        return pages.page("overview.html", **shown(caller()), plots=plots())
+
+    @blueprint.get("/ui/live")
+    async def overview_live() -> Response:
+        principal, still = caller(), pages.sessions.holder(request)
+
+        async def take() -> Parts:
+            values = shown(principal)
+            names = ("state", "flow", "agents", "actors")
+            return {name: pages.text(f"part_{name}.html", values) for name in names} | {"plots": plots()}
+
+        return live(streams, take, still, lambda: context.system.closing)

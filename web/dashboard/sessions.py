@@ -1,0 +1,88 @@
+"""Who is signed in to the page. A session holds what its owner showed, so it ends with the key or token behind it."""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+
+from msgspec import Struct
+from quart import Request, Response
+
+from orchestrator.domain.errors import Unauthenticated
+from orchestrator.domain.identity import ANONYMOUS, Principal
+
+COOKIE = "orchestrator_session"
+LASTS_S = 8 * 3_600.0
+IDLE_S = 3_600.0
+MOST = 1_000
+
+Identify = Callable[[str], Awaitable[Principal]]
+"""From a key or token to who stands behind it. Raises Unauthenticated."""
+
+
+class _Session(Struct):
+    credential: str
+    opened_at: float
+    used_at: float
+
+    def over(self, now: float) -> bool:
+        return now - self.opened_at > LASTS_S or now - self.used_at > IDLE_S
+
+
+class Sessions:
+    """In memory only, by the hash of the cookie: a restart signs everybody out. Of too many the least used one goes.
+
+    Not for several processes: who is sent to another replica signs in there.
+    """
+
+    def __init__(self, identify: Identify, now: Callable[[], float], token: Callable[[], str], *, needed: bool) -> None:
+        """`now` is in seconds, `token` gives unguessable text; not `needed`, everybody is anonymous with all rights."""
+        self._identify, self._now, self._token = identify, now, token
+        self._sessions: OrderedDict[bytes, _Session] = OrderedDict()
+        self.needed = needed
+
+    async def open(self, credential: str, response: Response, *, secure: bool) -> Principal:
+        """Signs in with a key or token, and gives the cookie to `response`. Raises Unauthenticated."""
+        principal = await self._identify(credential)
+        cookie, now = self._token(), self._now()
+        self._sessions[_mark(cookie)] = _Session(credential, now, now)
+        while len(self._sessions) > MOST:
+            self._sessions.popitem(last=False)
+        response.set_cookie(
+            COOKIE, cookie, max_age=int(LASTS_S), path="/", secure=secure, httponly=True, samesite="Strict"
+        )
+        return principal
+
+    def close(self, request: Request, response: Response) -> None:
+        """Signs out. Twice is safe."""
+        self._sessions.pop(_mark(request.cookies.get(COOKIE, "")), None)
+        response.delete_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
+
+    async def principal(self, request: Request) -> Principal:
+        """Who is signed in. Asks anew each time whether the key or token still holds. Raises Unauthenticated."""
+        return await self.holder(request)()
+
+    def holder(self, request: Request) -> Callable[[], Awaitable[Principal]]:
+        """What tells, for as long as the answer to `request` takes, who is signed in; raises Unauthenticated."""
+        mark = _mark(request.cookies.get(COOKIE, ""))
+
+        async def ask() -> Principal:
+            if not self.needed:
+                return ANONYMOUS
+            now, session = self._now(), self._sessions.get(mark)
+            if session is None or session.over(now):
+                self._sessions.pop(mark, None)
+                raise Unauthenticated("Sign in first.")
+            session.used_at = now
+            self._sessions.move_to_end(mark)
+            try:
+                return await self._identify(session.credential)
+            except Unauthenticated:
+                self._sessions.pop(mark, None)
+                raise
+
+        return ask
+
+
+def _mark(cookie: str) -> bytes:
+    """Under which a session is kept: looking it up tells nothing of the cookies of others by the time it takes."""
+    return sha256(cookie.encode("utf-8", "replace")).digest()

@@ -1,0 +1,50 @@
+"""Signing in to the page with an API key or a token, and out again. Without authentication nobody needs to."""
+
+from quart import Blueprint, Response, request
+
+from orchestrator.domain.errors import Unauthenticated
+from orchestrator.web import wire
+from orchestrator.web.dashboard.pages import Pages, check_origin, see
+from orchestrator.web.identity.authenticator import MAX_TOKEN
+from orchestrator.web.identity.strangers import Strangers
+
+WORDS = {
+    "": "",
+    "ended": "You were signed out: the session is over, or its key is not valid any more.",
+    "out": "You are signed out.",
+}
+
+
+def add(blueprint: Blueprint, pages: Pages) -> None:
+    """`/ui/sign-in` and `/ui/sign-out`."""
+    sessions, context = pages.sessions, pages.context
+    strangers = Strangers(context.telemetry)
+
+    @blueprint.get("/ui/sign-in")
+    async def sign_in() -> Response:
+        if not sessions.needed:
+            return see("/")
+        return pages.page("sign_in.html", said=WORDS.get(request.args.get("why", ""), ""))
+
+    @blueprint.post("/ui/sign-in")
+    async def signed_in() -> Response:
+        check_origin()
+        fields, _ = await wire.read_fields(request, context.bounds)
+        credential = str(fields.get("credential", "")).strip()
+        try:
+            if not 0 < len(credential) <= MAX_TOKEN:
+                raise Unauthenticated("That is neither a key nor a token.")
+            response = see("/")
+            await sessions.open(credential, response, secure=request.scheme == "https")
+        except Unauthenticated:
+            strangers.seen()
+            context.rates.admit_stranger(request)
+            return pages.page("sign_in.html", 401, said="That key or token is not valid.")
+        return response
+
+    @blueprint.post("/ui/sign-out")
+    async def sign_out() -> Response:
+        check_origin()
+        response = see("/ui/sign-in?why=out")
+        sessions.close(request, response)
+        return response

@@ -1,0 +1,250 @@
+"""From what the system tells of itself to what the overview shows: pure functions."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from orchestrator.actors.feed import Headway
+from orchestrator.domain.agent import AgentView
+from orchestrator.domain.health import Availability, Health
+from orchestrator.domain.identity import Principal, Scope
+from orchestrator.domain.task import Priority
+from orchestrator.history import Buckets, Point, quantile, since
+from orchestrator.kernel.child import ChildStatus, State
+from orchestrator.web.dashboard.words import span
+
+LATELY_S = 300.0
+HOUR_S = 3_600.0
+SHARES = (0.5, 0.95, 0.99)
+MOST_UNDER_WAY = 4
+
+
+class Actor(Struct, frozen=True):
+    """A line of the supervision tree."""
+
+    name: str
+    state: str
+    tone: str
+    restarts: int
+    depth: int
+    capacity: int
+    peak: int
+    last_error: str | None
+
+
+def actors(children: Sequence[ChildStatus]) -> list[Actor]:
+    """The tree in start order: each depends on those above it."""
+    return [
+        Actor(c.name, c.state.value, _tone_of(c), c.restarts, c.depth, c.capacity, c.peak, c.last_error)
+        for c in children
+    ]
+
+
+def _tone_of(child: ChildStatus) -> str:
+    if child.state in (State.RUNNING, State.FINISHED):
+        return "warn" if child.depth * 2 > child.capacity else "good"
+    return "bad" if child.state is State.FAILED else "warn"
+
+
+class Line(Struct, frozen=True):
+    """A class of the queue, and the most of it in the last hour."""
+
+    name: str
+    ready: int
+    oldest: float
+    most_ready: int
+    most_oldest: float
+
+
+class Latency(Struct, frozen=True):
+    """The median and two higher percentiles, in seconds; None where there was nothing."""
+
+    name: str
+    values: list[float | None]
+
+
+class Flow(Struct, frozen=True):
+    """How work went lately and in the last hour."""
+
+    waiting: int
+    oldest: float
+    accepted_per_min: float
+    succeeded_per_min: float
+    succeeded: float
+    failures: float
+    retries: float
+    dead: float
+    refused: float
+    lines: list[Line]
+    latencies: list[Latency]
+
+
+def flow(points: Sequence[Point], now: Point) -> Flow:
+    """What the samples of the last hour say, `now` being the newest."""
+    every = [*points, now]
+    lately, hour = since(every, LATELY_S) or now, since(every, HOUR_S) or now
+    minutes = max(1.0, (now.at - lately.at) / 60)
+    return Flow(
+        waiting=sum(now.ready.values()),
+        oldest=max(now.oldest.values(), default=0.0),
+        accepted_per_min=(now.accepted - lately.accepted) / minutes,
+        succeeded_per_min=(now.succeeded - lately.succeeded) / minutes,
+        succeeded=now.succeeded - hour.succeeded,
+        failures=now.failures - hour.failures,
+        retries=now.retries - hour.retries,
+        dead=now.dead - hour.dead,
+        refused=now.refused - hour.refused,
+        lines=[_line(priority.value, every) for priority in Priority],
+        latencies=[
+            _latency("Acceptance", lately.acceptance, now.acceptance),
+            _latency("Wait for an agent", lately.waiting, now.waiting),
+            _latency("Call", lately.calls, now.calls),
+        ],
+    )
+
+
+def _line(name: str, points: Sequence[Point]) -> Line:
+    ready, oldest = [p.ready.get(name, 0) for p in points], [p.oldest.get(name, 0.0) for p in points]
+    return Line(name, ready[-1], oldest[-1], max(ready), max(oldest))
+
+
+def _latency(name: str, before: Buckets, after: Buckets) -> Latency:
+    return Latency(name, [quantile(before, after, share) for share in SHARES])
+
+
+def plots(points: Sequence[Point]) -> dict[str, list[list[float]]]:
+    """The series of the plots, each list as long as that of the times, which is the first."""
+    times = [round(point.at, 1) for point in points]
+    ready = [[float(p.ready.get(name, 0)) for p in points] for name in Priority]
+    oldest = [[round(p.oldest.get(name, 0.0), 1) for p in points] for name in Priority]
+    rates = [_rates([getattr(p, name) for p in points], times) for name in ("accepted", "succeeded", "failures")]
+    return {"ready": [times, *ready], "oldest": [times, *oldest], "rates": [times, *rates]}
+
+
+def _rates(counts: Sequence[float], times: Sequence[float]) -> list[float]:
+    """What is counted, for each minute."""
+    found = [0.0]
+    for at in range(1, len(counts)):
+        seconds = times[at] - times[at - 1]
+        found.append(round((counts[at] - counts[at - 1]) * 60 / seconds, 1) if seconds > 0 else 0.0)
+    return found[: len(counts)]
+
+
+class UnderWay(Struct, frozen=True):
+    """How far a task is, as its agent tells."""
+
+    task_id: str
+    done: float | None
+    note: str | None
+
+
+class AgentRow(Struct, frozen=True):
+    """An agent, how it is and why, and what may be done with it."""
+
+    agent_id: str
+    location: str
+    model: str | None
+    mode: str
+    capabilities: tuple[str, ...]
+    state: str
+    tone: str
+    why: str
+    in_flight: int
+    most: int
+    latency: float | None
+    seen_ago: float | None
+    work: int
+    share: float
+    under_way: list[UnderWay]
+    drain: bool
+    allow: bool
+
+
+def agents(
+    directory: Mapping[str, AgentView],
+    now: float,
+    ttl: float,
+    work: Mapping[str, int],
+    under_way: Sequence[tuple[str, Headway]],
+    principal: Principal,
+) -> list[AgentRow]:
+    """All agents by their ids, at `now` in monotonic seconds, as `principal` may see them."""
+    total = sum(work.values())
+    doing: dict[str, list[UnderWay]] = {}
+    for task_id, headway in under_way if principal.operates else ():
+        doing.setdefault(headway.agent_id, []).append(UnderWay(task_id, headway.done, headway.note))
+    return [
+        _agent(view, now, ttl, work.get(name, 0), total, doing.get(name, [])[-MOST_UNDER_WAY:], principal)
+        for name, view in sorted(directory.items())
+    ]
+
+
+def _agent(
+    view: AgentView, now: float, ttl: float, work: int, total: int, doing: list[UnderWay], principal: Principal
+) -> AgentRow:
+    agent, health = view.agent, view.health
+    availability = health.availability(now, ttl)
+    state = "quarantined" if agent.quarantined else availability.value
+    mine = principal.owns(agent.agent_id) and Scope.AGENTS_REGISTER in principal.scopes
+    return AgentRow(
+        agent_id=agent.agent_id,
+        location=agent.location,
+        model=agent.model_version,
+        mode="pull" if agent.pulls else "push",
+        capabilities=agent.capabilities,
+        state=state,
+        tone="bad" if agent.quarantined else _TONES[availability],
+        why=_QUARANTINED if agent.quarantined else why(health, availability, now),
+        in_flight=view.in_flight,
+        most=agent.max_concurrency,
+        latency=health.latency,
+        seen_ago=None if health.last_seen is None else now - health.last_seen,
+        work=work,
+        share=work / total if total else 0.0,
+        under_way=doing,
+        drain=mine and not health.draining,
+        allow=agent.quarantined and principal.operates,
+    )
+
+
+_TONES = {
+    Availability.READY: "good",
+    Availability.TRIAL: "warn",
+    Availability.UNKNOWN: "quiet",
+    Availability.STALE: "bad",
+    Availability.EJECTED: "bad",
+    Availability.PAUSED: "warn",
+    Availability.DRAINING: "quiet",
+}
+_QUARANTINED = "It is not what it was when it was first known. It gets no work until it is allowed."
+
+
+def why(health: Health, availability: Availability, now: float) -> str:
+    """Why an agent is as it is; empty where there is nothing to say."""
+    match availability:
+        case Availability.STALE:
+            heard = health.since if health.last_seen is None else health.last_seen
+            return f"Not heard of since {span(_coarse(now - heard))}."
+        case Availability.EJECTED if health.on_trial:
+            return "Ejected; a single call is trying it."
+        case Availability.EJECTED:
+            return f"Ejected after {health.failures} failures; tried again in {span(_left(health.ejected_until, now))}."
+        case Availability.PAUSED:
+            return f"It asked to be left alone for another {span(_left(health.paused_until, now))}."
+        case Availability.TRIAL:
+            return "Its ejection is over: the next call tries it."
+        case Availability.UNKNOWN:
+            return "Known from before; not heard of since the start."
+        case Availability.DRAINING:
+            return "It gets no more work until it registers again."
+        case Availability.READY:
+            return ""
+
+
+def _left(until: float | None, now: float) -> float:
+    return max(1.0, _coarse((until or now) - now + 4))
+
+
+def _coarse(seconds: float) -> float:
+    """In steps of five seconds, so that the page does not change with each."""
+    return seconds - seconds % 5
