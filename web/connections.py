@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from ipaddress import IPv6Address, ip_address
-from typing import Any
+from typing import Any, Protocol
 
 
 def peer_of(address: Any) -> str:
@@ -20,6 +20,18 @@ def peer_of(address: Any) -> str:
     return str(ip)
 
 
+class Served(Protocol):
+    """A connection that ends itself when it is told to."""
+
+    def stop(self) -> None:
+        """Nothing after the request that is being answered, and nothing at all where there is none."""
+        ...
+
+    def end(self) -> None:
+        """Its request has to end now."""
+        ...
+
+
 class Connections:
     """The open connections of one server, at most `most`, and at most `per_peer` from one peer."""
 
@@ -27,6 +39,8 @@ class Connections:
         self._most, self._per_peer = most, per_peer
         self._open: set[asyncio.WriteTransport] = set()
         self._peers: Counter[str] = Counter()
+        self._served: set[Served] = set()
+        self.stopping = self.ending = False
 
     def __repr__(self) -> str:
         return f"<Connections {len(self._open)}/{self._most} from {len(self._peers)} peers>"
@@ -50,6 +64,26 @@ class Connections:
         self._peers[peer] -= 1
         if not self._peers[peer]:
             del self._peers[peer]
+
+    def serve(self, connection: Served) -> None:
+        """It is told of the end from now on, until it leaves."""
+        self._served.add(connection)
+
+    def leave(self, connection: Served) -> None:
+        """It is over. Twice is safe."""
+        self._served.discard(connection)
+
+    def stop_all(self) -> None:
+        """Service stops: what has begun goes on."""
+        self.stopping = True
+        for connection in list(self._served):
+            connection.stop()
+
+    def end_all(self) -> None:
+        """The time of what went on is over."""
+        self.ending = True
+        for connection in list(self._served):
+            connection.end()
 
     def abort_all(self) -> None:
         """Breaks all of them off, whatever is still to be sent."""

@@ -33,6 +33,10 @@ class Door(TCPServer):
                 self.writer.transport.abort()
                 return
             self.certificate = certificate_of(self.writer.get_extra_info("peercert"))
+        await self.speak()
+
+    async def speak(self) -> None:
+        """HTTP, to the end of the connection."""
         await super().run()
 
     async def _secured(self, tls: Any) -> bool:

@@ -4,50 +4,20 @@ It has no setting for its protocol class, so its module is given this one. Check
 """
 
 import asyncio
-import ssl
 from typing import Any, cast
 
 import anyio
 import h11
 from hypercorn import protocol
-from hypercorn.asyncio import run
-from hypercorn.config import Config, Sockets
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ConnectionState
 
-from orchestrator.domain.errors import Overloaded
-from orchestrator.settings import Limits
-from orchestrator.web.connections import Connections
+from orchestrator.web import http_rules
 from orchestrator.web.door import Door
 from orchestrator.web.identity.certificates import STATE
-from orchestrator.web.problems import CONTENT_TYPE, http_document
+from orchestrator.web.server_config import ServerConfig
 from orchestrator.web.strict_h11 import StrictConnection
-
-METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"})
-"""In these letters: Hypercorn would make capitals of any, and what follows a body that was too long looks like one."""
-SEND_S = 30.0
-"""How long a client may take to read so much of its answer that the next piece fits into the buffers."""
-LINGER_S = 2.0
-"""How long a body that was refused is still read, and thrown away: a reset would take the answer with it."""
-
-
-class ServerConfig(Config):
-    """Hypercorn's configuration, which it hands to each connection, and the connections with their limits."""
-
-    # By Hypercorn's own list HTTP/2 would come with TLS, past all that stands in this file.
-    alpn_protocols = ["http/1.1"]  # noqa: RUF012 - as Hypercorn has it
-    connections: Connections
-    limits: Limits
-    tls: ssl.SSLContext | None = None
-    """Of our own: Hypercorn would count no connection before its handshake is done."""
-
-    def create_sockets(self) -> Sockets:
-        """Hypercorn would let child processes inherit them, which would then hold the port when we are gone."""
-        sockets = super().create_sockets()
-        for listener in sockets.insecure_sockets:
-            listener.set_inheritable(False)
-        return sockets
 
 
 class BoundedH11Protocol(H11Protocol):
@@ -89,7 +59,7 @@ class BoundedH11Protocol(H11Protocol):
     async def _send_in_time(self, event: Event) -> None:
         if isinstance(event, Closed):
             await self._linger()
-        with anyio.move_on_after(SEND_S) as scope:
+        with anyio.move_on_after(http_rules.SEND_S) as scope:
             await self._pass_on(event)
         if scope.cancel_called:
             self._writer.transport.abort()
@@ -102,7 +72,7 @@ class BoundedH11Protocol(H11Protocol):
         self._lingering = True
         if self._writer.can_write_eof():
             self._writer.write_eof()
-        with anyio.move_on_after(LINGER_S):
+        with anyio.move_on_after(http_rules.LINGER_S):
             if asyncio.current_task() is self._reading:
                 while await self._reader.read(65_536):
                     pass
@@ -114,7 +84,9 @@ class BoundedH11Protocol(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         self._method = request.method
-        status = refusal(request, self._server_config.limits)
+        headers = list(request.headers)
+        limits = self._server_config.limits
+        status = http_rules.refusal(request.method, request.target, request.http_version, headers, limits)
         if status is None:
             await super()._create_stream(_not_upgraded(request))
         else:
@@ -125,39 +97,14 @@ class BoundedH11Protocol(H11Protocol):
         await self.send(Closed())
 
     async def _send_error_response(self, status_code: int) -> None:
-        full = status_code in (429, 503)
         # Of connections beyond the bound none is kept, not even for a moment.
-        self._refused = not full
-        body = http_document(status_code, Overloaded.code if status_code == 503 else None)
-        headers: list[Any] = [
-            (b"content-type", CONTENT_TYPE.encode()),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-            *([(b"retry-after", b"1")] if full else []),
-            *self.config.response_headers("h11"),
-        ]
+        self._refused = status_code not in (429, 503)
+        own, body = http_rules.answer_to(status_code)
+        headers = [*own, *self.config.response_headers("h11")]
         await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
         if self._method != b"HEAD":
             await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
-
-
-def refusal(request: h11.Request, limits: Limits) -> int | None:
-    """The status with which a request is refused that h11 lets through, if it is."""
-    names = [name for name, _ in request.headers]
-    size = len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
-    if request.http_version not in (b"1.0", b"1.1"):
-        return 505
-    if request.method not in METHODS:
-        return 400
-    if len(request.target) > limits.target_bytes:
-        return 414
-    if len(names) > limits.headers or size > limits.header_bytes:
-        return 431
-    # Which of two lengths counts, and whether a reader of HTTP/1.0 knows of chunks, differs from reader to reader.
-    if b"transfer-encoding" in names and (b"content-length" in names or request.http_version == b"1.0"):
-        return 400
-    return None if request.target.startswith((b"/", b"*", b"http://", b"https://")) else 400
 
 
 def _not_upgraded(request: h11.Request) -> h11.Request:
@@ -169,6 +116,5 @@ def _not_upgraded(request: h11.Request) -> h11.Request:
 
 
 def install() -> None:
-    """Has Hypercorn use our classes for its connections. Twice is safe."""
-    run.TCPServer = Door  # pyright: ignore[reportPrivateImportUsage]
+    """Has Hypercorn use this class for its connections. Twice is safe."""
     protocol.H11Protocol = BoundedH11Protocol  # pyright: ignore[reportPrivateImportUsage]

@@ -14,11 +14,10 @@ from hypercorn.asyncio import serve  # pyright: ignore[reportUnknownVariableType
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.settings import Limits
 from orchestrator.web.connections import Connections
+from orchestrator.web.doors import install
 from orchestrator.web.faults import log_fault
-from orchestrator.web.problems import CONTENT_TYPE, http_document
-from orchestrator.web.protocol import ServerConfig, install
-
-ASGI = Callable[[Any, Any, Any], Awaitable[None]]
+from orchestrator.web.http_rules import broken_off
+from orchestrator.web.server_config import ASGI, ServerConfig
 
 STOP_S = 3.0
 """What open requests are given when the server stops; they wait for the ledger at most."""
@@ -55,7 +54,11 @@ class WebServer:
         finally:
             self._late.set()
 
-    async def _serve_until(self, stopping: Callable[[], Awaitable[None]]) -> None:
+    async def _serve_until(self, wait_stopping: Callable[[], Awaitable[None]]) -> None:
+        async def stopping() -> None:
+            await wait_stopping()
+            self._connections.stop_all()
+
         async with anyio.create_task_group() as group:
             group.start_soon(self._end_requests)
             # In a task of its own: on Python 3.11 it leaves behind a request to cancel the task that ran it.
@@ -65,7 +68,8 @@ class WebServer:
 
     def _config(self) -> ServerConfig:
         config = ServerConfig()
-        config.connections, config.limits, config.tls = self._connections, self._limits, self._tls
+        config.app, config.tls = self._app, self._tls
+        config.connections, config.limits = self._connections, self._limits
         config.bind = [f"fd://{os.dup(self._listener.fileno())}"]
         config.keep_alive_timeout = self._limits.idle_s
         config.include_server_header = False
@@ -80,6 +84,7 @@ class WebServer:
         await self._late.wait()
         for scope in list(self._receiving):
             scope.cancel()
+        self._connections.end_all()
         while True:
             await anyio.sleep(ABORT_S)
             self._connections.abort_all()
@@ -130,9 +135,7 @@ class _Exchange:
         """A client that is still there, and was told nothing yet, is told this."""
         if self._answered or self._left:
             return
-        body = http_document(status)
-        headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", str(len(body)).encode())]
-        headers += [(b"connection", b"close"), (b"retry-after", b"5")] if status == 503 else [(b"connection", b"close")]
+        headers, body = broken_off(status)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 

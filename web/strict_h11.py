@@ -1,8 +1,6 @@
-"""h11 with the leniencies of RFC 9112 taken away: where two readers could find two requests, there is none.
+"""h11 with its leniencies taken away: see `http_rules.py`.
 
-Two readers of the same bytes, a proxy and this server say, must never see different requests in them (smuggling).
-RFC 9112 lets a recipient read a bare LF as the end of a line (§2.2), unfold lines (§5.2), and merge lengths that agree
-(§6.3). Here all that is 400. It reaches into h11's buffer, where all its lines come from; checked with h11 0.16.
+It reaches into h11's buffer, where all its lines come from; checked with h11 0.16.
 """
 
 import re
@@ -11,11 +9,10 @@ from typing import Any
 import h11
 from h11._receivebuffer import ReceiveBuffer
 
-_AMBIGUOUS = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\n[ \t]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-"""A bare LF, a bare CR, a folded line, a control character."""
-_CHUNK = re.compile(rb"[0-9A-Fa-f]{1,15}(;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
-"""The size of a chunk, in a number that no reader overflows at, and its extensions."""
-_LENGTH = re.compile(rb"content-length:[ \t]*[0-9]{1,15}[ \t]*", re.IGNORECASE)
+from orchestrator.web.http_rules import CHUNK, ambiguous
+
+_FRAMING = (b"content-length", b"transfer-encoding")
+_FRAMED = re.compile(rb"content-length:[ \t]*[0-9]{1,15}[ \t]*|transfer-encoding:[ \t]*chunked *", re.IGNORECASE)
 
 
 class StrictConnection(h11.Connection):
@@ -46,17 +43,16 @@ class _StrictBuffer(ReceiveBuffer):
     def maybe_extract_lines(self) -> list[bytearray] | None:
         if not self._data.startswith(b"\r\n"):
             end = self._data.find(b"\r\n\r\n")
-            searched = max(0, self._multiple_lines_search - 2)
-            if _AMBIGUOUS.search(self._data, searched, len(self._data) if end < 0 else end):
+            if ambiguous(bytes(self._data if end < 0 else self._data[:end])):
                 raise h11.LocalProtocolError("ambiguous line endings")
         lines = super().maybe_extract_lines()
-        lengths = [line for line in lines or () if line[:14].lower().startswith(b"content-length")]
-        if len(lengths) > 1 or any(not _LENGTH.fullmatch(line) for line in lengths):
-            raise h11.LocalProtocolError("ambiguous length")
+        framing = [line for line in lines or () if line[:17].lower().startswith(_FRAMING)]
+        if len(framing) > 1 or any(not _FRAMED.fullmatch(line) for line in framing):
+            raise h11.LocalProtocolError("ambiguous framing")
         return lines
 
     def maybe_extract_next_line(self) -> bytearray | None:
         line = super().maybe_extract_next_line()
-        if line is not None and not _CHUNK.fullmatch(line):
+        if line is not None and not CHUNK.fullmatch(line):
             raise h11.LocalProtocolError("ambiguous chunk")
         return line

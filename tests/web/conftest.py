@@ -9,6 +9,9 @@ import pytest
 from stores import count
 
 from orchestrator.testing import Service
+from orchestrator.web import doors
+from orchestrator.web.door import Door
+from orchestrator.web.fast_http import FastDoor
 
 if (here := str(Path(__file__).parent)) not in sys.path:
     sys.path.append(here)
@@ -38,3 +41,10 @@ def rows(ledger: dict[str, str]):
     """Counts the rows of a table, read past the orchestrator."""
 
     return partial(count, ledger["DATABASE_URL"])
+
+
+@pytest.fixture(params=[FastDoor, Door], ids=["httptools", "h11"])
+def door(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[Door]:
+    """Each of the two classes that speak HTTP/1.1, in the place of the best one."""
+    monkeypatch.setattr(doors, "best_door", lambda: request.param)
+    return request.param

@@ -163,12 +163,12 @@ CHUNKED = b"3\r\nabc\r\n0\r\n\r\n"
 
 def encodings() -> Iterator[Case]:
     """Transfer-Encoding is `chunked`, once, or nothing that is spoken here."""
-    for value in ("Chunked", "CHUNKED", "\tchunked", "  chunked", "chunked ", "chunked\t"):
+    for value in ("Chunked", "CHUNKED", "\tchunked", "  chunked", "chunked "):
         yield good(f"encoding {value!r}", head(f"Transfer-Encoding: {value}") + CHUNKED, ("POST", "/a", b"abc"))
     for value in (
         "", "identity", "gzip", "gzip, chunked", "chunked, gzip", "chunked, identity", "identity, chunked", "chunked, chunked",
         "chunked,", ",chunked", "chunked;", "chunked;q=1", "chunked; a=b", '"chunked"', "'chunked'", "xchunked", "chunkedx", "chunke",
-        "chunk", "chunked chunked", "\x0bchunked", "chunked\x0b", "chunked\xa0", "\xa0chunked", "(chunked)", "chun\tked", "chunked\x00",
+        "chunk", "chunked\t", "chunked chunked", "\x0bchunked", "chunked\x0b", "chunked\xa0", "\xa0chunked", "(chunked)", "chun\tked", "chunked\x00",
         "c\u212aunked".encode().decode("latin-1"), "trailers", "deflate", "0", "true", "*",
     ):  # fmt: skip
         sent = head(f"Transfer-Encoding: {value}") + CHUNKED

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.testing import Reply, Service, a_task
 from orchestrator.web.connections import peer_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("door")]
 
 GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 

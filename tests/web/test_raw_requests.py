@@ -11,6 +11,7 @@ from raw_requests import LAST, LAST_SEEN, Case, Seen, cases
 from orchestrator.kernel.inbox import Inbox, Stop
 from orchestrator.kernel.mailbox import Mailbox
 from orchestrator.settings import load
+from orchestrator.web.door import Door
 from orchestrator.web.server import WebServer, listen
 
 pytestmark = pytest.mark.anyio
@@ -102,7 +103,7 @@ def test_the_corpus() -> None:
 
 
 @pytest.mark.parametrize("piece", [None, 7], ids=["at once", "in pieces"])
-async def test_one_request_is_one_decision(piece: int | None) -> None:
+async def test_one_request_is_one_decision(piece: int | None, door: type[Door]) -> None:
     """What is in the bytes is seen, once and in order, and nothing besides; what is ambiguous ends the connection."""
     witness = Witness()
     wrong: dict[str, str] = {}

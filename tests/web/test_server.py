@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from orchestrator.kernel.inbox import Inbox, Stop
 from orchestrator.kernel.mailbox import Mailbox
 from orchestrator.settings import load
-from orchestrator.web import protocol, server
+from orchestrator.web import http_rules, server
 from orchestrator.web.protocol import ServerConfig
 from orchestrator.web.server import WebServer, listen
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("door")]
 
 LIMITS = load().limits
 GET = b"GET / HTTP/1.1\r\nHost: box\r\n\r\n"
@@ -138,7 +138,7 @@ async def test_an_application_that_fails() -> None:
 
 async def test_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Is broken off when its answer has waited too long, and holds nothing."""
-    monkeypatch.setattr(protocol, "SEND_S", 0.2)
+    monkeypatch.setattr(http_rules, "SEND_S", 0.2)
     over = anyio.Event()
 
     async def flood(scope: Any, receive: Any, send: Any) -> None:

@@ -1,0 +1,137 @@
+"""Both classes that speak HTTP/1.1, where the corpus does not look: answers, and which of the two is taken."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from orchestrator.kernel.inbox import Inbox, Stop
+from orchestrator.kernel.mailbox import Mailbox
+from orchestrator.settings import load
+from orchestrator.web import doors
+from orchestrator.web.door import Door
+from orchestrator.web.fast_http import FastDoor
+from orchestrator.web.server import WebServer, listen
+
+pytestmark = pytest.mark.anyio
+Message = dict[str, Any]
+
+
+@asynccontextmanager
+async def answering(*messages: Message, body: list[Message] | None = None) -> AsyncGenerator[int]:
+    """A server whose application answers so, and leaves what it received in `body` if it is to read."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            for _ in range(2):
+                await send({"type": f"{(await receive())['type']}.complete"})
+            return
+        while body is not None:
+            body.append(await receive())
+            if not body[-1].get("more_body"):
+                break
+        for message in messages:
+            await send(message)
+
+    listener, inbox = listen("127.0.0.1", 0), Inbox[object](Mailbox("web", 1))
+    async with anyio.create_task_group() as group:
+        group.start_soon(WebServer(app, listener, load().limits).run, inbox)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            inbox.stop(Stop.FINAL)
+    listener.close()
+
+
+async def told(port: int, *sent: bytes) -> bytes:
+    """All that comes back; what is sent later waits for an answer to what came before."""
+    answer = b""
+    with anyio.fail_after(10):
+        async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+            for part in sent:
+                await stream.send(part)
+                if part is not sent[-1]:
+                    answer += await stream.receive()
+            while True:
+                try:
+                    answer += await stream.receive()
+                except (anyio.EndOfStream, anyio.BrokenResourceError):
+                    return answer
+
+
+def start(status: int = 200, *headers: tuple[bytes, bytes]) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": headers}
+
+
+def piece(data: bytes, *, more: bool = False) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+async def test_an_answer_in_pieces(door: type[Door]) -> None:
+    """Is sent in chunks; to HTTP/1.0, which knows none, up to the end of the connection."""
+    async with answering(start(), piece(b"ab", more=True), piece(b"", more=True), piece(b"c")) as port:
+        head, _, body = (await told(port, GET)).partition(b"\r\n\r\n")
+        assert b"transfer-encoding: chunked" in head.lower()
+        assert body == b"2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
+        head, _, body = (await told(port, GET.replace(b"1.1", b"1.0"))).partition(b"\r\n\r\n")
+        assert b"transfer-encoding" not in head.lower()
+        assert body == b"abc"
+
+
+async def test_answers_without_a_body(door: type[Door]) -> None:
+    """To HEAD, and with 204 and 304, nothing follows the head."""
+    for status, request in ((200, GET.replace(b"GET", b"HEAD")), (204, GET), (304, GET)):
+        async with answering(start(status), piece(b"" if status != 200 else b"abc")) as port:
+            assert (await told(port, request)).endswith(b"\r\n\r\n")
+
+
+async def test_a_client_that_asks_before_it_sends(door: type[Door]) -> None:
+    """Is told 100, sends its body, and gets its answer."""
+    seen: list[Message] = []
+    async with answering(start(), piece(b"ok"), body=seen) as port:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+        answer = await told(port, head, b"abc")
+    assert answer.startswith(b"HTTP/1.1 100 ")
+    assert b"HTTP/1.1 200 " in answer
+    assert b"".join(message["body"] for message in seen) == b"abc"
+
+
+async def test_a_header_that_would_be_two(door: type[Door]) -> None:
+    """Is never sent: the client hears of a fault."""
+    async with answering(start(200, (b"location", b"/a\r\nx-injected: y")), piece(b"ok")) as port:
+        answer = await told(port, GET)
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"injected" not in answer
+
+
+async def test_an_answer_that_breaks_off(door: type[Door]) -> None:
+    """Does not look like a whole one."""
+    async with answering(start(), piece(b"ab", more=True)) as port:
+        assert not (await told(port, GET)).endswith(b"0\r\n\r\n")
+
+
+async def test_a_large_body(door: type[Door]) -> None:
+    """Arrives whole, piece by piece."""
+    seen: list[Message] = []
+    sent = bytes(range(256)) * 4096
+    async with answering(start(), piece(b"ok"), body=seen) as port:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(sent)
+        assert b"200" in await told(port, head + sent)
+    assert b"".join(message["body"] for message in seen) == sent
+    assert len(seen) > 1
+
+
+def test_which_class_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours, unless httptools is missing or Hypercorn is one that it was not checked with."""
+    assert doors.best_door() is FastDoor
+    with monkeypatch.context() as patch:
+        patch.setattr(doors, "find_spec", lambda _: None)
+        assert doors.best_door() is Door
+    for installed, expected in (("0.18.3", FastDoor), ("0.19.0", Door), ("1.0", Door), ("0.180", Door)):
+        monkeypatch.setattr(doors, "version", lambda _, installed=installed: installed)
+        assert doors.best_door() is expected
