@@ -74,7 +74,7 @@ class Orchestrator:
         `decorate` may put something around each actor; `tracing` makes spans where the settings do not say so.
         """
         self.settings = load() if settings is None else settings
-        self.environment = environment or Environment.real()
+        self.environment, self._clock = (environment or Environment.real()).floored()
         self._client, self._ledger, self._streams, self._agent_store = client, ledger, streams, agent_store
         self._make_web, self._decorate = make_web, decorate
         self._tracing = tracing
@@ -186,6 +186,8 @@ class Orchestrator:
             outbox=streams is not None,
         )
         try:
+            if not settings.auth.trust_clock:
+                self._clock.not_before(await ledger.latest())
             await _take_back(ledger, environment.now())
             client = self._client or await _http_client(settings)
         except BaseException:

@@ -143,6 +143,7 @@ class Auth(_Section, frozen=True):
     jwt_algorithms: tuple[Literal["EdDSA", "ES256", "RS256", "HS256"], ...]
     jwt_leeway_s: Annotated[float, Meta(ge=0, le=60)]
     jwt_lifetime_s: Annotated[float, Meta(gt=0, le=86_400)]
+    trust_clock: bool
     certificate_ca_file: str
     certificate_required: bool
     certificate_scopes: tuple[Scope, ...]

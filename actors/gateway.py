@@ -300,6 +300,10 @@ class Gateway:
         """Text that nobody can guess: 32 bytes in hex digits."""
         return self._environment.token(32)
 
+    def clock_behind(self) -> float:
+        """By how many seconds the machine's clock is known to be behind."""
+        return self._environment.behind()
+
     def unready(self) -> list[str]:
         """Why no work should be sent here now; empty when it should."""
         reasons = {

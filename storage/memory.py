@@ -52,6 +52,7 @@ from orchestrator.storage.commands import (
     Webhook,
 )
 from orchestrator.storage.ports import AuditPage, AuditQuery, Depths, Outgoing, Ticket
+from orchestrator.storage.rows import instant
 from orchestrator.storage.storable import check_storable
 from orchestrator.storage.work import stream_of, telling
 
@@ -128,6 +129,9 @@ class MemoryLedger:
         for entry in self._audit:
             if entry.writer == writer:
                 yield entry
+
+    async def latest(self) -> float:
+        return instant(max((entry.created_at for entry in self._audit), default=None))
 
     async def audit_heads(self) -> list[Head]:
         return [self._head] if self._head.seq else []

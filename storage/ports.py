@@ -132,6 +132,10 @@ class LedgerReader(Protocol):
         """The whole chain of a writer in the order of `seq`, streamed."""
         ...
 
+    async def latest(self) -> float:
+        """The latest time in the audit, in seconds since the epoch; 0 without an entry."""
+        ...
+
     async def audit_heads(self) -> list[Head]:
         """The end of each writer's chain."""
         ...

@@ -130,6 +130,14 @@ def _result(row: Row, key: bytes | None, task_id: str, codec: Codec) -> Result:
     return Result(row[0], row[1], _any(codec.open(key, task_id, "output", row[2])), row[3], row[4])
 
 
+def instant(text: str | None) -> float:
+    """The time of an audit entry, in seconds since the epoch; 0 for none, or one that was made unreadable."""
+    try:
+        return datetime.fromisoformat(text).timestamp() if text else 0.0
+    except (OverflowError, ValueError):
+        return 0.0
+
+
 def audit_row(entry: AuditEntry) -> Row:
     """A row of AUDIT_COLUMNS."""
     return msgspec.structs.astuple(entry)

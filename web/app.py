@@ -19,16 +19,15 @@ from orchestrator.web.dashboard import routes as dashboard
 from orchestrator.web.dashboard.sessions import Sessions
 from orchestrator.web.faults import log_fault
 from orchestrator.web.identity.authenticator import Authenticator
-from orchestrator.web.identity.opening import verifier_of
+from orchestrator.web.identity.opening import MakeVerifier, verifier_of
 from orchestrator.web.identity.strangers import Strangers
-from orchestrator.web.identity.tokens import TokenVerifier
 from orchestrator.web.problems import http_problem, problem
 from orchestrator.web.rates import Rates
 from orchestrator.web.rights import guard
 from orchestrator.web.safety import HEADER, dangers
 
 
-def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens: TokenVerifier | None = None) -> Quart:
+def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens: MakeVerifier | None = None) -> Quart:
     """An ASGI application over a running system; it starts and stops nothing.
 
     Without `tokens` they are made from the settings. Raises SettingsError where these name keys that cannot be used.
@@ -42,7 +41,8 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens
     app.url_map.merge_slashes = False
     rates = Rates(settings.limits)
     context = Context(gateway, telemetry, settings, rates, dangers(settings))
-    authenticator = Authenticator(settings.auth, gateway.key, tokens or verifier_of(settings.auth))
+    make = tokens or verifier_of(settings.auth)
+    authenticator = Authenticator(settings.auth, gateway.key, make and make(gateway.now, gateway.clock_behind))
     sessions = Sessions(authenticator.of_token, anyio.current_time, gateway.token, needed=settings.auth.configured)
     app.before_request(guard(authenticator.principal, sessions.principal))
     app.register_blueprint(dashboard.routes(context, sessions))

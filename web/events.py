@@ -3,7 +3,7 @@
 Between the changes, how far its agent is: the latest word only, since that is all that is kept of it.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +19,7 @@ from orchestrator.domain.errors import OrchestratorError, Overloaded
 from orchestrator.storage.commands import TaskRecord
 from orchestrator.web import wire
 from orchestrator.web.context import Context
+from orchestrator.web.rights import asked_again
 
 CONTENT_TYPE = "text/event-stream"
 HEARTBEAT_S = 15.0
@@ -42,8 +43,12 @@ class Streams:
 class EventStream(ResponseBody):
     """The body of the answer; what it holds is let go of when the answer ends, in whatever way."""
 
-    def __init__(self, gateway: Gateway, streams: Streams, timeline: Timeline, *, anew: bool) -> None:
-        """`anew`: the client has seen nothing yet."""
+    def __init__(
+        self, gateway: Gateway, streams: Streams, timeline: Timeline, may_read: Callable[[], Awaitable[object]],
+        *, anew: bool,
+    ) -> None:  # fmt: skip
+        """`anew`: the client has seen nothing yet. `may_read` raises an OrchestratorError once it may read no more."""
+        self._may_read = may_read
         self._gateway, self._streams, self._timeline, self._anew = gateway, streams, timeline, anew
         self._last_sent = anyio.current_time()
         self._headway: Headway | None = None
@@ -68,6 +73,7 @@ class EventStream(ResponseBody):
                 await self._timeline.news()
                 yield self._state(await self._timeline.task())
             while not self._gateway.closing:
+                await self._may_read()
                 record = await self._timeline.task()
                 for number, entry in await self._timeline.news():
                     yield self._event("transition", number, wire.transition(entry))
@@ -111,7 +117,8 @@ def routes(context: Context) -> Blueprint:
         streams.check()
         response = Response(content_type=f"{CONTENT_TYPE}; charset=utf-8")
         if request.method != "HEAD":
-            response.response = EventStream(gateway, streams, gateway.timeline(task_id, seen), anew=text is None)
+            timeline = gateway.timeline(task_id, seen)
+            response.response = EventStream(gateway, streams, timeline, asked_again(), anew=text is None)
         response.timeout = None
         # Proxies are not to wait until they have a page of it.
         response.headers["X-Accel-Buffering"] = "no"

@@ -1,9 +1,12 @@
 """What operators and their machines ask: health, readiness, metrics, the description of the API."""
 
+from typing import Any
+
 from quart import Blueprint, Response
 
 from orchestrator import __version__
 from orchestrator.web.context import Context, json_response
+from orchestrator.web.identity.tokens import MOST_BEHIND_S
 from orchestrator.web.openapi import description
 
 
@@ -13,7 +16,9 @@ def routes(context: Context) -> Blueprint:
 
     @blueprint.get("/health")
     async def health() -> Response:
-        found = {"insecure": context.dangers} if context.dangers else {}
+        found: dict[str, Any] = {"insecure": context.dangers} if context.dangers else {}
+        if (behind := context.system.clock_behind()) > MOST_BEHIND_S:
+            found["clock_behind_s"] = round(behind)
         return json_response({"status": "ok", "version": __version__, **found})
 
     @blueprint.get("/ready")

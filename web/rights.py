@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
+from functools import partial
 from typing import Any, cast
 
 from quart import Request, request
@@ -67,6 +68,7 @@ PAGES: Mapping[str, Scope | Known | None] = {
 """The same for the operator's page, whose readers are known by their sessions, and by nothing else."""
 
 _PRINCIPAL = "orchestrator.principal"
+_AGAIN = "orchestrator.admitted_again"
 
 
 Authenticate = Callable[[Request], Awaitable[Principal]]
@@ -88,17 +90,32 @@ def guard(authenticate: Authenticate, by_session: Authenticate) -> Callable[[], 
             raise Forbidden("This call is not open to anybody.")
         scope, principal = table[call], NOBODY
         if scope is not None:
-            principal = await who(request)
-            if isinstance(scope, Scope) and scope not in principal.scopes:
-                raise Forbidden(f"The scope {scope.value} is needed.")
+            again = partial(_admitted, who, cast("Any", request)._get_current_object(), scope)
+            principal = await again()
+            _state()[_AGAIN] = again
         _state()[_PRINCIPAL] = principal
 
     return check
 
 
+async def _admitted(who: Authenticate, sent: Request, scope: Scope | Known) -> Principal:
+    principal = await who(sent)
+    if isinstance(scope, Scope) and scope not in principal.scopes:
+        raise Forbidden(f"The scope {scope.value} is needed.")
+    return principal
+
+
 def caller() -> Principal:
     """Who sent the request that is being served."""
     return _state().get(_PRINCIPAL, NOBODY)
+
+
+def asked_again() -> Callable[[], Awaitable[Principal]]:
+    """Asks once more who sent the request that is served now, and whether he may: a key may be revoked meanwhile.
+
+    For answers that take their time. Raises an OrchestratorError.
+    """
+    return _state()[_AGAIN]
 
 
 def _state() -> dict[str, Any]:

@@ -107,6 +107,9 @@ class PostgresReader:
                 yield rows.audit_entry(row)
             after = found[-1][1]
 
+    async def latest(self) -> float:
+        return rows.instant((await self._all(sql.LATEST))[0][0])
+
     async def audit_heads(self) -> list[Head]:
         # A chain whose head was taken away is still a chain, and must not escape those who check.
         found = await self._all(sql.READ_CHAINS)

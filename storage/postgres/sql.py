@@ -126,6 +126,7 @@ READ_CHAINS = (
 )
 READ_RECEIPT = "SELECT writer, seq, entry_hash FROM audit_entries WHERE task_id = $1 ORDER BY position LIMIT 1"
 LAST_LINK = "SELECT seq, entry_hash FROM audit_entries WHERE writer = $1 ORDER BY seq DESC LIMIT 1"
+LATEST = "SELECT max(created_at) FROM audit_entries"
 READ_CHAIN = "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE writer = $1 AND seq > $2 ORDER BY seq LIMIT $3"
 _AUDIT = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position > $1 AND created_at >= $2"
 _AUDIT_PAGE = " ORDER BY position LIMIT $3"

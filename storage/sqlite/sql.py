@@ -97,6 +97,7 @@ READ_AUDIT = _READ_AUDIT + _AUDIT_PAGE
 READ_AUDIT_OF_TASK = _READ_AUDIT + " AND task_id = ?" + _AUDIT_PAGE
 READ_AUDIT_OF_CASE = _READ_AUDIT + " AND case_id = ?" + _AUDIT_PAGE
 READ_AUDIT_OF_TASK_IN_CASE = _READ_AUDIT + " AND task_id = ? AND case_id = ?" + _AUDIT_PAGE
+LATEST = "SELECT max(created_at) FROM audit_entries"
 READ_CHAIN = (
     "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE writer = CAST(? AS TEXT) AND seq > ? ORDER BY seq LIMIT ?"
 )

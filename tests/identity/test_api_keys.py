@@ -4,13 +4,15 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import anyio
 import pytest
+from aiohttp import ClientSession
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain import api_key
 from orchestrator.domain.identity import Scope
-from orchestrator.testing import Service
+from orchestrator.testing import Service, a_task
 
 pytestmark = pytest.mark.anyio
 
@@ -108,3 +110,20 @@ def test_a_key_shows_nothing_of_its_secret() -> None:
     secret = text.rsplit("_", 1)[1]
     assert secret not in repr(key)
     assert key.secret_hash not in str(key.shown())
+
+
+async def test_stream_of_a_key_that_is_revoked(service: Service, caller) -> None:
+    """Ends by itself, and nothing that happens afterwards is told by it."""
+    client, operator = await caller("clinic-a"), await caller("operator")
+    task_id = (await client.ask("POST", "/route_task", json=a_task())).json["task_id"]
+    url = f"http://127.0.0.1:{service.port}/task/{task_id}/events"
+    async with ClientSession(headers={"Authorization": f"Bearer {client.token}"}) as session, session.get(url) as reply:
+        assert b"retry" in await reply.content.readuntil(b"\n\n")
+        assert b"event: state" in await reply.content.readuntil(b"\n\n")
+        (key,) = [k for k in (await operator.ask("GET", "/keys")).json["keys"] if k["subject"] == "clinic-a"]
+        assert (await operator.ask("DELETE", f"/keys/{key['key_id']}")).status == 200
+        assert (await operator.ask("DELETE", f"/task/{task_id}")).json["status"] == "cancelled"
+        with anyio.fail_after(20):
+            left = await reply.content.read()
+    assert b"cancelled" not in left
+    assert b"event: end" not in left

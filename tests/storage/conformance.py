@@ -341,6 +341,12 @@ class Moving(Contract):
 
 
 class Trail(Contract):
+    async def test_latest(self, ledger):
+        """The latest time that any entry names, in whatever order they were written; without one it is 0."""
+        assert await ledger.latest() == 0.0
+        await ledger.commit([Note(draft("noted", at=NOW + late)) for late in (1.0, 5.25, 2.0)])
+        assert await ledger.latest() == NOW + 5.25
+
     async def test_entries(self, ledger):
         """Each field of a draft is in its entry, as it was given."""
         draft = replace(

@@ -1,9 +1,10 @@
 """From the settings to what verifies tokens."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from orchestrator.kernel.environment import Environment
 from orchestrator.settings import Auth, SettingsError
 from orchestrator.web.identity.key_set import BadKeys, KeySet, key_set, secret_key
 from orchestrator.web.identity.published_keys import PublishedKeys, fetch
@@ -13,7 +14,11 @@ from orchestrator.web.safety import is_local
 _SOURCE = "the settings"
 
 
-def verifier_of(auth: Auth) -> TokenVerifier | None:
+MakeVerifier = Callable[[Callable[[], float], Callable[[], float]], TokenVerifier]
+"""From the wall clock, and by how many seconds it is known to be behind."""
+
+
+def verifier_of(auth: Auth) -> MakeVerifier | None:
     """What verifies tokens, where they are taken. Raises SettingsError for settings that do not go together."""
     if not auth.tokens:
         return None
@@ -22,15 +27,14 @@ def verifier_of(auth: Auth) -> TokenVerifier | None:
     if auth.jwt_keys and auth.jwt_secret_file:
         raise SettingsError("auth.jwt_secret_file", "is for tokens without auth.jwt_keys", _SOURCE)
     rules = Rules(auth.jwt_issuer, auth.jwt_audience, auth.jwt_leeway_s, auth.jwt_lifetime_s)
-    now = Environment.real().now
     if "://" in auth.jwt_keys:
-        return TokenVerifier(rules, _published(auth), now)
+        return partial(TokenVerifier, rules, _published(auth))
     keys = _kept(auth)
 
     async def always(_kid: str | None) -> KeySet:
         return keys
 
-    return TokenVerifier(rules, always, now)
+    return partial(TokenVerifier, rules, always)
 
 
 def _published(auth: Auth) -> PublishedKeys:

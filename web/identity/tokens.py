@@ -14,6 +14,7 @@ from orchestrator.domain.identity import Principal, Subject, scopes_of
 from orchestrator.web.identity.key_set import BadKeys, KeySet, kid_of
 
 MOST_CACHED = 10_000
+MOST_BEHIND_S = 60.0
 _TYPES = ("jwt", "at+jwt", "application/jwt", "application/at+jwt")
 _OURS = {f"verify_{check}": False for check in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")}
 """What we check by ourselves: with the clock that we are given, and strictly."""
@@ -43,14 +44,23 @@ class Claims(msgspec.Struct, frozen=True):
 class TokenVerifier:
     """Verifies tokens with the keys that `keys` gives, which is told the `kid` that is wanted."""
 
-    def __init__(self, rules: Rules, keys: Callable[[str | None], Awaitable[KeySet]], now: Callable[[], float]) -> None:
-        """`now` is the wall clock."""
-        self._rules, self._keys, self._now = rules, keys, now
+    def __init__(
+        self,
+        rules: Rules,
+        keys: Callable[[str | None], Awaitable[KeySet]],
+        now: Callable[[], float],
+        behind: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """`now` is the wall clock, which is known to be `behind` by so many seconds."""
+        self._rules, self._keys, self._now, self._behind = rules, keys, now, behind
         self._verified: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
         self._verified_with: KeySet = {}
 
     async def principal(self, token: str) -> Principal:
         """Who the token is for. Raises Unauthenticated, with the same words for whatever is wrong with it."""
+        if self._behind() > MOST_BEHIND_S:
+            # Whether it is over, nobody can tell.
+            raise Unauthenticated("This machine's clock is wrong: no token is taken until it is set.")
         try:
             header = jwt.get_unverified_header(token)
             kid = kid_of(header)
