@@ -4,15 +4,16 @@ Used by the actors that dispatch, the synchronous and the queued ones: both foll
 """
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from math import inf
 
 import anyio
+from msgspec.structs import replace
 
 from orchestrator.actors.committing import Committer
 from orchestrator.actors.events import AttemptEnded, Emit, TaskDispatched
-from orchestrator.actors.messages import Directory, RegistryMessage, ReleaseAll, Report, Reserve
+from orchestrator.actors.messages import Directory, RegistryMessage, ReleaseAll, Report, Reserve, Wish
 from orchestrator.actors.pull_leases import CALLED
 from orchestrator.actors.reading import read
 from orchestrator.actors.verdicts import Verdicts, draft, lost, reason_of
@@ -26,6 +27,7 @@ from orchestrator.domain.trace import trace_of
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import ActorCrashed, AskTimeout, KernelError
 from orchestrator.kernel.ref import Ref
+from orchestrator.kernel.reply import Reply
 from orchestrator.kernel.watch import Watch
 from orchestrator.outbound.ports import AgentClient, Call, Ending, Garbled, Refused, TimedOut
 from orchestrator.storage.commands import ExpireKeys, Moved, TaskRecord, Transition
@@ -78,17 +80,35 @@ class Attempts:
         with contextlib.suppress(OrchestratorError):
             await self._committer.commit(lost(record, self._environment.now()))
 
-    def decide(self, record: TaskRecord, asking: Collection[str] = ()) -> Decision:
-        """The decision for the task's next attempt, as things are now, with those pull agents asking."""
+    def decide(self, record: TaskRecord, asking: Collection[str] = (), views: Directory | None = None) -> Decision:
+        """The decision for the task's next attempt, as things are now or in `views`, with those pull agents asking."""
         demand = demand_of(record.task, self._environment.now(), frozenset(record.progress.tried))
-        return decide(demand, self._directory.value.values(), anyio.current_time(), self._policy, asking)
+        agents = (self._directory.value if views is None else views).values()
+        return decide(demand, agents, anyio.current_time(), self._policy, asking)
+
+    def decide_each(self, records: Sequence[TaskRecord]) -> list[Decision]:
+        """The decisions for tasks that are dispatched together: each takes the slots into account that those before it
+        will have."""
+        views, decisions = dict(self._directory.value), list[Decision]()
+        for record in records:
+            decision = self.decide(record, views=views)
+            decisions.append(decision)
+            if decision.ranking:
+                view = views[decision.ranking[0]]
+                views[decision.ranking[0]] = replace(view, in_flight=view.in_flight + 1)
+        return decisions
 
     async def reserve(self, task: Task, ranking: tuple[str, ...]) -> str | None:
         """Takes a slot of the first agent of `ranking` that still has one."""
-        if not ranking:
-            return None
-        make = partial(Reserve, owner=self.owner, ranking=ranking, urgent=task.priority is Priority.URGENT)
-        return await self._registry.ask(make, within=ASK_S)
+        (agent_id,) = await self.reserve_each([(task, ranking)])
+        return agent_id
+
+    async def reserve_each(self, wanted: Sequence[tuple[Task, tuple[str, ...]]]) -> list[str | None]:
+        """Takes a slot for each task, of the first agent of its ranking that still has one."""
+        if not any(ranking for _, ranking in wanted):
+            return [None] * len(wanted)
+        wishes = [Wish(ranking, task.priority is Priority.URGENT) for task, ranking in wanted]
+        return await self._registry.ask(partial(Reserve, owner=self.owner, wishes=wishes), within=ASK_S)
 
     async def release(self, agent_id: str) -> None:
         """Gives a slot back without a call."""
@@ -132,7 +152,8 @@ class Attempts:
             moved, follower = await self._settle(record, ending)
         else:
             moved, follower = await self._settle(record, ending)
-            await self._report(agent_id, None if cut_short else ending, latency)
+            # Nothing that follows depends on it.
+            self._registry.tell(Report(Reply(), self.owner, agent_id, None if cut_short else ending, latency))
         if follower is not None and (moved is None or moved.progress.state is not State.LEASED):
             await self.release(follower)
         return moved

@@ -3,7 +3,7 @@
 Shared by all who take work from the queue; how the task then gets done is their own affair.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from enum import Enum
 
 import anyio
@@ -19,7 +19,7 @@ from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.lifecycle import Progress, State, Step
 from orchestrator.domain.task import demand_of
 from orchestrator.kernel.environment import Environment
-from orchestrator.storage.commands import Moved, TaskRecord, Transition
+from orchestrator.storage.commands import Failed, Moved, Outcome, TaskRecord, Transition
 from orchestrator.storage.ports import LedgerReader, Queue, Ticket
 
 HOLD_S = 1.0
@@ -56,7 +56,10 @@ class Leasing:
         except OrchestratorError:
             await anyio.sleep(HOLD_S)
             return ticket
-        match await self.place(record, asking):
+        return self._said(ticket, record, await self.place(record, asking))
+
+    def _said(self, ticket: Ticket, record: TaskRecord | None, placed: Job | NoJob) -> Job | Ticket | None:
+        match placed:
             case Job() as job:
                 return job
             case NoJob.GONE:
@@ -65,6 +68,31 @@ class Leasing:
                 # Consent that expired since acceptance puts the task in another line than the ledger says.
                 lane = ticket.lane if record is None else demand_of(record.task, self._environment.now()).lane
                 return replace(ticket, lane=lane)
+
+    async def prepare_all(self, tickets: Sequence[Ticket]) -> list[Job | Ticket | None]:
+        """What `prepare` says of each, for those that are called: with one read, and one word to the registry."""
+        try:
+            found = await read(self._reader.records([ticket.task_id for ticket in tickets]))
+        except OrchestratorError:
+            await anyio.sleep(HOLD_S)
+            return list(tickets)
+        records = {record.task.task_id: record for record in found}
+        # In the order of the tickets: those before others get the slots.
+        known = [records[ticket.task_id] for ticket in tickets if ticket.task_id in records]
+        placed = await self._place_all([record for record in known if await self._is_open(record)])
+        return [
+            self._said(ticket, records.get(ticket.task_id), placed.get(ticket.task_id, NoJob.GONE))
+            for ticket in tickets
+        ]
+
+    async def _place_all(self, records: Sequence[TaskRecord]) -> dict[str, Job | NoJob]:
+        decisions = self._attempts.decide_each(records)
+        wanted = [(record.task, decision.ranking) for record, decision in zip(records, decisions, strict=True)]
+        agents = await self._attempts.reserve_each(wanted)
+        return {
+            record.task.task_id: await self._placed(record, decision, agent_id)
+            for record, decision, agent_id in zip(records, decisions, agents, strict=True)
+        }
 
     async def place_known(self, task_id: str, asking: Collection[str]) -> Job | None:
         """A slot for that very task, of the first that asks and may do it. Raises AuditUnavailable."""
@@ -78,16 +106,25 @@ class Leasing:
 
         `leading`: who asks gets it only where the decision has one of them before all that are called.
         """
-        if record is None or record.progress.state is not State.QUEUED or record.progress.due_at is not None:
-            return NoJob.GONE
-        if self._environment.now() >= record.task.deadline_at:
-            await self._end(record, Step.EXPIRE, "deadline")
+        if record is None or not await self._is_open(record):
             return NoJob.GONE
         decision = self._attempts.decide(record, asking or ())
+        agent_id = await self._attempts.reserve(record.task, _ranking(decision, asking, leading))
+        return await self._placed(record, decision, agent_id)
+
+    async def _is_open(self, record: TaskRecord) -> bool:
+        """Whether it is ready; if its time is over it ends here."""
+        if record.progress.state is not State.QUEUED or record.progress.due_at is not None:
+            return False
+        if self._environment.now() < record.task.deadline_at:
+            return True
+        await self._end(record, Step.EXPIRE, "deadline")
+        return False
+
+    async def _placed(self, record: TaskRecord, decision: Decision, agent_id: str | None) -> Job | NoJob:
         if decision.refused:
             await self._end(record, Step.DENY, "consent", decision)
             return NoJob.GONE
-        agent_id = await self._attempts.reserve(record.task, _ranking(decision, asking, leading))
         return NoJob.WAITS if agent_id is None else Job(record, decision, agent_id)
 
     async def lease(self, job: Job, leased: Progress, ticket: Ticket | None = None) -> TaskRecord | None:
@@ -106,20 +143,42 @@ class Leasing:
                     self._queue.done(ticket)
         return record
 
+    async def lease_all(self, leases: Sequence[tuple[Job, Progress, Ticket]]) -> list[TaskRecord | None]:
+        """The same for each of several jobs, with one commit."""
+        records: Sequence[TaskRecord | None] = [None] * len(leases)
+        try:
+            changes = [self._change(job.record, leased, Step.LEASE, job.decision) for job, leased, _ in leases]
+            records = await self._try_all(changes)
+        finally:
+            for (_, _, ticket), record in zip(leases, records, strict=True):
+                if record is None:
+                    self._queue.give_back(ticket)
+                else:
+                    self._queue.done(ticket)
+        return list(records)
+
     async def _end(self, record: TaskRecord, step: Step, reason: str, decision: Decision | None = None) -> None:
         await self._try(record, record.progress.end(step, reason), step, decision)
 
     async def _try(
         self, record: TaskRecord, progress: Progress, step: Step, decision: Decision | None
     ) -> TaskRecord | None:
-        """One transition; None when somebody was faster, or when it cannot be written: then after a while."""
-        audit = draft(step.value, record, progress, self._environment.now(), decision)
+        (moved,) = await self._try_all([self._change(record, progress, step, decision)])
+        return moved
+
+    def _change(self, record: TaskRecord, progress: Progress, step: Step, decision: Decision | None) -> Transition:
+        return Transition(record, progress, draft(step.value, record, progress, self._environment.now(), decision))
+
+    async def _try_all(self, changes: Sequence[Transition]) -> list[TaskRecord | None]:
+        """The tasks after their transitions; None where somebody was faster, or if it cannot be written: then after a
+        while."""
         try:
-            outcome = await self._committer.commit(Transition(record, progress, audit))
+            outcomes = await self._committer.commit_all(changes)
         except OrchestratorError:
+            outcomes: Sequence[Outcome] = [Failed("")] * len(changes)
+        if any(isinstance(outcome, Failed) for outcome in outcomes):
             await anyio.sleep(HOLD_S)
-            return None
-        return outcome.record if isinstance(outcome, Moved) else None
+        return [outcome.record if isinstance(outcome, Moved) else None for outcome in outcomes]
 
 
 def _ranking(decision: Decision, asking: Collection[str] | None, leading: bool) -> tuple[str, ...]:

@@ -168,13 +168,19 @@ class RemoveAgent(Request[AgentView]):
     principal: Principal
 
 
-@dataclass(frozen=True, slots=True)
-class Reserve(Request[str | None]):
-    """Take a slot of the first agent of `ranking` that has one free; None when none has. `Report` gives it back."""
+class Wish(Struct, frozen=True):
+    """A slot of the first agent of `ranking` that has one free."""
 
-    owner: str
     ranking: tuple[str, ...]
     urgent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve(Request[list[str | None]]):
+    """Take a slot for each wish, in their order; None where none is free. `Report` gives a slot back."""
+
+    owner: str
+    wishes: Sequence[Wish]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from orchestrator.actors.messages import (
     RemoveAgent,
     Report,
     Reserve,
+    Wish,
 )
 from orchestrator.actors.pull_leases import PULLED, PullLeases
 from orchestrator.actors.rosters import Roster
@@ -95,14 +96,18 @@ class Registry:
     def _handle(self, message: RegistryMessage, group: TaskGroup) -> None:
         match message:
             case Reserve():
-                message.reply.send(self._reserve(message))
+                found = [self._reserve(message.owner, wish) for wish in message.wishes]
+                self._publish()
+                message.reply.send(found)
             case Report():
                 self._free(message.owner, message.agent_id, 1)
                 self._judge(message.agent_id, message.ending, message.latency)
+                self._publish()
                 message.reply.send(None)
             case ReleaseAll():
                 for agent_id, owners in list(self._reserved.items()):
                     self._free(message.owner, agent_id, owners[message.owner])
+                self._publish()
                 message.reply.send(None)
             case LeasesChanged(agent_id):
                 self._recount(agent_id)
@@ -117,20 +122,20 @@ class Registry:
             case RemoveAgent():
                 group.start_soon(self._remove, message)
 
-    def _reserve(self, message: Reserve) -> str | None:
+    def _reserve(self, owner: str, wish: Wish) -> str | None:
         now = anyio.current_time()
-        for agent_id in message.ranking:
+        for agent_id in wish.ranking:
             view = self._views.get(agent_id)
             # The ranking is a moment old: who was ejected, paused or drained since, or is on trial, is passed over.
             if (
                 view is None
                 or view.agent.quarantined
                 or not view.health.availability(now, inf).usable
-                or view.free(urgent=message.urgent) <= 0
+                or view.free(urgent=wish.urgent) <= 0
             ):
                 continue
-            self._reserved.setdefault(agent_id, Counter())[message.owner] += 1
-            self._update(replace(view, in_flight=self._in_flight(agent_id), health=view.health.called()))
+            self._reserved.setdefault(agent_id, Counter())[owner] += 1
+            self._put(replace(view, in_flight=self._in_flight(agent_id), health=view.health.called()))
             return agent_id
         return None
 
@@ -152,7 +157,7 @@ class Registry:
             self._reserved.pop(agent_id, None)
         view = self._views.get(agent_id)
         if view is not None and held:
-            self._update(replace(view, in_flight=self._in_flight(agent_id), health=view.health.untried()))
+            self._put(replace(view, in_flight=self._in_flight(agent_id), health=view.health.untried()))
 
     def _judge(self, agent_id: str, ending: Ending | None, latency: float) -> None:
         """What the end of a call says of the agent's health. That it declined a task says nothing against it."""
@@ -172,7 +177,7 @@ class Registry:
             self._emit(AgentChanged(agent_id, "ejected"))
         elif health.ejected_until is None and view.health.ejected_until is not None:
             self._emit(AgentChanged(agent_id, "back"))
-        self._update(replace(view, health=health))
+        self._put(replace(view, health=health))
 
     def _heartbeat(self, message: Heartbeat) -> None:
         view = self._views.get(message.agent_id)
@@ -345,8 +350,12 @@ class Registry:
         return AuditDraft(event=event, created_at=self._environment.now(), agent_id=agent_id, principal=by.subject)
 
     def _update(self, view: AgentView) -> None:
-        self._views[view.agent.agent_id] = view
+        self._put(view)
         self._publish()
+
+    def _put(self, view: AgentView) -> None:
+        """To be published once the message at hand is done with."""
+        self._views[view.agent.agent_id] = view
 
     def _publish(self) -> None:
         self._directory.publish(dict(self._views))

@@ -1,5 +1,6 @@
 """Takes work from the queue in its order, and has it done by the agents that are free."""
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import anyio
@@ -9,10 +10,14 @@ from orchestrator.actors.attempts import Attempts
 from orchestrator.actors.drain import Drain
 from orchestrator.actors.leasing import Job, Leasing
 from orchestrator.actors.messages import Directory
+from orchestrator.actors.room import Room
+from orchestrator.domain.agent import AgentView
+from orchestrator.domain.lifecycle import Progress
 from orchestrator.domain.policy import Policy, decide
 from orchestrator.domain.task import Priority, demand_of_lane
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.watch import Watch
+from orchestrator.storage.commands import TaskRecord
 from orchestrator.storage.ports import LedgerReader, Queue, Ticket
 
 
@@ -60,54 +65,94 @@ class StreamConsumer:
     async def _follow_directory(self) -> None:
         while True:
             await self._directory.changed()
-            self._queue.wake()
+            if self._busy < self._slots:
+                self._queue.wake()
 
     async def _take_work(self, inbox: Inbox[object], calls: TaskGroup) -> None:
         while True:
             inbox.at_work(False)
-            ticket = await self._queue.take(self._routable, self._slots_for)
+            first = await self._queue.take(self._routable, self._slots_for)
             inbox.at_work(True)
             self._busy += 1
+            tickets = [first, *self._take_more(first)]
             try:
-                job = await self._leasing.prepare(ticket)
+                jobs = await self._leasing.prepare_all(tickets)
             except BaseException:
-                self._queue.give_back(ticket)
-                self._free()
+                for ticket in tickets:
+                    self._queue.give_back(ticket)
+                self._free(len(tickets))
                 raise
+            self._begin(tickets, jobs, calls)
+
+    def _take_more(self, first: Ticket) -> Iterator[Ticket]:
+        """What else is in hand, and has a slot here and most likely one at an agent: many cost little more than one."""
+        room, ticket = Room(self._able), first
+        while True:
+            room.take(ticket)
+            more = self._queue.take_now(room.has, self._slots_for)
+            if more is None:
+                return
+            self._busy += 1
+            yield more
+            ticket = more
+
+    def _begin(self, tickets: Sequence[Ticket], jobs: Sequence[Job | Ticket | None], calls: TaskGroup) -> None:
+        placed: list[tuple[Ticket, Job]] = []
+        for ticket, job in zip(tickets, jobs, strict=True):
             match job:
                 case Job():
-                    calls.start_soon(self._drain.bounded, partial(self._perform, ticket, job))
+                    placed.append((ticket, job))
                 case Ticket():
                     self._queue.give_back(job)
-                    self._free()
                 case None:
                     self._queue.done(ticket)
-                    self._free()
+        if placed:
+            calls.start_soon(self._drain.bounded, partial(self._lease, placed, calls))
+        self._free(len(tickets) - len(placed))
 
-    def _free(self) -> None:
-        self._busy -= 1
-        self._queue.wake()
+    def _free(self, slots: int) -> None:
+        if slots:
+            self._busy -= slots
+            self._queue.wake()
 
     def _slots_for(self, priority: Priority) -> int:
         return max(0, self._slots - self._busy - (priority is not Priority.URGENT))
 
     def _routable(self, ticket: Ticket) -> bool:
-        """Whether some agent could take the tasks of the ticket's lane now."""
-        urgent = ticket.priority is Priority.URGENT
-        demand = demand_of_lane(ticket.lane, urgent=urgent)
-        if demand.task_type not in self._policy.task_types:
-            return False
-        if demand.raw_media and not demand.consented:
-            return True
-        return bool(decide(demand, self._directory.value.values(), anyio.current_time(), self._policy).ranking)
+        return Room(self._able).has(ticket)
 
-    async def _perform(self, ticket: Ticket, job: Job) -> None:
+    def _able(self, ticket: Ticket) -> Sequence[AgentView] | None:
+        """Who could take the tasks of the ticket's lane now; None where consent ends them without an agent."""
+        demand = demand_of_lane(ticket.lane, urgent=ticket.priority is Priority.URGENT)
+        if demand.task_type not in self._policy.task_types:
+            return ()
+        if demand.raw_media and not demand.consented:
+            return None
+        views = self._directory.value
+        ranking = decide(demand, views.values(), anyio.current_time(), self._policy).ranking
+        return [views[agent_id] for agent_id in ranking]
+
+    async def _lease(self, placed: Sequence[tuple[Ticket, Job]], calls: TaskGroup) -> None:
+        """What is leased goes on by itself, each task for its own time."""
+        waiting = len(placed)
         try:
-            progress = self._attempts.leased(job.record.task, job.record.progress, job.agent_id)
-            leased = await self._leasing.lease(job, progress, ticket)
-            if leased is None:
-                await self._attempts.release(job.agent_id)
-                return
+            leases = [(job, self._leased(job), ticket) for ticket, job in placed]
+            records = await self._leasing.lease_all(leases)
+            for record in records:
+                if record is not None:
+                    calls.start_soon(self._drain.bounded, partial(self._perform, record))
+                    waiting -= 1
+            for (job, _, _), record in zip(leases, records, strict=True):
+                if record is None:
+                    await self._attempts.release(job.agent_id)
+        finally:
+            self._free(waiting)
+
+    def _leased(self, job: Job) -> Progress:
+        return self._attempts.leased(job.record.task, job.record.progress, job.agent_id)
+
+    async def _perform(self, leased: TaskRecord) -> None:
+        try:
             await self._attempts.see_through(leased)
         finally:
-            self._free()
+            self._free(1)

@@ -19,7 +19,7 @@ class NotAllowed(OSError):
 
 def check(endpoint: Endpoint, address: Address, reach: Reach) -> None:
     """Raises NotAllowed if the endpoint may not be called at `address`."""
-    refusal = reach.refusal_at(endpoint, address, ours=is_ours(address))
+    refusal = reach.refusal_at(endpoint, address, ours=address.is_loopback or is_ours(address))
     if refusal is not None:
         raise NotAllowed(refusal)
 

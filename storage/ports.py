@@ -374,6 +374,10 @@ class Queue(Protocol):
         """
         ...
 
+    def take_now(self, routable: Callable[[Ticket], bool], free: Callable[[Priority], int] = ...) -> Ticket | None:
+        """The next task that is in hand, as `take` would give it; None if there is none. Never waits."""
+        ...
+
     def wake(self) -> None:
         """What is routable may have changed: whoever waits in `take` looks again."""
         ...

@@ -161,6 +161,9 @@ class EmbeddedQueue:
                 with anyio.move_on_after(self._pause()):
                     await changed.wait()
 
+    def take_now(self, routable: Callable[[Ticket], bool], free: Callable[[Priority], int] = for_any) -> Ticket | None:
+        return self._next(routable, free)
+
     def _pause(self) -> float:
         """How long a taker waits before it looks again, if nothing changes."""
         return self._patience

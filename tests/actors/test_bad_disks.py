@@ -113,11 +113,11 @@ class HangingReads(MemoryLedger):
 
     hangs = 1
 
-    async def task(self, task_id: str) -> TaskRecord | None:
+    async def records(self, task_ids: Sequence[str]) -> list[TaskRecord]:
         if self.hangs:
             self.hangs -= 1
             await anyio.sleep_forever()
-        return await super().task(task_id)
+        return await super().records(task_ids)
 
 
 async def test_a_read_that_never_comes_back():
