@@ -11,7 +11,7 @@ class Clock:
 
     def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._wall, self._monotonic = wall, monotonic
-        self._latest, self._at = wall(), monotonic()
+        self._latest, self._at = float("-inf"), 0.0
 
     def now(self) -> float:
         """Seconds since the epoch."""

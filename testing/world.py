@@ -33,7 +33,7 @@ def virtual_environment(seed: int = 0, epoch: float = 1_700_000_000.0) -> Enviro
             origin = anyio.current_time()
         return epoch + (anyio.current_time() - origin)
 
-    return Environment(now=now, random=Random(f"{seed} random"), entropy=Random(f"{seed} entropy").randbytes)
+    return Environment(now=now, monotonic=anyio.current_time, random=Random(f"{seed} random"), entropy=Random(f"{seed} entropy").randbytes)
 
 
 Part = Ending | Callable[[Call], Awaitable[Ending]]
