@@ -33,7 +33,8 @@ def virtual_environment(seed: int = 0, epoch: float = 1_700_000_000.0) -> Enviro
             origin = anyio.current_time()
         return epoch + (anyio.current_time() - origin)
 
-    return Environment(now=now, monotonic=anyio.current_time, random=Random(f"{seed} random"), entropy=Random(f"{seed} entropy").randbytes)
+    chance, entropy = Random(f"{seed} random"), Random(f"{seed} entropy").randbytes
+    return Environment(now=now, random=chance, entropy=entropy, monotonic=anyio.current_time)
 
 
 Part = Ending | Callable[[Call], Awaitable[Ending]]

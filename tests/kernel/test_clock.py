@@ -63,7 +63,7 @@ def test_what_is_known() -> None:
 @given(st.lists(st.tuples(st.floats(-1e9, 1e9), st.floats(0, 1e6))))
 def test_never_back(steps: list[tuple[float, float]]) -> None:
     """Whatever is done to the machine."""
-    machine, last = Machine(), 0.0
+    machine, last = Machine(), float("-inf")
     for jump, seconds in steps:
         machine.wall += jump
         machine.pass_by(seconds)
