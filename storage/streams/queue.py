@@ -32,10 +32,12 @@ class StreamQueue(EmbeddedQueue):
         ledger: LedgerReader,
         now: Callable[[], float],
         *,
-        hold: int = 32,
+        hold: int = 512,
         aging_s: float = 60.0,
     ) -> None:
-        """`hold` bounds the entries in hand of each class; the rest as for the embedded queue."""
+        """`hold` bounds the entries in hand of each class, however many slots there are; the rest as for the embedded
+        queue. With many slots as many are read in one go: by few at a time, it would wait for the round trips.
+        """
         super().__init__(ledger, now, aging_s=aging_s)
         self._hold = hold
         self._attached = False
