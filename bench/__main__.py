@@ -1,13 +1,14 @@
 """Measures what this is for, beside what it is to be compared with. Wants a quiet machine with two cores or more.
 
 .venv/bin/python -m bench [--list] [--rounds 5] [--seconds 3] [--scale 1] [--output FILE] [NAME …]
+.venv/bin/python -m bench --report FILE
 """
 
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from orchestrator.bench import machine, results
+from orchestrator.bench import machine, report, results
 from orchestrator.bench.benchmarks import BENCHMARKS
 from orchestrator.bench.cores import separate
 from orchestrator.bench.harness import Outcome, Turn, measure
@@ -23,6 +24,8 @@ def main() -> None:
     if options.list:
         for benchmark in BENCHMARKS:
             print(f"{benchmark.name:12}{benchmark.what}")
+    elif options.report is not None:
+        report.render(options.report)
     else:
         _run(options)
 
@@ -35,6 +38,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--seconds", type=float, default=3.0, help="how long a turn is (%(default)s)")
     parser.add_argument("--scale", type=float, default=1.0, help="of the sizes that are measured (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("var/bench.json"), help="where to (%(default)s)")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write docs/performance.md anew from that output")
     return parser
 
 

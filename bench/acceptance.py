@@ -87,7 +87,9 @@ def what_a_user_would_write(turn: Turn) -> Figures:
 def in_process(turn: Turn) -> Figures:
     """`Orchestrator.route` with 256 callers."""
     with tempfile.TemporaryDirectory() as folder:
-        return {"tasks/s": alone(partial(_route, turn.seconds, f"sqlite:///{folder}/bench.db"))}
+        return {
+            "tasks/s": alone(partial(route, turn.seconds, {**ENVIRON, "DATABASE_URL": f"sqlite:///{folder}/bench.db"}))
+        }
 
 
 def bare_sqlite(turn: Turn) -> Figures:
@@ -100,9 +102,10 @@ def _on_uvicorn(python: str, *arguments: str, environ: Mapping[str, str]) -> Abs
     return serving("-c", UVICORN, *arguments, environ=environ, python=python)
 
 
-async def _route(seconds: float, url: str) -> float:
+async def route(seconds: float, environ: Mapping[str, str]) -> float:
+    """Tasks a second that an orchestrator in this process accepts from 256 callers."""
     configure_logging("ERROR", "json")
-    settings = load(environ={**ENVIRON, "DATABASE_URL": url})
+    settings = load(environ=environ)
     routed, until, took = 0, 0.0, 1.0
     async with Orchestrator(settings) as orchestrator:
 
@@ -149,16 +152,19 @@ BENCHMARKS = (
     Benchmark(
         "http", "POST /route_task, 64 connections", (_HTTP, Subject("stock Quart, stores nothing", stock_quart)),
         (Target("tasks/s", _HTTP.name, least=3.0, over=("stock Quart, stores nothing",)),),
+        baseline="stock Quart, stores nothing",
     ),
     Benchmark(
         "uvicorn", "POST /route_task on uvicorn, 64 connections",
         (Subject("orchestrator on uvicorn", by_uvicorn), Subject("FastAPI, stores nothing", fastapi)),
         (Target("tasks/s", "orchestrator on uvicorn", least=1.5, over=("FastAPI, stores nothing",)),),
+        baseline="FastAPI, stores nothing",
     ),
     Benchmark(
         "user", "POST /route_task beside what one would write instead, 64 connections",
         (_HTTP, Subject("FastAPI, SQLAlchemy, XADD", what_a_user_would_write)),
         (Target("tasks/s", _HTTP.name, least=15.0, over=("FastAPI, SQLAlchemy, XADD",)),),
+        baseline="FastAPI, SQLAlchemy, XADD",
     ),
     Benchmark(
         "inprocess", "Orchestrator.route, 256 callers; and two bare rows each in commits of 256",
@@ -167,10 +173,12 @@ BENCHMARKS = (
             Target("tasks/s", "orchestrator in process", least=25_000),
             Target("tasks/s", "orchestrator in process", least=0.5, over=(_SQLITE.name,)),
         ),
+        baseline=_SQLITE.name,
     ),
     Benchmark(
         "batches", "POST /route_tasks in batches of 100, 8 connections; and two bare rows each in commits of 256",
         (Subject("orchestrator, batches", in_batches), _SQLITE),
         (Target("tasks/s", "orchestrator, batches", least=20_000),),
+        baseline=_SQLITE.name,
     ),
 )  # fmt: skip

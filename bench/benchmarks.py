@@ -1,6 +1,6 @@
 """All benchmarks, in the order in which they run."""
 
-from orchestrator.bench import acceptance, endtoend, footprint, latency, urgent
+from orchestrator.bench import acceptance, endtoend, footprint, growth, latency, stores, urgent
 
 BENCHMARKS = (
     *acceptance.BENCHMARKS,
@@ -8,4 +8,6 @@ BENCHMARKS = (
     *latency.BENCHMARKS,
     *urgent.BENCHMARKS,
     *footprint.BENCHMARKS,
+    *stores.BENCHMARKS,
+    *growth.BENCHMARKS,
 )

@@ -125,6 +125,7 @@ BENCHMARKS = (
             Target("tasks/s", _BATCHES, least=0.7, over=(_BARE,)),
             Target("tasks/s", _OURS, least=1.0, over=tuple(rival.name for rival in rivals.RIVALS)),
         ),
+        baseline=_BARE,
     ),
 )  # fmt: skip
 

@@ -64,5 +64,6 @@ BENCHMARKS = (
             Target("ready s", "orchestrator serve", most=0.7),
             Target("idle MiB", "orchestrator serve", most=70.0),
         ),
+        baseline="FastAPI, SQLAlchemy",
     ),
 )  # fmt: skip

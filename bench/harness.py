@@ -43,12 +43,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """`subjects` in the order of their turns. The second is the baseline of the ratios, where there are two or more."""
+    """`subjects` in the order of their turns; `baseline` is the one that the others are divided by, if there is one."""
 
     name: str
     what: str
     subjects: Sequence[Subject]
     targets: Sequence[Target] = ()
+    baseline: str = ""
 
 
 Rounds = dict[str, list[Figures]]

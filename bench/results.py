@@ -20,6 +20,7 @@ class Measured(Struct):
     rounds: dict[str, list[dict[str, float]]]
     missing: dict[str, str] = {}
     targets: list[Target] = []
+    baseline: str = ""
 
 
 class Results(Struct):
@@ -45,6 +46,7 @@ def write(machine: Mapping[str, object], outcomes: Sequence[Outcome], path: Path
             "what": it.benchmark.what,
             "rounds": {name: [_rounded(figures) for figures in turns] for name, turns in it.rounds.items()},
             "missing": it.missing,
+            "baseline": it.benchmark.baseline,
             "targets": [_said(target) for target in it.benchmark.targets],
         }
         for it in outcomes
@@ -90,7 +92,7 @@ def reached(measured: Measured, target: Target) -> list[tuple[str, float, bool]]
 def lines(measured: Measured) -> Iterator[str]:
     """For people."""
     yield f"{measured.name}: {measured.what}"
-    baseline = [*measured.rounds][1] if len(measured.rounds) > 1 else None
+    baseline = measured.baseline
     for subject in measured.rounds:
         for name, it in figures(measured, subject).items():
             ratio = ratios(measured, name, subject, baseline) if baseline and subject != baseline else None

@@ -1,11 +1,14 @@
 """The benchmarks can be run by anybody. How fast anything is, no test says."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 from orchestrator.bench.benchmarks import BENCHMARKS
 from orchestrator.bench.harness import Benchmark, Missing, Outcome, Subject, Target, Turn, measure
+from orchestrator.bench.machine import machine
+from orchestrator.bench.report import SECTIONS, filled
 from orchestrator.bench.results import reached, read, write
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,3 +71,24 @@ def test_what_cannot_be_measured_is_told_and_holds_up_nothing() -> None:
 
     outcome = measure(Benchmark("b", "", (Subject("a", absent), Subject("c", lambda _: {"x/s": 1.0}))), 2, Turn())
     assert outcome == Outcome(outcome.benchmark, {"c": [{"x/s": 1.0}] * 2}, {"a": "it is not installed"})
+
+
+def test_the_page_tells_of_every_benchmark_and_of_no_other() -> None:
+    """Each that docs/performance.md names can be run, and it names each that there is."""
+    page = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    section = page.partition("## What the benchmarks are")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [benchmark.name for benchmark in BENCHMARKS]
+
+
+def test_the_page_is_written_from_results(tmp_path: Path) -> None:
+    """Targets, figures and machine stand between their marks, whatever stood there before; all else stays."""
+    target = Target("tasks/s", "ours", least=3.0, over=("theirs",))
+    subjects = (Subject("ours", lambda _: {"tasks/s": 4000.0}), Subject("theirs", lambda _: {"tasks/s": 1000.0}))
+    write(machine(), [measure(Benchmark("b", "what", subjects, (target,), "theirs"), 1, Turn())], tmp_path / "b.json")
+    page = "".join(f"before {name}\n<!-- {name} -->\nold\n<!-- end -->\n" for name in SECTIONS)
+    made = filled(page, read(tmp_path / "b.json"))
+    assert "old" not in made
+    assert made.count("before ") == made.count("<!-- end -->") == len(SECTIONS)
+    assert "| b | ours / theirs | >= 3 | 4 | reached |" in made
+    assert "| ours | tasks/s | 4,000 | 4,000 | 4,000 | 4 (4 to 4) |" in made.replace("4.00", "4")
+    assert "Python" in made

@@ -1,0 +1,92 @@
+"""Large ledgers, made from a few tasks that really were accepted and done: their rows, again and again.
+
+Ids are spread evenly, as those of real tasks are, so that a new task finds its place anywhere in an index.
+"""
+
+import atexit
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+
+from orchestrator.bench.acceptance import ENVIRON
+from orchestrator.bench.agent import agent
+from orchestrator.bench.endtoend import CALL, get, post, register
+from orchestrator.bench.processes import serving
+
+NAME = "bench.db"
+_TASK = {key: CALL[key] for key in ("case_id", "task_type", "payload", "meta")}
+
+
+@cache
+def grown(finished: int, queued: int) -> Path:
+    """The folder of such a ledger, which goes when this process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    done, waiting = _seeds(folder)
+    with closing(sqlite3.connect(folder / NAME, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("BEGIN")
+        for seed, count in ((done, finished), (waiting, queued)):
+            _multiply(connection, seed, count)
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return folder
+
+
+def _seeds(folder: Path) -> tuple[str, str]:
+    """A task that is done, and one that nobody does."""
+    with agent() as endpoint, serving("-m", "orchestrator", "serve", environ=ENVIRON, folder=folder) as port:
+        register(port, endpoint)
+        done: str = post(port, "/route_task", {**_TASK, "idempotency_key": "done"})["task_id"]
+        waiting: str = post(port, "/route_task", {**_TASK, "task_type": "indexing", "idempotency_key": "w"})["task_id"]
+        while get(port, f"/task/{done}?wait=5")["status"] != "succeeded":
+            time.sleep(0.01)
+    return done, waiting
+
+
+def _multiply(connection: sqlite3.Connection, seed: str, count: int) -> None:
+    """All that the ledger holds of the task, `count` times."""
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS copies (n INTEGER PRIMARY KEY, id TEXT NOT NULL)")
+    connection.execute("DELETE FROM copies")
+    step = 2**32 // max(1, count)
+    connection.execute(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)"
+        " INSERT INTO copies SELECT n, printf('task-%08x%s', (n - 1) * ?, lower(hex(randomblob(12)))) FROM numbers",
+        (count, step),
+    )
+    first = {
+        "tasks": _next(connection, "tasks", "seq"),
+        "audit_entries": _next(connection, "audit_entries", "position"),
+    }
+    _copy(connection, "tasks", seed, {"seq": f"n + {first['tasks']}", "case_id": "'case-' || n"})
+    _copy(connection, "results", seed, {})
+    _copy(connection, "idempotency_keys", seed, {"key": "id"})
+    # A chain of its own, since it is none: what starts reads the end of ours.
+    positions = f"n * 8 + row.seq + {first['audit_entries']}"
+    _copy(
+        connection,
+        "audit_entries",
+        seed,
+        {"position": positions, "seq": positions, "writer": "'earlier'", "case_id": "'case-' || n"},
+    )
+
+
+def _copy(connection: sqlite3.Connection, table: str, seed: str, others: dict[str, str]) -> None:
+    columns = [str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})")]
+    values = [others.get(name, "id" if name == "task_id" else f"row.{name}") for name in columns]
+    connection.execute(
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(values)}"
+        f" FROM copies, {table} AS row WHERE row.task_id = ? ORDER BY n",
+        (seed,),
+    )
+
+
+def _next(connection: sqlite3.Connection, table: str, column: str) -> int:
+    found: Sequence[int] = connection.execute(f"SELECT coalesce(max({column}), 0) FROM {table}").fetchone()
+    return found[0]
