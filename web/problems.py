@@ -59,7 +59,7 @@ def fields(status: int, code: str, title: str, detail: str) -> dict[str, str | i
 def fields_of(error: errors.OrchestratorError | HTTPException) -> tuple[int, dict[str, str | int]]:
     """Status and members of an error. One of ours without a status is a fault of ours."""
     if isinstance(error, HTTPException):
-        return (status := error.code or 500), _http_fields(status)
+        return (status := error.code or 500), http_fields(status)
     status = STATUS.get(type(error), 500)
     return status, fields(status, error.code, error.title, error.detail)
 
@@ -77,10 +77,11 @@ def problem(error: errors.OrchestratorError) -> Response:
 
 def http_document(status: int, code: str | None = None) -> bytes:
     """The JSON of what HTTP refuses with `status`; its usual code, or another."""
-    return msgspec.json.encode(_http_fields(status, code))
+    return msgspec.json.encode(http_fields(status, code))
 
 
-def _http_fields(status: int, code: str | None = None) -> dict[str, str | int]:
+def http_fields(status: int, code: str | None = None) -> dict[str, str | int]:
+    """The members of what HTTP refuses with `status`; its usual code, or another."""
     title = HTTPStatus(status).phrase if status in HTTPStatus.__members__.values() else "Error"
     return fields(status, code or HTTP_CODES.get(status, "E_BAD_REQUEST"), title, f"{title}.")
 

@@ -165,7 +165,7 @@ async def test_over_http(tmp_path: Path) -> None:
         metrics = (await service.ask("GET", "/metrics")).body
         assert b"orchestrator_authentication_failures_total 4.0" in metrics
         document = (await service.ask("GET", "/openapi.json")).json
-        assert document["paths"]["/agents"]["get"]["security"] == [{"bearer": ["agents:read"]}]
+        assert document["paths"]["/agents"]["get"]["security"][0] == {"bearer": ["agents:read"]}
 
 
 async def test_failures_are_told_now_and_then(service: Service, capsys: pytest.CaptureFixture[str]) -> None:

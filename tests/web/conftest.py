@@ -16,6 +16,8 @@ from orchestrator.web.fast_http import FastDoor
 if (here := str(Path(__file__).parent)) not in sys.path:
     sys.path.append(here)
 
+from described import DescribedService
+
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -31,8 +33,8 @@ def environ() -> dict[str, str]:
 
 @pytest.fixture
 async def service(ledger: dict[str, str], environ: dict[str, str]) -> AsyncGenerator[Service]:
-    """A running orchestrator."""
-    async with Service(ledger, environ) as service:
+    """A running orchestrator, whose answers are held to the description of the API."""
+    async with DescribedService(ledger, environ) as service:
         yield service
 
 

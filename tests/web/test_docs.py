@@ -2,15 +2,20 @@
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from importlib import resources
+from typing import Any
 
 import pytest
+from described import validator_of
 from openapi_spec_validator import validate
 
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.testing import Service
 from orchestrator.web.openapi import description
 from orchestrator.web.problems import HTTP_CODES, STATUS
+from orchestrator.web.rights import RIGHTS
 
 pytestmark = pytest.mark.anyio
 
@@ -25,9 +30,54 @@ def test_the_description_is_valid() -> None:
 
 def test_the_description_names_every_code() -> None:
     """Each that a problem can bear, so that a client can know them all."""
-    codes = description()["components"]["schemas"]["Problem"]["properties"]["code"]["examples"]
+    codes = description()["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
     ours = {error.code for error in STATUS} | {OrchestratorError.code}
     assert set(codes) == ours | set(HTTP_CODES.values())
+
+
+def contents() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Everything that is said or answered in some media type, and where."""
+    document = description()
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            told = operation.get("requestBody", {}).get("content", {})
+            yield from ((f"{method} {path} {kind}", content) for kind, content in told.items())
+            for status, response in operation["responses"].items():
+                for kind, content in response.get("content", {}).items():
+                    yield f"{method} {path} {status} {kind}", content
+    for status, response in document["components"]["responses"].items():
+        yield from ((f"{status} {kind}", content) for kind, content in response["content"].items())
+
+
+def test_the_examples_are_what_they_are_examples_of() -> None:
+    """Each fits its schema, and shows no field that the schema does not name; all that is JSON has one."""
+    for where, content in contents():
+        examples = [it["value"] for it in content.get("examples", {}).values()]
+        examples += [content["example"]] if "example" in content else []
+        assert examples or "json" not in where or "/openapi.json" in where, where
+        for example in examples:
+            flaws = list(validator_of(content["schema"], strict=True).iter_errors(example))
+            assert not flaws, (where, flaws)
+
+
+def test_each_call_says_who_may_call_it_and_what_it_answers() -> None:
+    """With the scope it needs, by each way to say who asks; with a schema for every status; streams by their types."""
+    document = description()
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            scope = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", it): scope for it, scope in RIGHTS.items()}[
+                f"{method.upper()} {path}"
+            ]
+            wanted = None if scope is None else [{"bearer": [scope.value]}, {"certificate": [scope.value]}]
+            assert operation.get("security") == wanted, path
+            for status, response in operation["responses"].items():
+                if "$ref" not in response:
+                    assert all(content["schema"] for content in response["content"].values()), (path, status)
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "certificate"}
+    events = document["paths"]["/task/{task_id}/events"]["get"]["responses"]["200"]["content"]
+    assert list(events) == ["text/event-stream"]
+    batch = document["paths"]["/route_tasks"]["post"]["requestBody"]["content"]
+    assert list(batch) == ["application/json", "application/x-ndjson"]
 
 
 async def test_the_page_and_its_files(service: Service) -> None:

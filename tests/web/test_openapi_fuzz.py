@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from orchestrator.web.openapi import OPERATIONS
+from orchestrator.web.openapi import CALLS
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "300"))
 """About so many requests; an operation without parameters has one."""
@@ -53,7 +53,7 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         assert said == ""
 
 
-PLACES = [(method, path) for method, path, *_ in OPERATIONS if not path.endswith("/events")]
+PLACES = [(call.method, call.path) for call in CALLS if not call.path.endswith("/events")]
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
