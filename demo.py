@@ -94,7 +94,9 @@ async def show(orchestrator: Orchestrator, url: str, folder: Path, *, once: bool
     await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         for name, command in agents(folder).items():
-            stack.push_async_callback(_stop, await _start([*command, "--orchestrator", url], folder / f"{name}.log"))
+            stack.push_async_callback(
+                _stop, await _start([*command, "--until-eof", "--orchestrator", url], folder / f"{name}.log")
+            )
         console.print(f"Orchestrator at [bold]{url}[/], starting {len(agents(folder))} agents …")
         await _wait_for_agents(orchestrator, list(agents(folder)))
         client = await stack.enter_async_context(Client(url, tls=tls(os.environ)))
@@ -250,8 +252,9 @@ async def _start(command: Sequence[str], log: Path) -> Process:
     async with await anyio.open_file(log, "ab") as file:
         output = file.wrapped
         # In a session of its own: Ctrl-C is for us. We end the agent, and it takes a second signal for impatience.
+        # The pipe is for when we are killed: it ends with us, and the agent with it.
         return await anyio.open_process(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
         )
 
 
@@ -264,4 +267,4 @@ async def _stop(process: Process) -> None:
             await process.wait()
         if process.returncode is None:
             process.kill()
-            await process.wait()
+        await process.aclose()

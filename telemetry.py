@@ -52,9 +52,12 @@ class Telemetry:
         self._queues = queue_names
         self._take: Callable[[], Sample] | None = None
         self.history = History()
-        self._log: Any = structlog.get_logger("orchestrator")
         self._trace: e.Emit | None = None
         self._define()
+
+    @property
+    def _log(self) -> Any:
+        return logger()
 
     def _define(self) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -272,16 +275,27 @@ def _family(name: str, text: str, label: str, values: Mapping[str, float]) -> It
     yield family
 
 
+def logger() -> Any:
+    """Where we log. A program around us that has configured no logs hears of warnings alone, on standard error."""
+    if structlog.is_configured():
+        return structlog.get_logger("orchestrator")
+    quiet = structlog.make_filtering_bound_logger(logging.WARNING)
+    return structlog.wrap_logger(structlog.PrintLogger(sys.stderr), _processors("json"), quiet)
+
+
+def _processors(form: str) -> list[Any]:
+    return [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _allow_listed,
+        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False),
+    ]
+
+
 def configure_logging(level: str, form: str) -> None:
     """Sends all logs of the process to standard error: ours through the allow-list, those of libraries as templates."""
-    renderer = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _allow_listed,
-            renderer,
-        ],
+        processors=_processors(form),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -302,5 +316,4 @@ class _Foreign(logging.Handler):
         error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
         # Only with arguments apart is the text known to be a template, and not a sentence with values in it already.
         text = record.msg if isinstance(record.msg, str) and record.args else "library_message"
-        log: Any = structlog.get_logger("orchestrator")
-        log.warning(text, logger=record.name, **({"error": error} if error else {}))
+        logger().warning(text, logger=record.name, **({"error": error} if error else {}))

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,23 @@ def test_ctrl_c_ends_everything_in_order(tmp_path: Path) -> None:
     assert (shown.returncode, said) == (0, "")
     for name in ("embedder-1", "modelreasoner-1", "flaky-1"):
         assert (tmp_path / "var" / f"{name}.log").read_text().endswith(f"{name} ended\n")
+
+
+def test_a_demo_that_is_killed(tmp_path: Path) -> None:
+    """Leaves no agent behind: each ends, drained, once nobody holds its input any more."""
+    environ = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "demo", "--port", "0"],
+        env=environ, cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+    ) as shown:  # fmt: skip
+        assert shown.stdout is not None
+        assert any("Ctrl-C ends it" in line for line in shown.stdout)
+        shown.kill()
+    logs = [tmp_path / "var" / f"{name}.log" for name in ("embedder-1", "modelreasoner-1", "flaky-1")]
+    until = time.monotonic() + PATIENCE_S
+    while not all(log.read_text().endswith(" ended\n") for log in logs):
+        assert time.monotonic() < until, [log.read_text()[-500:] for log in logs]
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """The orchestrator inside somebody else's program."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+import structlog
 
 import orchestrator
 from orchestrator import Orchestrator, TaskRequest, create_app, load_settings
@@ -13,6 +15,7 @@ from orchestrator.domain.errors import ConsentRequired
 from orchestrator.settings import Settings
 from orchestrator.storage.opening import UnsupportedURL
 from orchestrator.storage.ports import LedgerLocked
+from orchestrator.telemetry import logger
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +42,18 @@ async def test_a_task_is_routed_in_the_hosts_own_loop(settings: Settings) -> Non
             await running.route(TaskRequest(case_id="c", task_type="embed", payload={"image": "x"}))
     async with Orchestrator(settings) as running:
         assert (await running.gateway.task(routed.record.task.task_id)).task.case_id == "case-1"
+
+
+async def test_a_host_that_has_configured_no_logs(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """Finds nothing of ours on its standard output, and what is wrong alone on its standard error."""
+    structlog.reset_defaults()
+    async with Orchestrator(settings) as running:
+        await running.route(NOTE)
+        logger().warning("consent_overridden", task_id="task-1", payload="canary")
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert json.loads(line).keys() == {"task_id", "event", "level", "timestamp"}
 
 
 async def test_the_hosts_error_is_the_hosts(settings: Settings) -> None:

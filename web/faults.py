@@ -1,12 +1,8 @@
 """Faults of ours on the way to an answer: the log is told of each, and of nothing that it says."""
 
-from typing import Any
-
-import structlog
-
-_log: Any = structlog.get_logger("orchestrator")
+from orchestrator.telemetry import logger
 
 
 def log_fault(error: BaseException) -> None:
     """One line with the kind of error: its message could quote what was sent."""
-    _log.error("request_failed", error=type(error).__name__)
+    logger().error("request_failed", error=type(error).__name__)

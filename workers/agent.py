@@ -177,7 +177,21 @@ class Agent:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+        if options.until_eof:
+            _at_end_of_input(stop.set)
         await self.serve(options, stop)
+
+
+def _at_end_of_input(end: Callable[[], None]) -> None:
+    """Whoever started us may be killed without a word: then the pipe that it held is closed."""
+    loop, standard_input = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def look() -> None:
+        if not os.read(standard_input, 4096):
+            loop.remove_reader(standard_input)
+            end()
+
+    loop.add_reader(standard_input, look)
 
 
 async def _keep_until(stop: asyncio.Event, registration: Registration, every: float, puller: Puller | None) -> None:

@@ -20,6 +20,7 @@ class Options:
     drain_deadline: float = 25.0
     pull: bool = False
     redis: str | None = None
+    until_eof: bool = False
     log_level: str = "INFO"
 
     @classmethod
@@ -49,5 +50,10 @@ def agent_parser(description: str = "An agent of the Routing Orchestrator.") -> 
     add("--drain-deadline", metavar="S", type=float, default=default.drain_deadline, help="seconds (%(default)s)")
     add("--pull", action="store_true", help="ask for work instead of being called: for agents behind NAT")
     add("--redis", metavar="URL", help="read from the streams in Redis which tasks wait (extra redis); implies --pull")
+    add(
+        "--until-eof",
+        action="store_true",
+        help="end as well when standard input does: with whoever holds its other end",
+    )
     add("--log-level", default=default.log_level, type=str.upper, choices=list(logging.getLevelNamesMapping()))
     return parser

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import aiohttp
 import anyio
-import structlog
 
+from orchestrator.telemetry import logger
 from orchestrator.web.identity.key_set import BadKeys, KeySet, key_set
 
 FRESH_S = 300.0
@@ -50,7 +50,7 @@ class PublishedKeys:
                 document = await self._fetch(self._url)
             keys = key_set(document, self._algorithms)
         except (OSError, TimeoutError, BadKeys) as error:
-            structlog.get_logger("orchestrator").warning("issuer_keys_unavailable", error=type(error).__name__)
+            logger().warning("issuer_keys_unavailable", error=type(error).__name__)
             if not self._keys:
                 await self._recall()
             return
@@ -74,7 +74,7 @@ class PublishedKeys:
             await beside.write_bytes(document)
             await beside.replace(self._cache)
         except OSError as error:
-            structlog.get_logger("orchestrator").warning("issuer_keys_not_kept", error=type(error).__name__)
+            logger().warning("issuer_keys_not_kept", error=type(error).__name__)
 
 
 async def fetch(url: str) -> bytes:
