@@ -1,6 +1,6 @@
 """The audit trail as a file on disk: shown, verified, exported, beside a running orchestrator or without one."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import BinaryIO, TypeVar
 
 import msgspec
@@ -14,6 +14,9 @@ from orchestrator.storage.ports import AuditQuery, LedgerReader
 
 T = TypeVar("T")
 PAGE = 1_000
+
+Advance = Callable[[int, int], None]
+"""Told how many entries were looked at, and of how many."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -36,7 +39,17 @@ async def entries(url: str, *, task_id: str | None, case_id: str | None, limit: 
     return await _read(url, read)
 
 
-async def verify(url: str, *, receipts: Iterable[tuple[str, Head]] = (), public_keys: Collection[str] = ()) -> Report:
+def unheard(_done: int, _total: int) -> None:
+    """For those who do not want to know how far it is."""
+
+
+async def verify(
+    url: str,
+    *,
+    receipts: Iterable[tuple[str, Head]] = (),
+    public_keys: Collection[str] = (),
+    advance: Advance = unheard,
+) -> Report:
     """Checks every chain of the ledger at `url`, entry by entry, against its checkpoints and the `receipts`.
 
     Each receipt comes with where it is from. Only signatures under `public_keys` count, if there are any.
@@ -46,7 +59,7 @@ async def verify(url: str, *, receipts: Iterable[tuple[str, Head]] = (), public_
         evidence.receipt(receipt, source)
 
     async def check(reader: LedgerReader) -> Report:
-        return await _verify(reader, evidence)
+        return await _verify(reader, evidence, advance)
 
     return await _read(url, check)
 
@@ -62,33 +75,55 @@ def read_receipts(file: Iterable[bytes], name: str) -> Iterator[tuple[str, Head]
                 raise InvalidReceipt(f"{source}: {error}") from None
 
 
-async def _verify(reader: LedgerReader, evidence: Evidence) -> Report:
+async def _verify(reader: LedgerReader, evidence: Evidence, advance: Advance) -> Report:
     heads, flaws = await reader.audit_heads(), list[Flaw]()
+    read = _Reading(reader, heads, advance)
     for head in heads:
         check = ChainCheck(head)
-        async for entry in reader.audit_chain(head.writer):
+        async for entry in read.chain(head.writer):
             flaws.extend(check.add(entry))
             flaws.extend(evidence.collect(entry))
         flaws.extend(check.end())
     # Once more, since a checkpoint of one chain testifies to the others, and may stand anywhere.
     for writer in sorted(evidence.writers):
-        async for entry in reader.audit_chain(writer):
+        async for entry in read.chain(writer):
             flaws.extend(evidence.check(entry))
     flaws.extend(evidence.end(heads))
     return Report(heads, flaws, evidence.signed, sorted(evidence.signers))
 
 
-async def export(url: str, *, output: BinaryIO) -> None:
+async def export(url: str, *, output: BinaryIO, advance: Advance = unheard) -> None:
     """Writes all entries of the ledger at `url` to `output`, one JSON object a line."""
 
     async def write(reader: LedgerReader) -> None:
-        # Nothing is a trail too: its file is there afterwards, or it is said why not.
-        output.write(b"")
-        for head in await reader.audit_heads():
-            async for entry in reader.audit_chain(head.writer):
+        heads = await reader.audit_heads()
+        read = _Reading(reader, heads, advance)
+        for head in heads:
+            async for entry in read.chain(head.writer):
                 output.write(msgspec.json.encode(entry) + b"\n")
 
     await _read(url, write)
+
+
+class _Reading:
+    """Chains, read from end to end; `advance` is told now and then how many entries that were, and of how many."""
+
+    def __init__(self, reader: LedgerReader, heads: Sequence[Head], advance: Advance) -> None:
+        self._reader, self._advance = reader, advance
+        self._lengths = {head.writer: head.seq for head in heads}
+        self._done, self._total = 0, sum(self._lengths.values())
+        self._begun: set[str] = set()
+
+    async def chain(self, writer: str) -> AsyncIterator[AuditEntry]:
+        if writer in self._begun:
+            # It is read a second time.
+            self._total += self._lengths.get(writer, 0)
+        self._begun.add(writer)
+        async for entry in self._reader.audit_chain(writer):
+            self._done += 1
+            if self._done % PAGE == 0:
+                self._advance(self._done, max(self._done, self._total))
+            yield entry
 
 
 async def case(url: str, *, case_id: str) -> list[Disclosure]:

@@ -256,6 +256,21 @@ class Orchestrator:
         answer = await self._insist(partial(self._client.call, "DELETE", f"/task/{segment(task_id)}"))
         return msgspec.convert(answer.body, TaskStatus)
 
+    async def dead_letters(self) -> AsyncGenerator[TaskStatus]:
+        """All that were given up, in the order of their acceptance."""
+        after: int | None = 0
+        while after is not None:
+            query = {"after": str(after), "limit": "1000"}
+            page = (await self._insist(partial(self._client.call, "GET", "/dlq", query=query))).body
+            for entry in page["entries"]:
+                yield msgspec.convert(entry, TaskStatus)
+            after = page["next"]
+
+    async def replay(self, task_id: str) -> Submitted:
+        """Makes a new task of a dead one; twice is once."""
+        answer = await self._insist(partial(self._client.call, "POST", f"/dlq/{segment(task_id)}/replay"))
+        return msgspec.convert(answer.body, Submitted)
+
     async def register(self, **agent: Any) -> dict[str, Any]:
         """Has an agent known, or known anew."""
         return (await self._insist(partial(self._client.call, "POST", "/register_agent", agent))).body

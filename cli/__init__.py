@@ -2,7 +2,7 @@
 
 Exit codes: 0 well, 1 no (a task that failed, a chain that does not hold), 2 settings or usage, 65 the database is
 damaged or of a newer version, 69 something needed is not there, 70 the actors gave up, 74 the end of a commit is
-unknown, 75 the database belongs to another process.
+unknown, 75 the database belongs to another process, 130 Ctrl-C.
 """
 
 import click
@@ -10,6 +10,7 @@ import click
 from orchestrator import __version__
 from orchestrator.cli.agents import agents
 from orchestrator.cli.audit import audit
+from orchestrator.cli.completion import completion
 from orchestrator.cli.consents import consents
 from orchestrator.cli.console import Commands
 from orchestrator.cli.database import backup, restore, tables
@@ -32,7 +33,7 @@ def main(as_json: bool) -> None:
 
 COMMANDS = (
     serve, demo, submit, task, explain, agents, consents, dlq, audit, keys, erase, doctor, health, encryption, tables,
-    backup, restore, settings,
+    backup, restore, settings, completion,
 )  # fmt: skip
 for command in COMMANDS:
     main.add_command(command)

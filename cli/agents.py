@@ -4,18 +4,28 @@ from urllib.parse import quote
 
 import click
 
-from orchestrator.cli.console import call, print_table, show, url_option, well
+from orchestrator.cli.console import call, print_table, show, table_of, url_option, well
+from orchestrator.cli.live import watch_option, watched
+
+COLUMNS = ("agent", "state", "location", "capabilities", "in flight", "endpoint")
 
 
 @click.group(invoke_without_command=True)
+@watch_option
 @url_option
 @click.pass_context
-def agents(context: click.Context, url: str) -> None:
+def agents(context: click.Context, *, watch: bool, url: str) -> None:
     """List the agents and how they are."""
     if context.invoked_subcommand is not None:
         return
+    if watch:
+        watched(lambda: table_of(COLUMNS, _rows(url)))
+    print_table(COLUMNS, _rows(url))
+
+
+def _rows(url: str) -> list[tuple[object, ...]]:
     answer = well(call(url, lambda client: client.call("GET", "/agents")))
-    rows = [
+    return [
         (
             agent["agent_id"],
             agent["state"],
@@ -26,7 +36,6 @@ def agents(context: click.Context, url: str) -> None:
         )
         for agent in answer.body.get("agents", [])
     ]
-    print_table(("agent", "state", "location", "capabilities", "in flight", "endpoint"), rows)
 
 
 @agents.command("allow")

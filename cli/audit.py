@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli import disclosures
 from orchestrator.cli.console import fail, file_option, on_ledger, print_table
+from orchestrator.cli.live import bar
 
 
 @click.group()
@@ -45,7 +46,9 @@ def audit_verify(against: Any, keys: tuple[Any, ...], file: Path | None) -> None
         public_keys = [public_key_of(key.read()) for key in keys]
     except ValueError as error:
         fail(2, str(error))
-    report = on_ledger(file, partial(auditing.verify, receipts=receipts, public_keys=public_keys))
+    with bar("verifying") as advance:
+        verify = partial(auditing.verify, receipts=receipts, public_keys=public_keys, advance=advance)
+        report = on_ledger(file, verify)
     for flaw in report.flaws:
         click.echo(f"{flaw.audit_id or flaw.writer}: {flaw.what}")
     for head in report.heads:
@@ -73,4 +76,5 @@ def audit_export(case_id: str | None, form: str, output: Any, file: Path | None)
     """Write all entries as NDJSON, each with all fields that its hash covers; or where a case's data went."""
     if case_id is None and form != "ndjson":
         fail(2, f"--format {form} needs --case")
-    on_ledger(file, disclosures.work(case_id, form, output))
+    with bar("exporting") as advance:
+        on_ledger(file, disclosures.work(case_id, form, output, advance))

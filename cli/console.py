@@ -11,12 +11,21 @@ import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.client import Answer, Client, Unreachable
 from orchestrator.credentials import NoCredential, authorization, tls
 from orchestrator.domain.errors import InvalidJSON
 from orchestrator.domain.strict_json import decode
 from orchestrator.settings import Settings, SettingsError, load
+
+INTERRUPTED = 128 + 2
+"""The exit code after Ctrl-C, as shells have it."""
+_COLOURS = {
+    **dict.fromkeys(("ready", "succeeded", "chosen", "ok"), "green"),
+    **dict.fromkeys(("trial", "unknown", "paused", "draining", "quarantined", "retry_wait", "queued"), "yellow"),
+    **dict.fromkeys(("stale", "ejected", "dead", "denied", "expired", "left out", "refused"), "red"),
+}
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 MAX_BODY = 64 * 2**20
@@ -52,22 +61,34 @@ class Commands(click.Group):
             raise
         except OSError as error:
             fail(69, f"{type(error).__name__}: {error.strerror}")
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+
+
+def as_json() -> bool:
+    """Whether `--json` was asked for."""
+    return bool(click.get_current_context().find_root().params.get("as_json"))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table whose first column, the one that people copy, is never cut; or JSON, where `--json` was asked for."""
-    if click.get_current_context().find_root().params.get("as_json"):
+    if as_json():
         objects = [dict(zip(columns, row, strict=True)) for row in rows]
         click.echo(msgspec.json.format(msgspec.json.encode(objects), indent=2).decode())
         return
+    table, console = table_of(columns, rows), Console()
+    # Into a file or a pipe nothing is squeezed.
+    (console if console.is_terminal else Console(width=200)).print(table)
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """The same as rich draws it; words that say how something is have their colours."""
     table = Table()
     for number, column in enumerate(columns):
         table.add_column(column, no_wrap=number == 0, overflow="fold")
     for row in rows:
-        table.add_row(*("" if field is None else str(field) for field in row))
-    console = Console()
-    # Into a file or a pipe nothing is squeezed.
-    (console if console.is_terminal else Console(width=200)).print(table)
+        table.add_row(*(Text("" if field is None else str(field), _COLOURS.get(str(field), "")) for field in row))
+    return table
 
 
 def settings_of(

@@ -1,9 +1,15 @@
 """The commands for dead letters."""
 
+import os
+import sys
+
+import anyio
 import click
 
-from orchestrator.cli.console import call, print_table, show, url_option, well
-from orchestrator.client import segment
+from orchestrator.cli.console import call, fail, print_table, show, url_option, well
+from orchestrator.cli.live import Advance, bar
+from orchestrator.client import Orchestrator, Refused, Unreachable, segment
+from orchestrator.credentials import NoCredential, authorization, tls
 
 
 @click.group()
@@ -22,8 +28,43 @@ def dlq_list(url: str) -> None:
 
 
 @dlq.command("replay")
-@click.argument("task_id")
+@click.argument("task_id", required=False)
+@click.option("--all", "everything", is_flag=True, help="All there are; who was replayed already is so once only.")
 @url_option
-def dlq_replay(task_id: str, url: str) -> None:
-    """Make a new task of a dead one."""
-    show(call(url, lambda client: client.call("POST", f"/dlq/{segment(task_id)}/replay")))
+def dlq_replay(task_id: str | None, *, everything: bool, url: str) -> None:
+    """Make a new task of a dead one, or of each of them; exit code 1 if one could not be replayed."""
+    if (task_id is None) != everything:
+        raise click.UsageError("Name either a task or --all.")
+    if task_id is not None:
+        show(call(url, lambda client: client.call("POST", f"/dlq/{segment(task_id)}/replay")))
+    rows = _replayed(url)
+    print_table(("task", "outcome", "new task"), rows)
+    sys.exit(0 if all(new for _, _, new in rows) else 1)
+
+
+def _replayed(url: str) -> list[tuple[str, str, str | None]]:
+    """Each dead letter, what came of its replay, and the new task."""
+
+    async def replay(advance: Advance) -> list[tuple[str, str, str | None]]:
+        rows: list[tuple[str, str, str | None]] = []
+        async with Orchestrator(url, authorization(os.environ), tls=tls(os.environ)) as orchestrator:
+            # All are listed first: what is replayed may be dead again before the last of them is.
+            dead = [task.task_id async for task in orchestrator.dead_letters()]
+            for number, task_id in enumerate(dead, 1):
+                try:
+                    made = await orchestrator.replay(task_id)
+                    rows.append((task_id, made.status, made.task_id))
+                except Refused as error:
+                    rows.append((task_id, error.code, None))
+                advance(number, len(dead))
+        return rows
+
+    try:
+        with bar("replaying") as advance:
+            return anyio.run(replay, advance)
+    except NoCredential as error:
+        fail(2, str(error))
+    except Refused as error:
+        show(error.answer)
+    except Unreachable as error:
+        fail(69, str(error))

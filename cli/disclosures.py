@@ -42,13 +42,13 @@ def as_fhir(found: Sequence[Disclosure]) -> bytes:
 FORMATS: dict[str, Write] = {"ndjson": as_ndjson, "csv": as_csv, "fhir": as_fhir}
 
 
-def work(case_id: str | None, form: str, output: Any) -> Callable[[str], Any]:
-    """What is to be done with the ledger at a URL."""
+def work(case_id: str | None, form: str, output: Any, advance: Callable[[int, int], None]) -> Callable[[str], Any]:
+    """What is to be done with the ledger at a URL; `advance` is told how far the whole trail is written."""
     from orchestrator import auditing
 
-    return (
-        partial(auditing.export, output=output) if case_id is None else partial(_export, case_id, FORMATS[form], output)
-    )
+    if case_id is None:
+        return partial(auditing.export, output=output, advance=advance)
+    return partial(_export, case_id, FORMATS[form], output)
 
 
 async def _export(case_id: str, write: Write, output: Any, url: str) -> None:

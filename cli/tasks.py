@@ -1,10 +1,31 @@
-"""The commands for tasks: send one, look at one, ask where one would go."""
+"""The commands for tasks: send one, look at one, follow one, ask where one would go."""
 
+import os
+import sys
+from contextlib import aclosing
 from typing import Any
 
+import anyio
 import click
+import msgspec
 
-from orchestrator.cli.console import call, print_table, read_json, show, url_option, wait_option, well
+from orchestrator.cli.console import as_json, call, fail, print_table, read_json, show, url_option, wait_option, well
+from orchestrator.cli.live import line_of, watch_option
+from orchestrator.client import Orchestrator, Refused, Unreachable
+from orchestrator.credentials import NoCredential, authorization, tls
+
+WHY_NOT = {
+    "capability": "it cannot do such tasks",
+    "consent": "it handles raw media, and consent does not hold",
+    "raw_media": "it has no right to raw media",
+    "quarantined": "it is new or has changed, and nobody has allowed that: orchestrator agents allow",
+    "stale": "it was not heard of for a while",
+    "ejected": "it failed several times in a row, and is left alone for a while",
+    "paused": "it asked to be left alone for a while",
+    "draining": "it takes no more work",
+    "site": "it is an edge agent of another site",
+    "capacity": "it has as much as it can do",
+}
 
 
 @click.command()
@@ -25,10 +46,39 @@ def submit(task: Any, wait: int, url: str) -> None:
 @click.command()
 @click.argument("task_id")
 @wait_option
+@watch_option
 @url_option
-def task(task_id: str, wait: int, url: str) -> None:
-    """Show a task's status and result."""
+def task(task_id: str, *, wait: int, watch: bool, url: str) -> None:
+    """Show a task's status and result; with --watch all that happens to it, and how far its agent is, to its end."""
+    if watch:
+        sys.exit(0 if _followed(url, task_id) == "succeeded" else 1)
     show(call(url, lambda client: client.task(task_id, wait)))
+
+
+def _followed(url: str, task_id: str) -> str:
+    """Prints each event, and returns the status in the end."""
+    encoded = as_json()
+
+    async def follow() -> str:
+        status = ""
+        async with (
+            Orchestrator(url, authorization(os.environ), tls=tls(os.environ)) as orchestrator,
+            aclosing(orchestrator.stream(task_id)) as events,
+        ):
+            async for event in events:
+                told = {"name": event.name, **event.data}
+                click.echo(msgspec.json.encode(told) if encoded else line_of(event.name, event.data))
+                status = str(event.data.get("status"))
+        return status
+
+    try:
+        return anyio.run(follow)
+    except NoCredential as error:
+        fail(2, str(error))
+    except Refused as error:
+        show(error.answer)
+    except Unreachable as error:
+        fail(69, str(error))
 
 
 @click.command()
@@ -37,16 +87,23 @@ def task(task_id: str, wait: int, url: str) -> None:
 def explain(task: Any, url: str) -> None:
     """Say where a task would go and why; nothing is stored or sent."""
     body = read_json(task)
-    answer = well(call(url, lambda client: client.call("POST", "/route_task", body, {"dry_run": "true"})))
-    chosen, rows = answer.body["agent_id"], list[tuple[object, ...]]()
-    for candidate in answer.body["candidates"]:
-        rows.append((candidate["agent_id"], _verdict(candidate, chosen), candidate.get("score")))
-    print_table(("candidate", "verdict", "score"), rows)
-    if answer.body["refused"]:
+    decided = well(call(url, lambda client: client.call("POST", "/route_task", body, {"dry_run": "true"}))).body
+    rows = [_row(candidate, decided["agent_id"]) for candidate in decided["candidates"]]
+    rows.sort(key=lambda row: ("chosen", "kept", "left out").index(row[1]))
+    print_table(("candidate", "verdict", "why", "score"), rows)
+    if as_json():
+        return
+    if decided["refused"]:
         click.echo("refused: it carries raw media, and consent does not hold")
+    elif decided["agent_id"] is None:
+        click.echo("nobody can take it now: it would be queued until somebody can")
 
 
-def _verdict(candidate: dict[str, Any], chosen: str | None) -> str:
-    if "excluded" in candidate:
-        return f"left out: {candidate['excluded']}"
-    return "chosen" if candidate["agent_id"] == chosen else "kept"
+def _row(candidate: dict[str, Any], chosen: str | None) -> tuple[str, str, str, Any]:
+    name, score = candidate["agent_id"], candidate.get("score")
+    if (excluded := candidate.get("excluded")) is not None:
+        return name, "left out", f"{excluded}: {WHY_NOT.get(excluded, '')}", score
+    reasons = ["at the edge, which is preferred" if candidate.get("edge") else "not at the edge"]
+    reasons += ["asks for work itself"] if candidate.get("pulls") else []
+    reasons += ["not heard of since the start"] if candidate.get("unknown") else []
+    return name, "chosen" if name == chosen else "kept", ", ".join(reasons), score

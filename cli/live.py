@@ -1,0 +1,55 @@
+"""What commands show while they are at it: bars on standard error, and what is looked at again and again."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from time import sleep
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+AGAIN_S = 2.0
+
+Advance = Callable[[int, int], None]
+"""Told how much is done, and of how much."""
+
+watch_option = click.option("--watch", is_flag=True, help="Go on looking, until Ctrl-C or its end.")
+
+
+@contextmanager
+def bar(what: str) -> Generator[Advance]:
+    """A bar inside the block, on standard error, where that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        shown = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(shown, completed=done, total=total)
+
+
+def watched(look: Callable[[], Table]) -> None:
+    """What `look` finds, on one place of the terminal and always anew; without one, one table after the other."""
+    console = Console()
+    if not console.is_terminal:
+        while True:
+            Console(width=200).print(look())
+            sleep(AGAIN_S)
+    with Live(look(), console=console, auto_refresh=False) as live:
+        while True:
+            sleep(AGAIN_S)
+            live.update(look(), refresh=True)
+
+
+def line_of(name: str, data: dict[str, Any]) -> str:
+    """An event of a task in one line."""
+    match name:
+        case "transition":
+            words = (data["at"], data["event"], data["agent_id"], data["reason"])
+        case "progress":
+            share = data.get("progress")
+            words = ("", "" if share is None else f"{share:.0%}", data["agent_id"], data.get("progress_note"))
+        case _:
+            words = (data.get("updated_at"), f"{name}: {data.get('status')}", data.get("agent_id"), data.get("reason"))
+    return f"{words[0] or '':<27} {words[1] or '':<18} {words[2] or '':<20} {words[3] or ''}".rstrip()
