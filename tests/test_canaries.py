@@ -2,7 +2,8 @@
 
 Three kinds. `secret` may be nowhere at all, not even in the database, which is encrypted: payloads, results, an agent's
 words, headers, queries, unknown fields, broken bodies. `key` may be in the database alone, `name` (of cases and of
-consents) there and in the audit; neither in a log, a metric or the body of an error. CANARIES is how many requests.
+consents) there, in the audit and on the operator's page; neither in a log, a metric or the body of an error. CANARIES
+is how many requests.
 """
 
 import asyncio
@@ -216,6 +217,11 @@ async def test_canaries(tmp_path: Path) -> None:
             await asyncio.gather(*(ask() for _ in range(REQUESTS)))
             async with session.get("/metrics") as reply:
                 metrics = await reply.read()
+            pages = b""
+            for page in ("/", "/ui/live"):
+                async with session.get(page, timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as reply:
+                    assert reply.status == 200
+                    pages += await reply.content.read(2**20)
     finally:
         box.stop()
         await runner.cleanup()
@@ -223,6 +229,7 @@ async def test_canaries(tmp_path: Path) -> None:
     assert {"log": kinds(log), "metrics": kinds(metrics), "errors": kinds(b"".join(refused))} == {
         "log": Counter(), "metrics": Counter(), "errors": Counter(),
     }, [line for line in log.splitlines() if CANARY.search(line)][:3]  # fmt: skip
+    assert set(kinds(pages)) <= {b"name"}
     assert set(kinds(audit)) == {b"name"}
     assert b"secret" not in kinds(database)
     assert {b"key", b"name"} <= set(kinds(database))
