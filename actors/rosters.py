@@ -98,6 +98,11 @@ class MemoryRoster:
         """There is nobody to tell."""
 
 
+MOST_GONE = 10_000
+"""Agents that have left while the store was away, and are to be removed from it. Of more, the first ones are found
+there again: they do not answer, and can be sent away once more."""
+
+
 class StoreRoster:
     """In a store that may lose everything: what a replica knows it then restores. While it is away, it is caught up."""
 
@@ -106,11 +111,14 @@ class StoreRoster:
     def __init__(self, store: AgentStore, committer: Committer) -> None:
         self._store, self._committer = store, committer
         self._known: dict[str, Agent] = {}
-        self._unsaved: dict[str, Agent | None] = {}
+        self._unsaved: dict[str, Agent] = {}
+        self._gone: dict[str, None] = {}
 
     async def agents(self) -> Sequence[Agent]:
-        for agent_id, agent in list(self._unsaved.items()):
-            await self._write(agent_id, agent)
+        for agent in list(self._unsaved.values()):
+            await self._save(agent)
+        for agent_id in list(self._gone):
+            await self._remove(agent_id)
         found = await self._store.agents()
         if found is None:
             await self._store.restore(list(self._known.values()))
@@ -121,15 +129,19 @@ class StoreRoster:
     async def save(self, agent: Agent, audit: AuditDraft) -> None:
         await self._committer.commit(Note(audit))
         self._known[agent.agent_id] = self._unsaved[agent.agent_id] = agent
+        self._gone.pop(agent.agent_id, None)
         with suppress(AgentsUnavailable):
-            await self._write(agent.agent_id, agent)
+            await self._save(agent)
 
     async def forget(self, agent_id: str, audit: AuditDraft) -> None:
         await self._committer.commit(Note(audit))
         self._known.pop(agent_id, None)
-        self._unsaved[agent_id] = None
+        self._unsaved.pop(agent_id, None)
+        self._gone[agent_id] = None
+        if len(self._gone) > MOST_GONE:
+            del self._gone[next(iter(self._gone))]
         with suppress(AgentsUnavailable):
-            await self._write(agent_id, None)
+            await self._remove(agent_id)
 
     async def note(self, audit: AuditDraft) -> None:
         await self._committer.commit(Note(audit))
@@ -140,10 +152,11 @@ class StoreRoster:
     async def tell(self, sightings: Sequence[Sighting]) -> None:
         await self._store.tell(sightings)
 
-    async def _write(self, agent_id: str, agent: Agent | None) -> None:
-        if agent is None:
-            await self._store.forget(agent_id)
-        else:
-            await self._store.save(agent)
-        if agent_id in self._unsaved and self._unsaved[agent_id] is agent:
-            del self._unsaved[agent_id]
+    async def _save(self, agent: Agent) -> None:
+        await self._store.save(agent)
+        if self._unsaved.get(agent.agent_id) is agent:
+            del self._unsaved[agent.agent_id]
+
+    async def _remove(self, agent_id: str) -> None:
+        await self._store.forget(agent_id)
+        self._gone.pop(agent_id, None)
