@@ -20,7 +20,7 @@ POLICY = (
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Routing Orchestrator: the API</title>
-<link rel="stylesheet" href="docs/swagger-ui.css"></head>
+<link rel="icon" href="data:,"><link rel="stylesheet" href="docs/swagger-ui.css"></head>
 <body><div id="api"></div>
 <script src="docs/swagger-ui-bundle.js"></script><script src="docs/start.js"></script>
 </body></html>

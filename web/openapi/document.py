@@ -29,6 +29,14 @@ SECURITY = {
     },
 }
 
+TAGS = {
+    **dict.fromkeys(("route_task", "route_tasks", "task", "cases", "consents", "dlq"), "tasks"),
+    **dict.fromkeys(("register_agent", "agents"), "agents"),
+    "audit": "audit",
+    "keys": "keys",
+}
+"""By the first word of their paths, calls that stand together."""
+
 _SCOPES = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", call): scope for call, scope in RIGHTS.items()}
 
 
@@ -73,6 +81,7 @@ def _operation(call: Call) -> dict[str, Any]:
     found: dict[str, Any] = {
         "operationId": "_".join([call.method, *re.findall(r"\w+", call.path)]),
         "summary": call.summary,
+        "tags": [TAGS.get(call.path.split("/")[1], "operations")],
         "parameters": [*map(in_path, names), *map(in_query, call.query), *map(header, call.headers)],
         "responses": _responses(call),
     }

@@ -69,6 +69,9 @@ def beside(answers: dict[str, Any], refused: Mapping[int, list[type[errors.Orche
 
 def _response(status: int, found: Iterable[type[errors.OrchestratorError]]) -> dict[str, Any]:
     told = {error.code: " ".join((error.__doc__ or "").split()) for error in found}
+    if errors.OrchestratorError.code in told:
+        # Its docstring is about the class.
+        told[errors.OrchestratorError.code] = f"{errors.OrchestratorError.title}."
     http = http_fields(status)
     first = next(iter(found), None)
     example = http if first is None else fields(status, first.code, first.title, f"{first.title}.")
