@@ -1,15 +1,14 @@
 """The Quart application: its routes, and a problem document for everything that goes wrong."""
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import anyio
 from quart import Quart, Response, request
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException
 
-from orchestrator.actors.events import TaskRefused
 from orchestrator.actors.gateway import Gateway
-from orchestrator.domain.errors import OrchestratorError, RateLimited, Unauthenticated
+from orchestrator.domain.errors import OrchestratorError
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
 from orchestrator.web import agents, audit, batches, consents, docs, erasure, events, keys, operations, pulling, tasks
@@ -17,14 +16,16 @@ from orchestrator.web.bodies import Gate, request_class
 from orchestrator.web.context import Context
 from orchestrator.web.dashboard import routes as dashboard
 from orchestrator.web.dashboard.sessions import Sessions
-from orchestrator.web.faults import log_fault
+from orchestrator.web.desk import Desk
+from orchestrator.web.direct import Direct
 from orchestrator.web.identity.authenticator import Authenticator
 from orchestrator.web.identity.opening import MakeVerifier, verifier_of
 from orchestrator.web.identity.strangers import Strangers
-from orchestrator.web.problems import http_problem, problem
 from orchestrator.web.rates import Rates
-from orchestrator.web.rights import guard
+from orchestrator.web.rights import call_of
 from orchestrator.web.safety import HEADER, dangers
+
+ROUTE_TASK = "/route_task"
 
 
 def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens: MakeVerifier | None = None) -> Quart:
@@ -44,49 +45,45 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens
     make = tokens or verifier_of(settings.auth)
     authenticator = Authenticator(settings.auth, gateway.key, make and make(gateway.now, gateway.clock_behind))
     sessions = Sessions(authenticator.of_token, anyio.current_time, gateway.token, needed=settings.auth.configured)
-    app.before_request(guard(authenticator.principal, sessions.principal))
+    desk = Desk(rates, telemetry, Strangers(telemetry), authenticator.principal, sessions.principal)
+    app.before_request(partial(_authorise, desk))
     app.register_blueprint(dashboard.routes(context, sessions))
     for part in (tasks, batches, events, agents, pulling, audit, consents, erasure, keys, operations, docs):
         app.register_blueprint(part.routes(context))
-    app.register_error_handler(OrchestratorError, partial(_orchestrator_error, rates, Strangers(telemetry)))
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, _fault)
-    app.before_request(partial(_admit, rates, telemetry))
-    app.after_request(partial(_harden, "; ".join(context.dangers)))
-    app.asgi_app = Gate(app.asgi_app, settings.web.max_batches)
+    for kind in (OrchestratorError, HTTPException, Exception):
+        app.register_error_handler(kind, partial(_refusal, desk))
+    app.before_request(partial(_admit, desk))
+    hardened = _hardened(context.dangers)
+    app.after_request(partial(_harden, hardened))
+    # The framework answers for its other methods.
+    app.add_url_rule(ROUTE_TASK, "route_task", methods=["POST"])
+    gate = Gate(app.asgi_app, settings.web.max_batches)
+    app.asgi_app = Direct(gate, {ROUTE_TASK: tasks.accepting(context)}, desk, hardened, settings)
     return app
 
 
-async def _admit(rates: Rates, telemetry: Telemetry) -> None:
-    try:
-        rates.admit(request)
-    except RateLimited as error:
-        telemetry.emit(TaskRefused(error.code))
-        raise
+async def _authorise(desk: Desk) -> None:
+    call = call_of(request)
+    if call is not None:
+        # The request itself: it may be asked about later, by who reads a stream.
+        await desk.authorise(cast("Any", request)._get_current_object(), call)
 
 
-async def _orchestrator_error(rates: Rates, strangers: Strangers, error: Any) -> Response:
-    if isinstance(error, Unauthenticated):
-        strangers.seen()
-        try:
-            rates.admit_stranger(request)
-        except RateLimited as limited:
-            return problem(limited)
-    return problem(error)
+async def _admit(desk: Desk) -> None:
+    desk.admit(request)
 
 
-async def _http_error(error: Any) -> Response:
-    return http_problem(error)
+async def _refusal(desk: Desk, error: Any) -> Response:
+    return desk.refusal(request, error).response()
 
 
-async def _fault(error: Any) -> Response:
-    log_fault(error)
-    return http_problem(InternalServerError())
+def _hardened(dangers: list[str]) -> dict[str, str]:
+    """What every answer says; its own word on caching counts."""
+    said = {HEADER: "; ".join(dangers)} if dangers else {}
+    return {**said, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
-async def _harden(dangers: str, response: Any) -> Any:
-    if dangers:
-        response.headers[HEADER] = dangers
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.setdefault("Cache-Control", "no-store")
+async def _harden(hardened: dict[str, str], response: Any) -> Any:
+    for name, text in hardened.items():
+        response.headers.setdefault(name, text)
     return response

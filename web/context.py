@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 from quart import Response, request
 
@@ -11,10 +10,10 @@ from orchestrator.domain.strict_json import Bounds
 from orchestrator.domain.trace import checked
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
+from orchestrator.web.asked import Asked
 from orchestrator.web.rates import Rates
-from orchestrator.web.rights import caller
-
-_encode = msgspec.json.Encoder().encode
+from orchestrator.web.rights import principal_of
+from orchestrator.web.told import told_json
 
 
 class Context(Struct, frozen=True):
@@ -35,10 +34,13 @@ class Context(Struct, frozen=True):
     @property
     def gateway(self) -> Gateway:
         """The system as the caller of the request that is being served may see and change it. Not for other moments."""
-        return self.system.acting_for(caller(), checked(request.headers.get("traceparent", "")))
+        return self.gateway_for(request)
+
+    def gateway_for(self, asked: Asked) -> Gateway:
+        """The system as who sent that request may see and change it."""
+        return self.system.acting_for(principal_of(asked), checked(asked.headers.get("traceparent", "")))
 
 
 def json_response(value: Any, status: int = 200, **headers: str) -> Response:
     """`value` as JSON; keyword `location` is the header Location."""
-    named = {name.capitalize(): text for name, text in headers.items()}
-    return Response(_encode(value), status=status, content_type="application/json", headers=named)
+    return told_json(value, status, **headers).response()

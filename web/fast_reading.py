@@ -104,7 +104,8 @@ def read_head(text: bytes, limits: Limits) -> tuple[str, bytes, str, list[tuple[
     except HttpParserUpgrade:
         pass  # An offer that is not taken up, as RFC 9110 §7.8 allows.
     except HttpParserError:
-        raise Refused(400 if version in (b"1.0", b"1.1") else 505) from None
+        known = version in (b"1.0", b"1.1")
+        raise Refused((http_rules.framing_refusal(version, found.headers) or 400) if known else 505) from None
     status = http_rules.refusal(method, target, version, found.headers, limits)
     if status is None:
         hosts = sum(name == b"host" for name, _ in found.headers)

@@ -49,17 +49,19 @@ def refusal(method: bytes, target: bytes, version: bytes, headers: Headers, limi
         return 414
     if len(headers) > limits.headers or size > limits.header_bytes:
         return 431
-    return None if target.startswith((b"/", b"*", b"http://", b"https://")) and _well_framed(version, headers) else 400
+    return framing_refusal(version, headers) if target.startswith((b"/", b"*", b"http://", b"https://")) else 400
 
 
-def _well_framed(version: bytes, headers: Headers) -> bool:
-    """Whether all readers find the same end of the body."""
+def framing_refusal(version: bytes, headers: Headers) -> int | None:
+    """The same where readers could find different ends of the body, or where that is in an encoding not spoken here."""
     lengths = [value for name, value in headers if name == b"content-length"]
-    encodings = [value for name, value in headers if name == b"transfer-encoding"]
+    encodings = [value.lower() for name, value in headers if name == b"transfer-encoding"]
+    if not encodings:
+        return None if not lengths or (len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) <= 15) else 400
     # Which of two lengths counts, and whether a reader of HTTP/1.0 knows of chunks, differs from reader to reader.
-    if encodings:
-        return not lengths and version == b"1.1" and [value.lower() for value in encodings] == [b"chunked"]
-    return not lengths or (len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) <= 15)
+    if lengths or version != b"1.1" or len(encodings) > 1:
+        return 400
+    return None if encodings == [b"chunked"] else 501
 
 
 def answer_to(status: int) -> tuple[list[tuple[bytes, bytes]], bytes]:

@@ -5,10 +5,10 @@ from http import HTTPStatus
 from math import ceil
 
 import msgspec
-from quart import Response
 from werkzeug.exceptions import HTTPException
 
 from orchestrator.domain import errors
+from orchestrator.web.told import Told
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -64,15 +64,13 @@ def fields_of(error: errors.OrchestratorError | HTTPException) -> tuple[int, dic
     return status, fields(status, error.code, error.title, error.detail)
 
 
-def problem(error: errors.OrchestratorError) -> Response:
+def problem(error: errors.OrchestratorError) -> Told:
     """The answer to an error of ours."""
     status, members = fields_of(error)
-    response = Response(msgspec.json.encode(members), status=status, content_type=CONTENT_TYPE)
-    if status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
+    headers = [("WWW-Authenticate", "Bearer")] if status == 401 else []
     if error.retry_after is not None:
-        response.headers["Retry-After"] = str(ceil(error.retry_after))
-    return response
+        headers.append(("Retry-After", str(ceil(error.retry_after))))
+    return Told(status, msgspec.json.encode(members), CONTENT_TYPE, tuple(headers))
 
 
 def http_document(status: int, code: str | None = None) -> bytes:
@@ -86,8 +84,8 @@ def http_fields(status: int, code: str | None = None) -> dict[str, str | int]:
     return fields(status, code or HTTP_CODES.get(status, "E_BAD_REQUEST"), title, f"{title}.")
 
 
-def http_problem(error: HTTPException) -> Response:
+def http_problem(error: HTTPException) -> Told:
     """The answer to what Quart or Werkzeug refuses; headers such as Allow stay, the words are ours."""
     status = error.code or 500
-    headers = {name: value for name, value in error.get_headers() if name.lower() in ("allow", "retry-after")}
-    return Response(http_document(status), status=status, content_type=CONTENT_TYPE, headers=headers)
+    headers = [pair for pair in error.get_headers() if pair[0].lower() in ("allow", "retry-after")]
+    return Told(status, http_document(status), CONTENT_TYPE, tuple(headers))

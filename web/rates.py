@@ -3,15 +3,15 @@
 from typing import Any, cast
 
 import anyio
-from quart import Request
 
 from orchestrator.domain.errors import RateLimited
 from orchestrator.domain.identity import ANONYMOUS, NOBODY
 from orchestrator.domain.rate import Meter, Rate
 from orchestrator.domain.task import Priority, TaskRequest
 from orchestrator.settings import Limits
+from orchestrator.web.asked import Asked
 from orchestrator.web.connections import peer_of
-from orchestrator.web.rights import caller
+from orchestrator.web.rights import principal_of
 
 FREE = frozenset({"/health", "/ready", "/metrics"})
 """What watches over the box is answered whoever floods it."""
@@ -24,28 +24,28 @@ class Rates:
         self._requests = Meter(Rate(limits.requests_per_s, limits.requests_burst), limits.callers)
         self._urgent = Meter(Rate(limits.urgent_per_s, limits.urgent_burst), limits.callers)
 
-    def admit(self, request: Request) -> None:
+    def admit(self, request: Asked) -> None:
         """Counts a request."""
         if request.path not in FREE:
             _check(self._requests.take(caller_of(request), anyio.current_time()), "requests")
 
-    def admit_stranger(self, request: Request) -> None:
+    def admit_stranger(self, request: Asked) -> None:
         """Counts a request whose sender could not say who it is: who guesses keys has the share of its machine."""
         _check(self._requests.take(_machine(request), anyio.current_time()), "requests")
 
-    def admit_task(self, request: Request, task: TaskRequest) -> None:
+    def admit_task(self, request: Asked, task: TaskRequest) -> None:
         """Counts a task of it, if that is urgent."""
         if task.priority is Priority.URGENT:
             _check(self._urgent.take(caller_of(request), anyio.current_time()), "urgent tasks")
 
 
-def caller_of(request: Request) -> str:
+def caller_of(request: Asked) -> str:
     """Whose share it is: that of the principal; where nobody is asked who he is, of the machine at the other end."""
-    principal = caller()
+    principal = principal_of(request)
     return _machine(request) if principal in (ANONYMOUS, NOBODY) else f"principal {principal.subject}"
 
 
-def _machine(request: Request) -> str:
+def _machine(request: Asked) -> str:
     return peer_of(cast("Any", request.scope).get("client"))
 
 

@@ -9,6 +9,7 @@ from quart import Request, request
 
 from orchestrator.domain.errors import Forbidden
 from orchestrator.domain.identity import NOBODY, Principal, Scope
+from orchestrator.web.asked import Asked
 
 OPEN = None
 """Nobody is asked who he is: what these calls say is for everybody, and they change nothing."""
@@ -71,34 +72,38 @@ _PRINCIPAL = "orchestrator.principal"
 _AGAIN = "orchestrator.admitted_again"
 
 
-Authenticate = Callable[[Request], Awaitable[Principal]]
+Authenticate = Callable[[Asked], Awaitable[Principal]]
 
 
-def guard(authenticate: Authenticate, by_session: Authenticate) -> Callable[[], Awaitable[None]]:
-    """What is to run before each request: finds out who sent it, and whether he may. Raises an OrchestratorError.
+async def authorise(request: Asked, call: str, authenticate: Authenticate, by_session: Authenticate) -> None:
+    """Finds out who sent the request, and whether he may make that call. Raises an OrchestratorError.
 
     A session opens pages alone, so that no other site can have a browser make calls with it.
     """
-
-    async def check() -> None:
-        if request.url_rule is None or request.method == "OPTIONS":
-            # There is no such page, or only its methods are asked for: the framework answers.
-            return
-        call = f"{'GET' if request.method == 'HEAD' else request.method} {request.url_rule.rule}"
-        table, who = (PAGES, by_session) if call in PAGES else (RIGHTS, authenticate)
-        if call not in table:
-            raise Forbidden("This call is not open to anybody.")
-        scope, principal = table[call], NOBODY
-        if scope is not None:
-            again = partial(_admitted, who, cast("Any", request)._get_current_object(), scope)
-            principal = await again()
-            _state()[_AGAIN] = again
-        _state()[_PRINCIPAL] = principal
-
-    return check
+    table, who = (PAGES, by_session) if call in PAGES else (RIGHTS, authenticate)
+    if call not in table:
+        raise Forbidden("This call is not open to anybody.")
+    scope, principal = table[call], NOBODY
+    if scope is not None:
+        again = partial(_admitted, who, request, scope)
+        principal = await again()
+        _state(request)[_AGAIN] = again
+    _state(request)[_PRINCIPAL] = principal
 
 
-async def _admitted(who: Authenticate, sent: Request, scope: Scope | Known) -> Principal:
+def call_of(asked: Request) -> str | None:
+    """The call, as the tables have it; None where there is no such page, or only its methods are asked for."""
+    if asked.url_rule is None or asked.method == "OPTIONS":
+        return None
+    return f"{'GET' if asked.method == 'HEAD' else asked.method} {asked.url_rule.rule}"
+
+
+def principal_of(asked: Asked) -> Principal:
+    """Who sent that request."""
+    return _state(asked).get(_PRINCIPAL, NOBODY)
+
+
+async def _admitted(who: Authenticate, sent: Asked, scope: Scope | Known) -> Principal:
     principal = await who(sent)
     if isinstance(scope, Scope) and scope not in principal.scopes:
         raise Forbidden(f"The scope {scope.value} is needed.")
@@ -106,8 +111,8 @@ async def _admitted(who: Authenticate, sent: Request, scope: Scope | Known) -> P
 
 
 def caller() -> Principal:
-    """Who sent the request that is being served."""
-    return _state().get(_PRINCIPAL, NOBODY)
+    """Who sent the request that the framework is serving."""
+    return principal_of(request)
 
 
 def asked_again() -> Callable[[], Awaitable[Principal]]:
@@ -115,8 +120,8 @@ def asked_again() -> Callable[[], Awaitable[Principal]]:
 
     For answers that take their time. Raises an OrchestratorError.
     """
-    return _state()[_AGAIN]
+    return _state(request)[_AGAIN]
 
 
-def _state() -> dict[str, Any]:
-    return cast("dict[str, Any]", request.scope)
+def _state(asked: Asked) -> dict[str, Any]:
+    return cast("dict[str, Any]", asked.scope)

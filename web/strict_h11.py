@@ -12,7 +12,7 @@ from h11._receivebuffer import ReceiveBuffer
 from orchestrator.web.http_rules import CHUNK, ambiguous
 
 _FRAMING = (b"content-length", b"transfer-encoding")
-_FRAMED = re.compile(rb"content-length:[ \t]*[0-9]{1,15}[ \t]*|transfer-encoding:[ \t]*chunked *", re.IGNORECASE)
+_FRAMED = re.compile(rb"content-length:[ \t]*[0-9]{1,15}[ \t]*|transfer-encoding:(.*[^\t])?", re.IGNORECASE)
 
 
 class StrictConnection(h11.Connection):

@@ -1,25 +1,45 @@
 """Tasks: accept, explain, look up, cancel; dead letters and their replay."""
 
+from collections.abc import Mapping
+
 from quart import Blueprint, Response, request
 
 from orchestrator.actors.messages import Routed
+from orchestrator.domain.task import Priority
 from orchestrator.web import wire
+from orchestrator.web.asked import DirectRequest
 from orchestrator.web.context import Context, json_response
+from orchestrator.web.direct import Handler
+from orchestrator.web.told import Told, told_json
+
+
+def accepting(context: Context) -> Handler:
+    """`POST /route_task`, which is served directly."""
+    bounds, streams = context.bounds, context.settings.streams()
+
+    async def route_task(asked: DirectRequest) -> Told:
+        dry_run = wire.flag(wire.query(asked, "dry_run"), "dry_run")
+        task = wire.task_request(await wire.read_json(asked, bounds), asked.headers.getlist("Idempotency-Key"))
+        gateway = context.gateway_for(asked)
+        if dry_run:
+            return told_json(wire.decision(await gateway.explain(task)))
+        context.rates.admit_task(asked, task)
+        return routed(await gateway.route(task), streams)
+
+    return route_task
+
+
+def routed(answered: Routed, streams: Mapping[Priority, str]) -> Told:
+    """The answer to an accepted task."""
+    task = answered.record.task
+    status, body = wire.routed(answered, streams[task.priority])
+    return told_json(body, status, location=f"/task/{task.task_id}")
 
 
 def routes(context: Context) -> Blueprint:
-    """`/route_task`, `/task/…` and `/dlq`."""
+    """`/task/…` and `/dlq`."""
     blueprint = Blueprint("tasks", __name__)
-    bounds = context.bounds
-
-    @blueprint.post("/route_task")
-    async def route_task() -> Response:
-        dry_run = wire.flag(wire.query(request, "dry_run"), "dry_run")
-        task = wire.task_request(await wire.read_json(request, bounds), request.headers.getlist("Idempotency-Key"))
-        if dry_run:
-            return json_response(wire.decision(await context.gateway.explain(task)))
-        context.rates.admit_task(request, task)
-        return _routed(await context.gateway.route(task))
+    streams = context.settings.streams()
 
     @blueprint.get("/task/<task_id>")
     async def task_status(task_id: str) -> Response:
@@ -41,11 +61,6 @@ def routes(context: Context) -> Blueprint:
 
     @blueprint.post("/dlq/<task_id>/replay")
     async def replay(task_id: str) -> Response:
-        return _routed(await context.gateway.replay(task_id))
+        return routed(await context.gateway.replay(task_id), streams).response()
 
-    def _routed(routed: Routed) -> Response:
-        status, body = wire.routed(routed, streams[routed.record.task.priority])
-        return json_response(body, status, location=f"/task/{routed.record.task.task_id}")
-
-    streams = context.settings.streams()
     return blueprint

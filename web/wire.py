@@ -7,7 +7,6 @@ from typing import Annotated, Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
-from quart import Request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from orchestrator.actors.feed import Headway
@@ -23,6 +22,7 @@ from orchestrator.domain.lifecycle import State
 from orchestrator.domain.strict_json import Bounds, decode
 from orchestrator.domain.task import Consent, Identifier, Override, TaskRequest
 from orchestrator.storage.commands import Erased, Revoked, TaskRecord
+from orchestrator.web.asked import Asked
 
 T = TypeVar("T")
 
@@ -61,13 +61,13 @@ _NAMES = frozenset(name for kind in _OURS for name in kind.__struct_fields__) | 
 """Names of fields that clients send: these may stand in what we say of them."""
 
 
-async def read_json(request: Request, bounds: Bounds) -> Any:
+async def read_json(request: Asked, bounds: Bounds) -> Any:
     """The body as a strictly decoded JSON value. Raises 415, 413, 408 or InvalidJSON."""
     _check_media_type(request, JSON)
     return decode(await _body(request), bounds)
 
 
-async def read_optional(request: Request, bounds: Bounds) -> dict[str, Any]:
+async def read_optional(request: Asked, bounds: Bounds) -> dict[str, Any]:
     """The object of a JSON body; empty where there is no body."""
     body = await _body(request)
     if not body:
@@ -76,7 +76,7 @@ async def read_optional(request: Request, bounds: Bounds) -> dict[str, Any]:
     return as_object(decode(body, bounds))
 
 
-async def read_fields(request: Request, bounds: Bounds) -> tuple[dict[str, Any], bool]:
+async def read_fields(request: Asked, bounds: Bounds) -> tuple[dict[str, Any], bool]:
     """An object from a JSON body, a form, or the query when there is no body; and whether its values are all text."""
     body = await _body(request)
     if not body:
@@ -88,7 +88,7 @@ async def read_fields(request: Request, bounds: Bounds) -> tuple[dict[str, Any],
     return as_object(decode(body, bounds)), False
 
 
-async def read_batch(request: Request) -> list[bytes]:
+async def read_batch(request: Asked) -> list[bytes]:
     """The JSON texts of a batch, not decoded yet: the lines of NDJSON, or the elements of an array."""
     body = await _body(request)
     _check_media_type(request, JSON, NDJSON)
@@ -108,11 +108,11 @@ def _elements(body: bytes) -> list[bytes]:
         raise InvalidJSON("The body is not a JSON array.") from None
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Asked) -> bytes:
     return await request.get_data(cache=False, as_text=False, parse_form_data=False)
 
 
-def _check_media_type(request: Request, *wanted: str) -> None:
+def _check_media_type(request: Asked, *wanted: str) -> None:
     charset = request.mimetype_params.get("charset", "utf-8").lower()
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if request.mimetype not in wanted or charset not in _UTF8 or encoding != "identity":
@@ -185,7 +185,7 @@ def agent(fields: Mapping[str, Any], *, lax: bool) -> Agent:
     return msgspec.structs.replace(known, endpoint=read_endpoint(known.endpoint).url)
 
 
-def query(request: Request, name: str) -> str | None:
+def query(request: Asked, name: str) -> str | None:
     """A parameter of the query, at most once; None where it is absent."""
     values = request.args.getlist(name)
     if len(values) > 1:

@@ -115,6 +115,13 @@ async def test_an_answer_that_breaks_off(door: type[Door]) -> None:
         assert not (await told(port, GET)).endswith(b"0\r\n\r\n")
 
 
+async def test_an_encoding_that_nobody_knows(door: type[Door]) -> None:
+    """Is not implemented."""
+    async with answering(start(), piece(b"ok")) as port:
+        answer = await told(port, b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 501 ")
+
+
 async def test_a_large_body(door: type[Door]) -> None:
     """Arrives whole, piece by piece."""
     seen: list[Message] = []

@@ -44,7 +44,7 @@ def routes(context: Context, sessions: Sessions) -> Blueprint:
         response = pages.page("problem.html", status, problem=members)
         if isinstance(error, HTTPException):
             return response
-        response.headers.extend({k: v for k, v in problem(error).headers.items() if k == "Retry-After"})
+        response.headers.extend({k: v for k, v in problem(error).headers if k == "Retry-After"})
         return response
 
     for kind in (OrchestratorError, HTTPException):
@@ -55,5 +55,5 @@ def routes(context: Context, sessions: Sessions) -> Blueprint:
 def _to_sign_in(error: Unauthenticated) -> Response:
     if CONTENT_TYPE in request.headers.get("Accept", ""):
         # A stream does not follow to a page.
-        return strict(problem(error))
+        return strict(problem(error).response())
     return see("/ui/sign-in?why=ended" if COOKIE in request.cookies else "/ui/sign-in")

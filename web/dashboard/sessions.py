@@ -9,6 +9,7 @@ from quart import Request, Response
 
 from orchestrator.domain.errors import Unauthenticated
 from orchestrator.domain.identity import ANONYMOUS, Principal
+from orchestrator.web.asked import Asked
 
 COOKIE = "orchestrator_session"
 LASTS_S = 8 * 3_600.0
@@ -57,11 +58,11 @@ class Sessions:
         self._sessions.pop(_mark(request.cookies.get(COOKIE, "")), None)
         response.delete_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
 
-    async def principal(self, request: Request) -> Principal:
+    async def principal(self, request: Asked) -> Principal:
         """Who is signed in. Asks anew each time whether the key or token still holds. Raises Unauthenticated."""
         return await self.holder(request)()
 
-    def holder(self, request: Request) -> Callable[[], Awaitable[Principal]]:
+    def holder(self, request: Asked) -> Callable[[], Awaitable[Principal]]:
         """What tells, for as long as the answer to `request` takes, who is signed in; raises Unauthenticated."""
         mark = _mark(request.cookies.get(COOKIE, ""))
 

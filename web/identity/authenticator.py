@@ -3,13 +3,12 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from quart import Request
-
 from orchestrator.domain import api_key
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.errors import Unauthenticated
 from orchestrator.domain.identity import ANONYMOUS, Principal
 from orchestrator.settings import Auth
+from orchestrator.web.asked import Asked
 from orchestrator.web.identity.certificates import CertificateHolders
 from orchestrator.web.identity.tokens import TokenVerifier
 
@@ -25,7 +24,7 @@ class Authenticator:
         self._auth, self._find_key, self._tokens = auth, find_key, tokens
         self._holders = CertificateHolders(auth)
 
-    async def principal(self, request: Request) -> Principal:
+    async def principal(self, request: Asked) -> Principal:
         """Who sent the request. Raises Unauthenticated, or AuditUnavailable while the ledger cannot be asked.
 
         A certificate is enough. A token beside it must be of the same caller, who then has the rights of both.

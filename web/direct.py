@@ -1,0 +1,58 @@
+"""Calls that are served at the level of ASGI, past the framework, which costs more than what they do.
+
+What decides about them is what decides about every other call: the desk, the wire, the problems. The framework knows
+their rules too, for the methods that they do not have.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from orchestrator.settings import Settings
+from orchestrator.web.asked import DirectRequest
+from orchestrator.web.desk import Desk
+from orchestrator.web.told import Told
+
+ASGI = Callable[[Any, Any, Any], Awaitable[None]]
+Handler = Callable[[DirectRequest], Awaitable[Told]]
+
+
+class Direct:
+    """In front of the framework: handlers by path, for POST alone."""
+
+    def __init__(
+        self, app: ASGI, handlers: Mapping[str, Handler], desk: Desk, hardened: Mapping[str, str], settings: Settings
+    ) -> None:
+        """`hardened` are the headers of every answer."""
+        self._app, self._handlers, self._desk = app, handlers, desk
+        self._hardened = [(name.lower().encode(), text.encode("latin-1")) for name, text in hardened.items()]
+        self._most, self._within = settings.web.max_body_bytes, settings.web.body_timeout_s
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One connection of ASGI."""
+        handler = None
+        if scope["type"] == "http" and scope["method"] == "POST":
+            path = scope["path"]
+            handler = self._handlers.get(path) or self._handlers.get(path.removesuffix("/"))
+        if handler is None:
+            await self._app(scope, receive, send)
+            return
+        request = DirectRequest(scope, receive, most=self._most, within_s=self._within)
+        await self._send(await self._told(request, handler), send)
+
+    async def _told(self, request: DirectRequest, handler: Handler) -> Told:
+        try:
+            await self._desk.authorise(request, f"POST {request.path.removesuffix('/')}")
+            self._desk.admit(request)
+            return await handler(request)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told; what is ours, the log as well
+            return self._desk.refusal(request, error)
+
+    async def _send(self, told: Told, send: Any) -> None:
+        headers = [
+            (b"content-type", told.content_type.encode("latin-1")),
+            (b"content-length", b"%d" % len(told.body)),
+            *((name.lower().encode(), text.encode("latin-1")) for name, text in told.headers),
+            *self._hardened,
+        ]
+        await send({"type": "http.response.start", "status": told.status, "headers": headers})
+        await send({"type": "http.response.body", "body": told.body, "more_body": False})
