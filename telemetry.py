@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from orchestrator.actors import events as e
@@ -60,8 +60,11 @@ class Telemetry:
         return logger()
 
     def _define(self) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"orchestrator_{name}", text, labels, registry=self.registry)
+        def counter(name: str, text: str) -> Counter:
+            return Counter(f"orchestrator_{name}", text, registry=self.registry)
+
+        def counters(name: str, text: str, *labels: str) -> _Counters:
+            return _Counters(Counter(f"orchestrator_{name}", text, labels, registry=self.registry))
 
         def gauge(name: str, text: str) -> Gauge:
             return Gauge(f"orchestrator_{name}", text, registry=self.registry)
@@ -69,17 +72,17 @@ class Telemetry:
         def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
             return Histogram(f"orchestrator_{name}", text, registry=self.registry, buckets=buckets)
 
-        self._tasks = counter("tasks_total", "Tasks accepted", "task_type", "priority")
-        self._queued = counter("tasks_queued_total", "Tasks queued at acceptance", "queue")
-        self._failed = counter("tasks_failed_total", "Attempts that failed, and requests refused", "reason")
+        self._tasks = counters("tasks_total", "Tasks accepted", "task_type", "priority")
+        self._queued = counters("tasks_queued_total", "Tasks queued at acceptance", "queue")
+        self._failed = counters("tasks_failed_total", "Attempts that failed, and requests refused", "reason")
         self._overrides = counter("consent_overrides_total", "Tasks accepted by breaking the glass")
         self._withdrawals = counter("consents_revoked_total", "Consents revoked")
         self._erasures = counter("tasks_erased_total", "Tasks whose data was destroyed")
         self._strangers = counter("authentication_failures_total", "Requests without valid credentials")
         self._retries = counter("task_retries_total", "Attempts after the first of their task")
-        self._ended = counter("tasks_ended_total", "Tasks that reached a final state", "task_type", "state")
-        self._sync = counter("sync_attempts_total", "Synchronous attempts", "outcome")
-        self._restarts = counter("actor_restarts_total", "Restarts of actors", "actor")
+        self._ended = counters("tasks_ended_total", "Tasks that reached a final state", "task_type", "state")
+        self._sync = counters("sync_attempts_total", "Synchronous attempts", "outcome")
+        self._restarts = counters("actor_restarts_total", "Restarts of actors", "actor")
         self._ejections = counter("agent_ejections_total", "Agents ejected")
         self._decision = histogram("decision_seconds", "From a request to its durable acceptance", FAST)
         self._dispatch = histogram("dispatch_seconds", "From acceptance to the first or a later call", SLOW)
@@ -143,13 +146,13 @@ class Telemetry:
             self._trace(event)
         match event:
             case e.TaskAccepted():
-                self._tasks.labels(event.task_type, event.priority.value).inc()
+                self._tasks[event.task_type, event.priority.value].inc()
                 self._decision.observe(event.seconds)
                 if event.queued:
-                    self._queued.labels(self._queues[event.priority]).inc()
+                    self._queued[self._queues[event.priority]].inc()
                 self._log.debug("task_accepted", task_id=event.task_id, task_type=event.task_type)
             case e.TaskRefused():
-                self._failed.labels(event.code).inc()
+                self._failed[event.code].inc()
                 self._log.info("task_refused", code=event.code)
             case e.ConsentOverridden():
                 self._overrides.inc()
@@ -165,7 +168,7 @@ class Telemetry:
                 if event.tell:
                     self._log.warning("authentication_failed")
             case e.SyncAttempted():
-                self._sync.labels(event.outcome).inc()
+                self._sync[event.outcome].inc()
             case e.TaskDispatched():
                 self._dispatch.observe(event.waited)
                 if event.attempt > 1:
@@ -175,10 +178,10 @@ class Telemetry:
                 self._attempt.observe(event.seconds)
                 self.history.worked(event.agent_id)
                 if event.outcome != "succeeded":
-                    self._failed.labels(reason_label(event.outcome)).inc()
+                    self._failed[reason_label(event.outcome)].inc()
                     self._log.info("attempt_failed", task_id=event.task_id, reason=event.outcome)
             case e.TaskEnded():
-                self._ended.labels(event.task_type, event.state.value).inc()
+                self._ended[event.task_type, event.state.value].inc()
                 self._log.info("task_ended", task_id=event.task_id, state=event.state.value, reason=event.reason)
             case _:
                 self._emit_system(event)
@@ -214,7 +217,7 @@ class Telemetry:
             case e.StreamsEvict():
                 self._log.error("streams_may_be_evicted", policy=event.policy)
             case k.ActorRestarting():
-                self._restarts.labels(event.actor).inc()
+                self._restarts[event.actor].inc()
                 self._log.warning("actor_restarting", actor=event.actor, delay=round(event.delay, 3))
             case k.ActorFailed():
                 self._log.error("actor_failed", actor=event.actor, error=event.error)
@@ -231,7 +234,7 @@ class Telemetry:
 _NOTHING = Sample({}, {}, {}, {}, {})
 
 
-def _by_label(counter: Counter, label: str) -> Mapping[str, float]:
+def _by_label(counter: "Counter | _Counters", label: str) -> Mapping[str, float]:
     """What a counter counted for each value of one of its labels."""
     found: dict[str, float] = {}
     for family in counter.collect():
@@ -244,6 +247,21 @@ def _by_label(counter: Counter, label: str) -> Mapping[str, float]:
 def _buckets(histogram: Histogram) -> Buckets:
     (family,) = histogram.collect()
     return {float(sample.labels["le"]): sample.value for sample in family.samples if "le" in sample.labels}
+
+
+class _Counters(dict[str | tuple[str, ...], Counter]):
+    """The counters of each label: to look one up in the library costs more than to count."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+
+    def collect(self) -> Iterable[Metric]:
+        """All of them, as the library has them."""
+        return self._counter.collect()
+
+    def __missing__(self, labels: str | tuple[str, ...]) -> Counter:
+        child = self[labels] = self._counter.labels(*([labels] if isinstance(labels, str) else labels))
+        return child
 
 
 def reason_label(reason: str) -> str:

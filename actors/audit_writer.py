@@ -131,20 +131,12 @@ def parts(batch: Sequence[Commit], most: int) -> Iterator[list[Commit]]:
 
 def _changed(outcome: Outcome) -> Sequence[TaskRecord]:
     """The tasks that a command changed."""
-    match outcome:
-        case Accepted(record=record) | Moved(record=record):
-            return (record,)
-        case Revoked(records=records) | Erased(records=records):
-            return records
-        case _:
-            return ()
+    if isinstance(outcome, Accepted | Moved):
+        return (outcome.record,)
+    return outcome.records if isinstance(outcome, Revoked | Erased) else ()
 
 
 def _has_entry(outcome: Outcome) -> bool:
-    match outcome:
-        case Accepted() | Moved() | Denied():
-            return True
-        case Noted(receipt=receipt) | Revoked(receipt=receipt) | Erased(receipt=receipt):
-            return receipt is not None
-        case _:
-            return False
+    if isinstance(outcome, Noted | Revoked | Erased):
+        return outcome.receipt is not None
+    return isinstance(outcome, Accepted | Moved | Denied)

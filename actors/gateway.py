@@ -119,7 +119,8 @@ class Gateway:
     async def route(self, request: TaskRequest) -> Routed:
         """Accepts a task; on stable storage when it returns. Keys of another principal are other keys."""
         self._check_room()
-        await self._check_callback(request)
+        if request.callback_url is not None:
+            await self._client.check(request.callback_url)
         make = partial(RouteTask, request=request, principal=self._principal, traceparent=self._traceparent)
         return self._released(await self._ask(self._router, make))
 
@@ -323,16 +324,13 @@ class Gateway:
         record = released(routed.record, self._environment.now())
         return routed if record is routed.record else replace(routed, record=record)
 
-    async def _check_callback(self, request: TaskRequest) -> None:
-        """Raises InvalidRequest where the sender of the task could not be called back."""
-        if request.callback_url is not None:
-            await self._client.check(request.callback_url)
-
     async def _checked(self, request: TaskRequest) -> TaskRequest | OrchestratorError:
-        try:
-            await self._check_callback(request)
-        except OrchestratorError as error:
-            return error
+        """The request, or why its sender could not be called back."""
+        if request.callback_url is not None:
+            try:
+                await self._client.check(request.callback_url)
+            except OrchestratorError as error:
+                return error
         return request
 
     def _check_itself(self, agent_id: str) -> None:

@@ -14,7 +14,7 @@ from orchestrator.actors.messages import (
 )
 from orchestrator.actors.pull_leases import PullLeases
 from orchestrator.domain.lifecycle import State
-from orchestrator.domain.task import demand_of
+from orchestrator.domain.task import lane_of
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import NotDelivered
 from orchestrator.kernel.ref import Ref
@@ -66,7 +66,7 @@ class Observer:
             with contextlib.suppress(NotDelivered):
                 self._janitor.tell(WakeAt(progress.due_at))
         elif progress.state is State.QUEUED:
-            lane = demand_of(task, self._environment.now()).lane
+            lane = lane_of(task, self._environment.now())
             self._queue.announce(Ticket(task.task_id, task.priority, lane, record.seq, record.updated_at))
             self._tell_relay(TellStream(task.priority))
 

@@ -9,11 +9,14 @@ from collections.abc import Iterable
 from math import isinf
 from typing import Any, NoReturn, cast
 
+import msgspec
 from msgspec import Struct
 
 from orchestrator.domain.errors import InvalidJSON
 
 MAX_INTEGER = 2**53
+_UNSURE = object()
+_decode = msgspec.json.Decoder().decode
 _MAX_DIGITS = len(f"-{MAX_INTEGER}")
 
 
@@ -29,6 +32,48 @@ USUAL = Bounds()
 
 def decode(body: bytes, bounds: Bounds = USUAL) -> Any:
     """The JSON value in `body`. Raises InvalidJSON, whose detail never quotes the body."""
+    value = _at_a_glance(body, bounds)
+    return _with_care(body, bounds) if value is _UNSURE else value
+
+
+def _at_a_glance(body: bytes, bounds: Bounds) -> Any:
+    """The value if it is beyond doubt, in a fraction of the time; else `_UNSURE`.
+
+    Without escapes every colon of the body is in a string, or stands behind a key. If as many are found in the value,
+    nothing was lost: a key that stood there twice would have taken one with it.
+    """
+    if b"\\" in body:
+        return _UNSURE
+    try:
+        value = _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _UNSURE
+    level: list[Any] = [value]
+    colons = keys = 0
+    for depth in range(bounds.depth + 1):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, str):
+                colons += item.count(":")
+            elif isinstance(item, (dict, list)):
+                if depth == bounds.depth:
+                    return _UNSURE
+                if isinstance(item, dict):
+                    mapping = cast("dict[str, Any]", item)
+                    keys += len(mapping)
+                    colons += "".join(mapping).count(":")
+                    below.extend(mapping.values())
+                else:
+                    below.extend(cast("list[Any]", item))
+            elif isinstance(item, (int, float)) and not -MAX_INTEGER < item < MAX_INTEGER:
+                return _UNSURE
+        if not below:
+            return value if colons + keys == body.count(b":") and keys <= bounds.keys else _UNSURE
+        level = below
+    return _UNSURE
+
+
+def _with_care(body: bytes, bounds: Bounds) -> Any:
     try:
         text = body.decode("utf-8")
         value = json.loads(

@@ -124,8 +124,11 @@ class Demand(Struct, frozen=True):
     @property
     def lane(self) -> str:
         """Tasks of one lane and one class find the same agents, so they wait in one line."""
-        flags = ("c" if self.consented else "-") + ("m" if self.raw_media else "-")
-        return f"{self.task_type}|{flags}|{self.site or ''}"
+        return _lane(self.task_type, self.consented, self.raw_media, self.site)
+
+
+def _lane(task_type: str, consented: bool, raw_media: bool, site: str | None) -> str:
+    return f"{task_type}|{'c' if consented else '-'}{'m' if raw_media else '-'}|{site or ''}"
 
 
 def site_of(meta: Mapping[str, Any]) -> str | None:
@@ -145,6 +148,11 @@ def demand_of(task: Task, now: float, avoid: frozenset[str] = frozenset()) -> De
         avoid=avoid,
         key=task.task_id,
     )
+
+
+def lane_of(task: Task, now: float) -> str:
+    """The lane of what `task` asks at `now`."""
+    return _lane(task.task_type, task.consent.holds(now), task.raw_media, site_of(task.meta))
 
 
 def demand_of_lane(lane: str, *, urgent: bool) -> Demand:

@@ -47,7 +47,9 @@ class Mailbox(Generic[M]):
             raise NotDelivered(self.name, "full") from None
         except anyio.ClosedResourceError:
             raise NotDelivered(self.name, "closed") from None
-        self.peak = max(self.peak, self.depth)
+        depth = self.depth
+        if depth > self.peak:
+            self.peak = depth
 
     async def take(self) -> M:
         """The oldest message, when there is one. Cancelling takes none: a message is returned, or it stays."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 import anyio
+import anyio.lowlevel
 
 R = TypeVar("R")
 
@@ -15,10 +16,11 @@ class Reply(Generic[R]):
     Answering never waits and never fails, whether or not somebody still waits for it.
     """
 
-    __slots__ = ("_answered", "_error", "_listeners", "_value")
+    __slots__ = ("_answered", "_awaited", "_error", "_listeners", "_value")
 
     def __init__(self) -> None:
-        self._answered = anyio.Event()
+        self._answered = False
+        self._awaited: anyio.Event | None = None
         self._value: R | None = None
         self._error: Exception | None = None
         self._listeners: list[Callable[[Reply[R]], None]] = []
@@ -33,7 +35,11 @@ class Reply(Generic[R]):
 
     async def wait(self) -> R:
         """The answer, when it comes. Raises what `fail` was given. Cancelling leaves the slot as it is."""
-        await self._answered.wait()
+        if self._answered:
+            await anyio.lowlevel.checkpoint()
+        else:
+            self._awaited = self._awaited or anyio.Event()
+            await self._awaited.wait()
         if self._error is not None:
             raise self._error
         return cast(R, self._value)
@@ -43,16 +49,17 @@ class Reply(Generic[R]):
         self._listeners.append(listener)
 
     def _settle(self, value: R | None, error: Exception | None) -> bool:
-        if self._answered.is_set():
+        if self._answered:
             return False
-        self._value, self._error = value, error
-        self._answered.set()
+        self._value, self._error, self._answered = value, error, True
+        if self._awaited is not None:
+            self._awaited.set()
         for listener in self._listeners:
             listener(self)
         return True
 
     def __repr__(self) -> str:
-        return f"<Reply {'answered' if self._answered.is_set() else 'open'}>"
+        return f"<Reply {'answered' if self._answered else 'open'}>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,9 @@ class EmbeddedQueue:
         """Lanes that the sweep in progress has still to look at."""
         self._lane_cursor: tuple[Priority, str] | None = None
         self._reading = anyio.Lock()
-        self._changed = anyio.Event()
+        self._news = 0
+        """How often something changed that a taker may want to know."""
+        self._awaited: anyio.Event | None = None
 
     def __repr__(self) -> str:
         waiting = sum(len(line.window) for line in self._lines.values())
@@ -116,8 +118,10 @@ class EmbeddedQueue:
             self.wake()
 
     def wake(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+        self._news += 1
+        if self._awaited is not None:
+            self._awaited.set()
+            self._awaited = None
 
     def done(self, ticket: Ticket) -> None:
         if ticket.task_id in self._taken:
@@ -149,8 +153,7 @@ class EmbeddedQueue:
 
     async def take(self, routable: Callable[[Ticket], bool], free: Callable[[Priority], int] = for_any) -> Ticket:
         while True:
-            changed = self._changed
-            more = False
+            seen, more = self._news, False
             # What cannot be read now is read later; what is known already goes on.
             with suppress(Unreadable):
                 more = await self._read_ahead()
@@ -159,7 +162,13 @@ class EmbeddedQueue:
                 return ticket
             if not more:
                 with anyio.move_on_after(self._pause()):
-                    await changed.wait()
+                    await self._changed(seen)
+
+    async def _changed(self, seen: int) -> None:
+        """Waits for news after the first `seen`."""
+        if self._news == seen:
+            self._awaited = self._awaited or anyio.Event()
+            await self._awaited.wait()
 
     def take_now(self, routable: Callable[[Ticket], bool], free: Callable[[Priority], int] = for_any) -> Ticket | None:
         return self._next(routable, free)

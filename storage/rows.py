@@ -22,6 +22,11 @@ TASK_COLUMNS = (
     " created_at, deadline_at, state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason,"
     " updated_at, principal, consent_id, traceparent, data_key"
 )
+NEW_TASK_COLUMNS = (
+    "seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key, replay_of,"
+    " created_at, deadline_at, updated_at, principal, consent_id, traceparent, data_key"
+)
+PROGRESS_COLUMNS = "state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason"
 RESULT_COLUMNS = "attempt, agent_id, output, model_version, finished_at"
 AUDIT_COLUMNS = ", ".join(AuditEntry.__struct_fields__)
 
@@ -39,34 +44,35 @@ _any = msgspec.json.Decoder().decode
 
 
 def task_row(record: TaskRecord, lane: str, codec: Codec) -> Row:
-    """A row of TASK_COLUMNS."""
-    task, progress, key = record.task, record.progress, record.key
+    """A row of NEW_TASK_COLUMNS."""
+    task, key = record.task, record.key
+    task_id, consent = task.task_id, task.consent
     return (
         record.seq,
-        task.task_id,
+        task_id,
         task.case_id,
         task.task_type,
         task.priority.value,
         lane,
-        codec.seal(key, task.task_id, "payload", _encode(task.payload)),
-        codec.seal(key, task.task_id, "meta", _encode(task.meta)),
-        _encode(task.consent),
+        # The module sqlite3 looks for a way to adapt bytes, at the price of four other values; a bytearray it takes.
+        bytearray(codec.seal(key, task_id, "payload", _encode(task.payload))),
+        bytearray(codec.seal(key, task_id, "meta", _encode(task.meta))),
+        bytearray(_encode(consent)),
         int(task.raw_media),
         task.idempotency_key,
         task.replay_of,
         task.created_at,
         task.deadline_at,
-        *progress_row(progress),
         record.updated_at,
         task.principal,
-        task.consent.consent_id,
+        consent.consent_id,
         task.traceparent,
         key,
     )
 
 
 def progress_row(progress: Progress) -> Row:
-    """The columns of a task that change, from `state` to `reason`."""
+    """A row of PROGRESS_COLUMNS."""
     return (
         progress.state.value,
         progress.attempt,

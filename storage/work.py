@@ -67,6 +67,8 @@ class Work:
         self.ready, self.open = book.ready.copy(), book.open.copy()
         self.keys: list[rows.Row] = []
         self.tasks: list[rows.Row] = []
+        self.accepted: list[TaskRecord] = []
+        """What is in `tasks`, in the same order."""
         self.moves: list[rows.Row] = []
         self.results: list[rows.Row] = []
         self.agents: list[rows.Row] = []
@@ -153,6 +155,7 @@ class Work:
         key = self._book.codec.new_key(task.task_id)
         record = TaskRecord(self.last_seq, task, command.progress, command.audit.created_at, key=key)
         self.tasks.append(rows.task_row(record, command.lane, self._book.codec))
+        self.accepted.append(record)
         if command.callback_url is not None:
             self.webhooks.append((task.task_id, command.callback_url))
         self._count(task.priority, None, command.progress)

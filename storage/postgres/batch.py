@@ -227,7 +227,7 @@ def _arguments(work: Work) -> tuple[Any, ...]:
         *(head.writer, head.seq, head.entry_hash),
         list(work.consents),
         max(work.expiries, default=None),
-        *(work.keys, work.tasks, work.moves, work.results),
+        *(work.keys, _tasks(work), work.moves, work.results),
         *(work.webhooks, work.callbacks, work.tries, [task_id for (task_id,) in work.told_off]),
         # One statement touches a row but once: of several agents of one name it is given the last.
         list({agent_id: (agent_id, agent) for agent_id, agent in work.agents}.values()),
@@ -238,6 +238,15 @@ def _arguments(work: Work) -> tuple[Any, ...]:
         *(work.relayed, work.told(wanted=False), work.told(wanted=True)),
         [rows.audit_row(entry) for entry in work.audit],
     )
+
+
+def _tasks(work: Work) -> list[rows.Row]:
+    """Rows of TASK_COLUMNS, as the table has them."""
+    split = rows.NEW_TASK_COLUMNS.split(", ").index("updated_at")
+    return [
+        (*row[:split], *rows.progress_row(record.progress), *row[split:])
+        for row, record in zip(work.tasks, work.accepted, strict=True)
+    ]
 
 
 def _columns(gathered: Sequence[rows.Row]) -> list[list[Any]]:

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Collection, Sequence
 
 from orchestrator.domain.audit import Head
+from orchestrator.domain.lifecycle import Progress
 from orchestrator.storage import erasure, revocation, rows
 from orchestrator.storage.commands import (
     Accept,
@@ -37,6 +38,7 @@ from orchestrator.storage.sealing import changed_keys
 from orchestrator.storage.sqlite import sql
 from orchestrator.storage.work import Book, Unexpected, Work, is_full
 
+_NEW = Progress()
 _BROKEN = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _OF_THE_COMMAND = (
     sqlite3.IntegrityError,
@@ -222,6 +224,7 @@ def _statements(work: Work) -> list[tuple[str, list[rows.Row], bool]]:
         (sql.EXPIRE_KEYS, [(now,) for now in work.expiries], False),
         (sql.ADD_KEY, work.keys, True),
         (sql.ADD_TASK, work.tasks, True),
+        (sql.BEGIN_TASK, _begun(work), True),
         (sql.MOVE_TASK, work.moves, True),
         (sql.ADD_RESULT, work.results, True),
         (sql.SAVE_AGENT, work.agents, True),
@@ -239,6 +242,12 @@ def _statements(work: Work) -> list[tuple[str, list[rows.Row], bool]]:
         (sql.ADD_AUDIT, [rows.audit_row(entry) for entry in work.audit], True),
     ]
     return [(statement, parameters, must) for statement, parameters, must in gathered if parameters]
+
+
+def _begun(work: Work) -> list[rows.Row]:
+    """New tasks that are further on than others: put off, or leased already."""
+    begun = [record for record in work.accepted if record.progress != _NEW]
+    return [(*rows.progress_row(record.progress), record.task.task_id) for record in begun]
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

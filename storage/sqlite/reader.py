@@ -100,9 +100,15 @@ class SqliteReader:
             statement, narrowing = sql.READ_AUDIT_OF_TASK, (query.task_id,)
         elif query.case_id is not None:
             statement, narrowing = sql.READ_AUDIT_OF_CASE, (query.case_id,)
-        found = await self._all(statement, (query.after, query.since or "", *narrowing, query.limit))
+        after = query.after if narrowing or query.after else await self._before(query.since)
+        found = await self._all(statement, (after, query.since or "", *narrowing, query.limit))
         full = bool(found) and len(found) == query.limit
         return AuditPage([rows.audit_entry(row[1:]) for row in found], found[-1][0] if full else None)
+
+    async def _before(self, since: str | None) -> int:
+        """The position behind which the first entry since then stands: what is older is not walked through."""
+        first = None if since is None else (await self._all(sql.FIRST_SINCE, (since,)))[0][0]
+        return 0 if first is None else first - 1
 
     async def audit_chain(self, writer: str) -> AsyncIterator[AuditEntry]:
         # As bytes, since the name of a writer may be damaged as well.
@@ -121,12 +127,9 @@ class SqliteReader:
         return [Head(writer, seq, entry_hash or GENESIS) for writer, seq, entry_hash in found]
 
     async def lanes(self) -> list[tuple[Priority, str]]:
-        lanes: list[tuple[Priority, str]] = []
-        last = ("", "")
-        while found := await self._all(sql.NEXT_LANE, last):
-            last = (found[0][0], found[0][1])
-            lanes.append((Priority(last[0]), last[1]))
-        return lanes
+        classes = sorted(Priority)
+        found = [await self._all(sql.READ_LANES, (priority.value,)) for priority in classes]
+        return [(priority, row[0]) for priority, lanes in zip(classes, found, strict=True) for row in lanes]
 
     async def ready(self, priority: Priority, lane: str, *, after: int, limit: int) -> list[Ticket]:
         return [rows.ticket(row) for row in await self._all(sql.READ_READY, (priority.value, lane, after, limit))]

@@ -1,6 +1,6 @@
 """Every statement of the embedded ledger. Constants only: values travel as parameters."""
 
-from orchestrator.storage.rows import AUDIT_COLUMNS, RESULT_COLUMNS, TASK_COLUMNS
+from orchestrator.storage.rows import AUDIT_COLUMNS, NEW_TASK_COLUMNS, RESULT_COLUMNS, TASK_COLUMNS
 
 # Not only whether it can be written, but whether there is room for a task. The room is given back at once.
 PROBE = (
@@ -17,9 +17,15 @@ FIND_KEY = "SELECT fingerprint, task_id FROM idempotency_keys WHERE scope = ? AN
 EXPIRE_KEY = "DELETE FROM idempotency_keys WHERE scope = ? AND key = ? AND expires_at <= ?"
 EXPIRE_KEYS = "DELETE FROM idempotency_keys WHERE expires_at IS NOT NULL AND expires_at <= ?"
 
+# How far a new task is stands here and not in parameters: to bind one costs as much as to store it. What is further on
+# from the start is moved there.
 ADD_TASK = (
-    "INSERT INTO tasks (" + TASK_COLUMNS + ")"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO tasks (" + NEW_TASK_COLUMNS + ", state, attempt, failures, lost, tried)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, 0, x'5b5d')"
+)
+BEGIN_TASK = (
+    "UPDATE tasks SET state = ?, attempt = ?, failures = ?, lost = ?, due_at = ?, agent_id = ?, owner = ?,"
+    " lease_until = ?, tried = ?, reason = ? WHERE task_id = ?"
 )
 MOVE_TASK = (
     "UPDATE tasks SET state = ?, attempt = ?, failures = ?, lost = ?, due_at = ?, agent_id = ?, owner = ?,"
@@ -33,7 +39,12 @@ READ_TASK = (
 )
 
 READ_TO_ERASE = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE task_id = ? AND payload <> x''"
-READ_CASE_TO_ERASE = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE case_id = ? AND payload <> x'' ORDER BY seq LIMIT ?"
+# Each task has one entry of its acceptance, in the order of acceptance.
+READ_CASE_TO_ERASE = (
+    "SELECT " + TASK_COLUMNS + " FROM (SELECT position, task_id AS accepted FROM audit_entries"
+    " WHERE case_id = ? AND event = 'accepted') CROSS JOIN tasks ON task_id = accepted"
+    " WHERE payload <> x'' ORDER BY position LIMIT ?"
+)
 ERASE_TASK = "UPDATE tasks SET payload = x'', meta = x'', idempotency_key = NULL, data_key = NULL WHERE task_id = ?"
 ERASE_RESULT = "DELETE FROM results WHERE task_id = ?"
 # Commits wait behind it, so a reader that takes its time is not waited for.
@@ -93,6 +104,7 @@ READ_CHAINS = (
 READ_HEADS = "SELECT writer, seq, entry_hash FROM audit_heads ORDER BY writer"
 _READ_AUDIT = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position > ? AND created_at >= ?"
 _AUDIT_PAGE = " ORDER BY position LIMIT ?"
+FIRST_SINCE = "SELECT min(position) FROM audit_entries WHERE created_at >= ?"
 READ_AUDIT = _READ_AUDIT + _AUDIT_PAGE
 READ_AUDIT_OF_TASK = _READ_AUDIT + " AND task_id = ?" + _AUDIT_PAGE
 READ_AUDIT_OF_CASE = _READ_AUDIT + " AND case_id = ?" + _AUDIT_PAGE
@@ -140,9 +152,11 @@ READ_STATE_OF = (
 READ_DEAD_OF = (
     "SELECT " + TASK_COLUMNS + " FROM tasks WHERE state = 'dead' AND principal = ? AND seq > ? ORDER BY seq LIMIT ?"
 )
-NEXT_LANE = (
-    "SELECT priority, lane FROM tasks WHERE state = 'queued' AND due_at IS NULL AND (priority, lane) > (?, ?)"
-    " ORDER BY priority, lane LIMIT 1"
+# From lane to lane by the index: what waits in one is not read.
+READ_LANES = (
+    "WITH RECURSIVE found (lane) AS (SELECT '' UNION ALL"
+    " SELECT (SELECT min(lane) FROM tasks WHERE state = 'queued' AND due_at IS NULL AND priority = ?"
+    " AND lane > found.lane) FROM found WHERE lane IS NOT NULL) SELECT lane FROM found WHERE lane <> ''"
 )
 READ_READY = (
     "SELECT task_id, priority, lane, seq, updated_at FROM tasks"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from orchestrator.domain.audit import GENESIS, AuditDraft, AuditEntry, Head, flaws, link, rfc3339
+from orchestrator.domain.audit import GENESIS, AuditDraft, AuditEntry, Head, entry_hash, flaws, link, rfc3339
 
 WRITER = "writer-1"
 
@@ -114,3 +114,18 @@ def test_any_selection(places):
 def test_any_instant(seconds):
     """Times are written with the same width, so that they sort as text."""
     assert len(rfc3339(seconds)) == len("1970-01-01T00:00:00.000000Z")
+
+
+@given(
+    texts=st.lists(st.none() | st.text(st.characters(codec="utf-8")), min_size=6, max_size=6),
+    attempt=st.none() | st.integers(0, 2**62),
+)
+def test_whoever_writes_an_entry_and_whoever_verifies_it(texts, attempt):
+    """Both make the same bytes of it, whatever its texts hold: what was written is found whole."""
+    task_id, case_id, decision, reason, detail, principal = texts
+    draft = AuditDraft(
+        event="accepted", created_at=1.25, task_id=task_id, case_id=case_id, router_decision=decision, attempt=attempt,
+        reason=reason, detail=detail, principal=principal,
+    )  # fmt: skip
+    entry = link(Head("main"), draft)
+    assert entry.entry_hash == entry_hash(entry)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain.errors import InvalidJSON
-from orchestrator.domain.strict_json import MAX_INTEGER, decode
+from orchestrator.domain.strict_json import MAX_INTEGER, Bounds, decode
 
 
 def nested(depth: int, opening: str, closing: str) -> bytes:
@@ -196,3 +196,38 @@ def test_any_bytes(body):
     except InvalidJSON:
         return
     assert repr(value) == repr(json.loads(body))
+
+
+SCALARS = st.one_of(
+    st.sampled_from(["true", "null", "-0", "-0.0", "1e400", "1e16", f"{MAX_INTEGER}", f"-{MAX_INTEGER + 1}", "NaN"]),
+    st.integers(-(2**54), 2**54).map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.text(st.characters(codec="utf-8"), max_size=6).map(lambda it: json.dumps(it, ensure_ascii=False)),
+    st.sampled_from(['":"', '"a:b::"', '"\x7f"', "[]", "{}"]),
+)
+KEYS = st.sampled_from(['"a"', '"b:"', '"é"', '":"', '""'])
+TEXTS = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
+        st.lists(st.tuples(KEYS, inner), max_size=3).map(
+            lambda members: "{" + ", ".join(f"{key} : {value}" for key, value in members) + "}"
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+def outcome(body: bytes, bounds: Bounds) -> str:
+    try:
+        return repr(decode(body, bounds))
+    except InvalidJSON:
+        return "refused"
+
+
+@given(text=TEXTS, depth=st.integers(0, 4), keys=st.integers(0, 4))
+def test_an_escape_beside_it_changes_nothing(text: str, depth: int, keys: int):
+    """Where there is one, a body is read another way: what is refused, and what is read, is the same."""
+    alone = outcome(text.encode(), Bounds(depth, keys))
+    beside = outcome(f'["\\u0041", {text}]'.encode(), Bounds(depth + 1, keys))
+    assert beside == (alone if alone == "refused" else f"['A', {alone}]")

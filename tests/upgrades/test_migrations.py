@@ -10,6 +10,7 @@ from orchestrator.storage.sqlite import schema as sqlite_schema
 
 FROZEN = {
     "sqlite/0001_core.sql": "a381c111c040b9c3324127b07a4f497388da8eef8a41ad30223c191d7005122b",
+    "sqlite/0002_tasks_of_a_case.sql": "8b46e0ae836c06c987ded3f5cc527e5fb1aab716d6a9ca8013195a91ed3ab3ca",
     "postgres/0001_core.sql": "e74ebce00e23030e76004f3424020e67657039076166b96006017fd9dc3f510d",
 }
 """SHA-256 of each. A new migration gets a line here with the change that brings it."""
