@@ -96,7 +96,9 @@ def explain(task: Any, url: str) -> None:
     if decided["refused"]:
         click.echo("refused: it carries raw media, and consent does not hold")
     elif decided["agent_id"] is None:
-        click.echo("nobody can take it now: it would be queued until somebody can")
+        kept = any(row[1] == "kept" for row in rows)
+        until = "somebody who is kept asks for it" if kept else "somebody can"
+        click.echo(f"nobody can take it now: it would be queued until {until}")
 
 
 def _row(candidate: dict[str, Any], chosen: str | None) -> tuple[str, str, str, Any]:
