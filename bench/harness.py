@@ -77,4 +77,7 @@ def measure(benchmark: Benchmark, rounds: int, turn: Turn) -> Outcome:
             except Missing as missing:
                 outcome.missing[subject.name] = str(missing)
                 outcome.rounds.pop(subject.name)
+            except Exception as error:  # noqa: BLE001 - one that fails does not take away what the others gave
+                outcome.missing[subject.name] = f"it failed: {type(error).__name__}"
+                outcome.rounds.pop(subject.name)
     return outcome

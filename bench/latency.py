@@ -23,7 +23,7 @@ def half_load(turn: Turn) -> Figures:
     """Of what the same server could just do."""
     with serving("-m", "orchestrator", "serve", environ=ENVIRON) as port:
         most = under_load(port, "/route_task", TASK, CONNECTIONS, turn.seconds / 3)
-        return _probe("half_load", port, turn.seconds, most / 2)
+        return _probe("half_load", port, turn.seconds, max(1.0, most / 2))
 
 
 def synchronous(turn: Turn) -> Figures:

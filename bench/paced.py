@@ -62,7 +62,7 @@ async def paced(port: int, path: str, body: bytes, rate: float, seconds: float, 
 
     began = time.perf_counter() + 0.1
     async with asyncio.TaskGroup() as group:
-        for number in range(int(rate * seconds)):
+        for number in range(max(1, int(rate * seconds))):
             group.create_task(send(1_000_000 + number, began + number / rate))
     return taken
 
