@@ -32,15 +32,9 @@ from orchestrator.settings_sources import (
     read,
     read_text,
 )
+from orchestrator.settings_types import Age, Count, Host, Name, NotNegative, Positive, Weight
 
 __all__ = ["Effective", "Settings", "SettingsError", "load", "load_with_sources"]
-
-Positive = Annotated[float, Meta(gt=0, le=31_536_000)]
-NotNegative = Annotated[float, Meta(ge=0, le=31_536_000)]
-Count = Annotated[int, Meta(ge=1, le=10_000_000)]
-Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$(?!\n)")]
-Host = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9_.-]*[A-Za-z_-][A-Za-z0-9_.-]*$(?!\n)")]
-Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
 
 ALIASES = {
     "DATABASE_URL": "storage.database_url",
@@ -89,6 +83,14 @@ class Storage(_Section, frozen=True):
         fields = msgspec.structs.asdict(self).items()
         shown = [f"{name}={_shown(f'storage.{name}', value)!r}" for name, value in fields]
         return f"Storage({', '.join(shown)})"
+
+
+class Retention(_Section, frozen=True):
+    payload_s: Age
+    result_s: Age
+    task_s: Age
+    dead_letter_s: Age
+    every_s: Annotated[float, Meta(ge=1, le=86_400)]
 
 
 class Audit(_Section, frozen=True):
@@ -288,6 +290,7 @@ class Settings(_Section, frozen=True):
     """All settings, checked. Make one with `load`."""
 
     storage: Storage
+    retention: Retention
     audit: Audit
     web: Web
     limits: Limits

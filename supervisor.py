@@ -72,7 +72,7 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
         )  # fmt: skip
 
     def janitor() -> Janitor:
-        return Janitor(s.environment, s.ledger, s.committer, s.verdicts)
+        return Janitor(s.environment, s.ledger, s.committer, s.verdicts, retention=s.retention)
 
     def dispatching(name: str, mailbox: Mailbox[Any], start: Callable[[], Actor[Any]]) -> Child[object]:
         # Before it is ready it takes back its leases, and a slow disk may need the time of two commits for that.

@@ -25,10 +25,12 @@ from orchestrator.actors.messages import (
 from orchestrator.actors.notary import Testify
 from orchestrator.actors.notifier import Rules
 from orchestrator.actors.pull_leases import PullLeases
+from orchestrator.actors.retention import Pace, Retention
 from orchestrator.actors.rosters import LedgerRoster, MemoryRoster, Roster, StoreRoster
 from orchestrator.actors.space import SpaceWatch, Watermarks
 from orchestrator.actors.verdicts import RetryRules, Verdicts
 from orchestrator.domain.policy import Policy
+from orchestrator.domain.retention import Periods
 from orchestrator.domain.task import Priority
 from orchestrator.domain.webhook import key_of
 from orchestrator.kernel.environment import Environment
@@ -109,6 +111,16 @@ class System:
             self.writable, self.roomy, self.feed, self.drain, self.client, self.keyring,
             answer_within_s=within,
         )  # fmt: skip
+
+    @property
+    def retention(self) -> Retention | None:
+        """What removes what is kept too long; None where everything is kept."""
+        kept = self.settings.retention
+        periods = Periods(kept.payload_s, kept.result_s, kept.task_s, kept.dead_letter_s)
+        if periods == Periods():
+            return None
+        pace = Pace(every_s=kept.every_s)
+        return Retention(self.environment, self.ledger, self.committer, periods, pace, self.telemetry.emit)
 
     @property
     def verdicts(self) -> Verdicts:

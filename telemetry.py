@@ -24,7 +24,8 @@ from orchestrator.kernel.child import ChildStatus
 LOG_FIELDS = frozenset(
     [
         *("event", "level", "timestamp", "logger", "task_id", "task_type", "priority", "attempt", "outcome", "reason"),
-        *("state", "code", "agent_id", "change", "denied", "actor", "error", "delay", "policy"),
+        *("state", "code", "agent_id", "change", "denied", "actor", "error", "delay", "policy", "payloads"),
+        *("results", "tasks"),
     ]
 )
 FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -83,6 +84,7 @@ class Telemetry:
         self._ended = counters("tasks_ended_total", "Tasks that reached a final state", "task_type", "state")
         self._sync = counters("sync_attempts_total", "Synchronous attempts", "outcome")
         self._restarts = counters("actor_restarts_total", "Restarts of actors", "actor")
+        self._removed = counters("removed_total", "What retention has removed", "what")
         self._ejections = counter("agent_ejections_total", "Agents ejected")
         self._decision = histogram("decision_seconds", "From a request to its durable acceptance", FAST)
         self._dispatch = histogram("dispatch_seconds", "From acceptance to the first or a later call", SLOW)
@@ -205,6 +207,10 @@ class Telemetry:
                 self._log.error("space_low")
             case e.SpaceBack():
                 self._log.info("space_back")
+            case e.DataRemoved(payloads, results, tasks):
+                for what, number in (("payload", payloads), ("result", results), ("task", tasks)):
+                    self._removed[what].inc(number)
+                self._log.info("data_removed", payloads=payloads, results=results, tasks=tasks)
             case e.StreamsAway():
                 self._streams.set(0)
                 self._log.error("streams_away", error=event.error)

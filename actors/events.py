@@ -119,6 +119,14 @@ class SpaceBack(Struct, frozen=True):
     """There is room for new work again."""
 
 
+class DataRemoved(Struct, frozen=True):
+    """Payloads, results and whole tasks were removed, since they were kept for as long as they should be."""
+
+    payloads: int = 0
+    results: int = 0
+    tasks: int = 0
+
+
 class StreamsAway(Struct, frozen=True):
     """The streams cannot be reached; work goes on from the ledger. `error` is its name for why."""
 
@@ -156,6 +164,7 @@ Event = (
     | LedgerBack
     | SpaceLow
     | SpaceBack
+    | DataRemoved
     | StreamsAway
     | StreamsBack
     | StreamsToldAgain

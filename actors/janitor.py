@@ -1,4 +1,4 @@
-"""What time brings: retries that come due, leases that lapse, deadlines that pass, keys that expire.
+"""What time brings: retries that come due, leases that lapse, deadlines that pass, keys that expire, what was kept.
 
 Every step is a compare-and-set, so any number of janitors may do it.
 """
@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from orchestrator.actors.committing import Committer
 from orchestrator.actors.messages import WakeAt
+from orchestrator.actors.retention import Retention
 from orchestrator.actors.verdicts import Verdicts, draft
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.lifecycle import Step
@@ -40,9 +41,10 @@ class Janitor:
         committer: Committer,
         verdicts: Verdicts,
         rounds: Rounds = EVERY_SECOND,
+        retention: Retention | None = None,
     ) -> None:
         self._environment, self._reader, self._committer = environment, reader, committer
-        self._verdicts, self._rounds = verdicts, rounds
+        self._verdicts, self._rounds, self._retention = verdicts, rounds, retention
         self._keys_at = 0.0
         self._earlier = anyio.Event()
         self._next_at = inf
@@ -50,6 +52,8 @@ class Janitor:
     async def run(self, inbox: Inbox[WakeAt]) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(self._work, inbox)
+            if self._retention is not None:
+                group.start_soon(self._retention.run)
             inbox.ready()
             async for message in inbox:
                 if message.at < self._next_at:

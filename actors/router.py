@@ -34,7 +34,9 @@ from orchestrator.domain.errors import (
     NotFound,
     OrchestratorError,
     Overloaded,
+    PayloadRemoved,
 )
+from orchestrator.domain.idempotency import REPLAYS
 from orchestrator.domain.identity import Principal
 from orchestrator.domain.lifecycle import State, Step
 from orchestrator.domain.policy import Policy
@@ -55,8 +57,6 @@ from orchestrator.storage.commands import (
 )
 from orchestrator.storage.ports import LedgerReader
 
-REPLAYS = "replay"
-"""The scope of the keys under which dead letters are replayed; callers have other scopes."""
 CANCEL_TRIES = 5
 PATIENCE_S = 1.0
 BATCH = 256
@@ -206,6 +206,8 @@ class Router:
             raise NotDead(f"The task is {dead.progress.state.value}.")
         if dead.erased:
             raise DataErased("What the task held was destroyed.")
+        if dead.payload_removed:
+            raise PayloadRemoved("The task's payload is not kept any more; send it anew.")
         task = self._admission.again(dead.task)
         key = Key(REPLAYS, dead.task.task_id, dead.task.task_id)
         return await self._intake.accept(task, None, key, principal.subject)

@@ -131,6 +131,13 @@ class NotPulling(OrchestratorError):
     title = "Only agents without an endpoint ask for work"
 
 
+class PayloadRemoved(OrchestratorError):
+    """The payload that this would need was removed, since it was kept for as long as it should be."""
+
+    code = "E_PAYLOAD_REMOVED"
+    title = "The payload is not kept any more"
+
+
 class NotDead(OrchestratorError):
     """Only a dead letter can be replayed."""
 

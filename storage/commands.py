@@ -40,7 +40,8 @@ class TaskRecord(Struct, frozen=True):
     """A task as the ledger holds it. `seq` is its place in the order of acceptance.
 
     `key` is its data key, wrapped, where the ledger is encrypted. `revoked` says whether the consent that it names is,
-    where a single task was read by its id. Of a task that is `erased` payload, meta and result are gone.
+    where a single task was read by its id. Of a task that is `erased` payload, meta and result are gone by request;
+    what else was removed was kept for as long as it should be. What is gone is empty, or None.
     """
 
     seq: int
@@ -51,6 +52,8 @@ class TaskRecord(Struct, frozen=True):
     revoked: bool = False
     key: bytes | None = None
     erased: bool = False
+    payload_removed: bool = False
+    result_removed: bool = False
 
 
 class Accept(Struct, frozen=True):
@@ -160,6 +163,20 @@ class ExpireKeys(Struct, frozen=True):
     now: float
 
 
+class Remove(Struct, frozen=True):
+    """Removes the payload (and meta) of ended tasks, the result, or all that is stored but for the audit's entries.
+
+    What is removed is overwritten, and with the last of it goes the task's data key. Comes to Noted, or Stale where
+    something of it is not there (any more), or a task has not ended; then nothing was removed. Whoever asks has looked
+    whether it may go (`domain/retention.py`).
+    """
+
+    audit: AuditDraft
+    payloads: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+
+
 class Relayed(Struct, frozen=True):
     """Removes entries of the outbox: they are in their streams by now. Comes to Noted."""
 
@@ -214,6 +231,7 @@ Command = (
     | SaveApiKey
     | ForgetApiKey
     | ExpireKeys
+    | Remove
     | Relayed
     | RelayAgain
     | TryWebhook

@@ -55,4 +55,4 @@ def erased(records: Iterable[TaskRecord], outcomes: Sequence[Outcome]) -> Erased
 
 def _left(record: TaskRecord) -> TaskRecord:
     task = replace(record.task, payload={}, meta={}, idempotency_key=None)
-    return replace(record, task=task, result=None, key=None, erased=True)
+    return replace(record, task=task, result=None, key=None, erased=True, payload_removed=False, result_removed=False)

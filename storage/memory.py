@@ -11,10 +11,12 @@ from msgspec.structs import replace
 
 from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
-from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, head_of, link
+from orchestrator.domain.audit import AuditDraft, AuditEntry, Head
+from orchestrator.domain.idempotency import REPLAYS
 from orchestrator.domain.lifecycle import Progress, State
+from orchestrator.domain.retention import Ended
 from orchestrator.domain.task import Priority
-from orchestrator.storage import erasure, revocation
+from orchestrator.storage import erasure, removal, revocation
 from orchestrator.storage.commands import (
     Accept,
     Accepted,
@@ -36,6 +38,7 @@ from orchestrator.storage.commands import (
     Outcome,
     RelayAgain,
     Relayed,
+    Remove,
     Requeued,
     Reused,
     RevokeConsent,
@@ -51,6 +54,7 @@ from orchestrator.storage.commands import (
     TryWebhook,
     Webhook,
 )
+from orchestrator.storage.memory_trail import MemoryTrail
 from orchestrator.storage.ports import AuditPage, AuditQuery, Depths, Outgoing, Ticket
 from orchestrator.storage.rows import instant
 from orchestrator.storage.storable import check_storable
@@ -73,14 +77,13 @@ class MemoryLedger:
         self._agents: dict[str, Agent] = {}
         self._sightings: dict[str, Sighting] = {}
         self._api_keys: dict[str, ApiKey] = {}
-        self._audit: list[AuditEntry] = []
-        self._head = Head(writer)
+        self._trail = MemoryTrail(writer)
         self._ready: dict[tuple[Priority, str], list[int]] = {}
         self._by_seq: dict[int, str] = {}
         self._open: Counter[Priority] = Counter()
         self._has_outbox = outbox
         self._outbox: dict[int, tuple[str, str]] = {}
-        self._positions = count(1)
+        self._positions, self._seqs = count(1), count(1)
         self._webhooks: dict[str, tuple[Webhook, float | None]] = {}
 
     async def commit(self, commands: Sequence[Command]) -> list[Outcome]:
@@ -116,25 +119,17 @@ class MemoryLedger:
         return [self._sightings[agent_id] for agent_id in sorted(self._sightings)]
 
     async def audit(self, query: AuditQuery) -> AuditPage:
-        found = [
-            entry
-            for entry in self._audit[query.after :]
-            if (query.task_id is None or entry.task_id == query.task_id)
-            and (query.case_id is None or entry.case_id == query.case_id)
-            and entry.created_at >= (query.since or "")
-        ][: query.limit]
-        return AuditPage(found, found[-1].seq if found and len(found) == query.limit else None)
+        return self._trail.page(query)
 
     async def audit_chain(self, writer: str) -> AsyncIterator[AuditEntry]:
-        for entry in self._audit:
-            if entry.writer == writer:
-                yield entry
+        for entry in self._trail.chain(writer):
+            yield entry
 
     async def latest(self) -> float:
-        return instant(max((entry.created_at for entry in self._audit), default=None))
+        return instant(self._trail.latest())
 
     async def audit_heads(self) -> list[Head]:
-        return [self._head] if self._head.seq else []
+        return [self._trail.head] if self._trail.head.seq else []
 
     async def lanes(self) -> list[tuple[Priority, str]]:
         return sorted(lane for lane, waiting in self._ready.items() if waiting)
@@ -182,6 +177,11 @@ class MemoryLedger:
         found = [r for r in self._tasks.values() if r.progress.state in waiting and r.task.deadline_at <= now]
         return sorted(found, key=lambda r: r.task.deadline_at)[:limit]
 
+    async def ended(self, now: float, before: float, after: tuple[float, int], limit: int) -> list[Ended]:
+        final = [r for r in self._tasks.values() if r.progress.state.final and r.updated_at < before]
+        following = [r for r in final if (r.updated_at, r.seq) > after]
+        return [self._ended(record, now) for record in sorted(following, key=lambda r: (r.updated_at, r.seq))[:limit]]
+
     async def room(self) -> int | None:
         return None
 
@@ -222,6 +222,10 @@ class MemoryLedger:
                 for position in command.positions:
                     self._outbox.pop(position, None)
                 return Noted()
+            case Remove():
+                if not removal.may(command, self._tasks):
+                    return Stale()
+                self._remove(command)
             case TellSightings():
                 for told in command.sightings:
                     if told.agent_id in self._agents:
@@ -261,7 +265,7 @@ class MemoryLedger:
             return Failed("IntegrityError")
         # A copy, and by way of JSON: what the caller does with its own afterwards changes nothing here.
         stored = replace(task, payload=_decode(_encode(task.payload)), meta=_decode(_encode(task.meta)))
-        record = TaskRecord(len(self._tasks) + 1, stored, command.progress, command.audit.created_at)
+        record = TaskRecord(next(self._seqs), stored, command.progress, command.audit.created_at)
         if command.override is not None:
             self._log(command.override)
         receipt = self._log(command.audit)
@@ -274,8 +278,7 @@ class MemoryLedger:
         return Accepted(record, receipt)
 
     def _duplicate(self, task_id: str) -> Duplicate:
-        accepted = next(entry for entry in self._audit if entry.task_id == task_id)
-        return Duplicate(self._marked(self._tasks[task_id]), head_of(accepted))
+        return Duplicate(self._marked(self._tasks[task_id]), self._trail.accepted(task_id))
 
     def _revoke(self, command: RevokeConsent) -> Revoked:
         if command.consent_id in self._revoked:
@@ -350,15 +353,32 @@ class MemoryLedger:
         self._webhooks[webhook.task_id] = (replace(webhook, attempts=webhook.attempts + 1), command.due_at)
         return Noted()
 
+    def _ended(self, record: TaskRecord, now: float) -> Ended:
+        name = record.task.task_id
+        return removal.seen(
+            record,
+            replayed=any(other.task.replay_of == name for other in self._tasks.values()),
+            awaited=name in self._webhooks or any(told == name for _, told in self._outbox.values()),
+            keyed=any(owner == name and not _is_over(key, now) for key, owner in self._keys.values()),
+        )
+
+    def _remove(self, command: Remove) -> None:
+        for name in (*command.payloads, *command.results):
+            self._tasks[name] = removal.left(self._tasks[name], command)
+        for name in command.tasks:
+            replays = {r.task.task_id for r in self._tasks.values() if r.task.replay_of == name}
+            record = self._tasks.pop(name)
+            del self._lanes[name], self._by_seq[record.seq]
+            self._outbox = {place: entry for place, entry in self._outbox.items() if entry[1] != name}
+            kept = {k: v for k, v in self._keys.items() if v[1] != name and not (k[0] == REPLAYS and v[1] in replays)}
+            self._keys = kept
+
     def _expire(self, now: float) -> None:
         for k in [k for k, (key, _) in self._keys.items() if _is_over(key, now)]:
             del self._keys[k]
 
     def _log(self, draft: AuditDraft) -> Head:
-        entry = link(self._head, draft)
-        self._audit.append(entry)
-        self._head = head_of(entry)
-        return self._head
+        return self._trail.log(draft)
 
 
 def _is_ready(progress: Progress | None) -> bool:

@@ -11,6 +11,7 @@ from orchestrator.domain.audit import AuditEntry, Head
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
 from orchestrator.storage.commands import Command, Outcome, TaskRecord, Webhook
+from orchestrator.storage.retaining import RetentionReader
 
 
 class LedgerError(Exception):
@@ -88,7 +89,7 @@ class Depths(Struct, frozen=True):
     open: int = 0
 
 
-class LedgerReader(Protocol):
+class LedgerReader(RetentionReader, Protocol):
     """Reads what is committed. Never waits for a writer."""
 
     async def task(self, task_id: str) -> TaskRecord | None:

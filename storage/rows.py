@@ -10,6 +10,7 @@ from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditEntry
 from orchestrator.domain.lifecycle import Progress, State
+from orchestrator.domain.retention import Ended
 from orchestrator.domain.task import Consent, Override, Priority, Task
 from orchestrator.storage.commands import Result, TaskRecord, Webhook
 from orchestrator.storage.ports import Outgoing, Ticket
@@ -35,6 +36,8 @@ DEAD_LETTERS = "dlq"
 
 ERASED = b""
 """What stands for the payload of a task that was erased. Nothing that is stored has no byte, sealed or not."""
+REMOVED = b"-"
+"""The same where it was kept for as long as it should be: no JSON and nothing sealed is just this."""
 
 _encode = msgspec.json.Encoder().encode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
@@ -89,14 +92,14 @@ def progress_row(progress: Progress) -> Row:
 
 def task_record(row: Row, codec: Codec, result_row: Row | None = None) -> TaskRecord:
     """What a row of TASK_COLUMNS says, and one of RESULT_COLUMNS if there is one. Raises Unreadable without its key."""
-    key, task_id, erased = row[28], row[1], row[6] == ERASED
+    key, task_id = row[28], row[1]
     task = Task(
         task_id=row[1],
         case_id=row[2],
         task_type=row[3],
         priority=Priority(row[4]),
-        payload={} if erased else _object(codec.open(key, task_id, "payload", row[6])),
-        meta={} if erased else _object(codec.open(key, task_id, "meta", row[7])),
+        payload=_opened(codec, key, task_id, "payload", row[6]),
+        meta=_opened(codec, key, task_id, "meta", row[7]),
         consent=consent(row[8]),
         raw_media=bool(row[9]),
         idempotency_key=row[10],
@@ -112,7 +115,25 @@ def task_record(row: Row, codec: Codec, result_row: Row | None = None) -> TaskRe
     )
     # Behind the columns, a reader of one task says whether its consent was revoked.
     result = None if result_row is None else _result(result_row, key, task_id, codec)
-    return TaskRecord(row[0], task, progress, row[24], result, bool(row[29:] and row[29]), key, erased)
+    revoked = bool(row[29:] and row[29])
+    gone = {"erased": row[6] == ERASED, "payload_removed": row[6] == REMOVED}
+    return TaskRecord(row[0], task, progress, row[24], result, revoked, key, **gone)
+
+
+def whole_record(row: Row, codec: Codec, result_row: Row | None) -> TaskRecord:
+    """The same of a task whose result, if it has one, was read as well."""
+    record = task_record(row, codec, result_row)
+    lost = result_row is None and record.progress.state is State.SUCCEEDED and not record.erased
+    return msgspec.structs.replace(record, result_removed=True) if lost else record
+
+
+def _opened(codec: Codec, key: bytes | None, task_id: str, column: str, stored: bytes) -> dict[str, Any]:
+    return {} if stored in (ERASED, REMOVED) else _object(codec.open(key, task_id, column, stored))
+
+
+def ended(row: Row) -> Ended:
+    """What the fields of Ended say, in their order."""
+    return Ended(*row[:3], *map(bool, row[3:]))
 
 
 def consent(text: bytes) -> Consent:

@@ -13,6 +13,7 @@ from orchestrator.storage.commands import (
     Note,
     RelayAgain,
     Relayed,
+    Remove,
     RevokeConsent,
     Rewrap,
     SaveAgent,
@@ -44,6 +45,7 @@ def check_storable(command: Command) -> None:
             | SaveApiKey(audit=audit)
             | ForgetApiKey(audit=audit)
             | EndWebhook(audit=audit)
+            | Remove(audit=audit)
         ):
             _encode(command)
             numbers = [audit.attempt or 0]

@@ -24,6 +24,7 @@ from orchestrator.storage.commands import (
     Outcome,
     RelayAgain,
     Relayed,
+    Remove,
     RevokeConsent,
     Rewrap,
     SaveAgent,
@@ -140,7 +141,7 @@ class Work:
             case EndWebhook(task_id):
                 self.told_off.append((task_id,))
                 return Noted(self._log(command.audit))
-            case RelayAgain() | RevokeConsent() | Erase() | Rewrap():
+            case RelayAgain() | RevokeConsent() | Erase() | Remove() | Rewrap():
                 raise Unexpected  # What it comes to is known only when it is done, on its own.
 
     def _accept(self, command: Accept) -> Accepted:

@@ -25,6 +25,7 @@ STATUS: Mapping[type[errors.OrchestratorError], int] = {
     errors.StaleLease: 409,
     errors.NotPulling: 409,
     errors.DataErased: 410,
+    errors.PayloadRemoved: 410,
     errors.InvalidRequest: 422,
     errors.KeyReused: 422,
     errors.RateLimited: 429,

@@ -248,9 +248,7 @@ def routed(answered: Routed, queue: str) -> tuple[int, dict[str, Any]]:
         case Answer.DUPLICATE:
             body = {"task_id": task_id, "status": answered.answer.value, "state": state.value, "queue": queue}
             found = {} if result is None else {"result": result.output, "agent_id": result.agent_id}
-            if record.erased:
-                found["erased"] = True
-            return 200, body | found | receipt
+            return 200, body | found | removed(record) | receipt
         case Answer.QUEUED:
             # A synchronous attempt may have ended the task for good; its sender should not wait for it.
             status = state if state.final else State.QUEUED
@@ -297,13 +295,17 @@ def task_status(record: TaskRecord, headway: Headway | None = None) -> dict[str,
         "due_at": None if progress.due_at is None else rfc3339(progress.due_at),
         "replay_of": task.replay_of,
     }
-    if record.erased:
-        status["erased"] = True
     if headway is not None:
         status |= {"progress": headway.done, "progress_note": headway.note}
     if result is not None:
         status |= {"result": result.output, "model_version": result.model_version}
-    return status
+    return status | removed(record)
+
+
+def removed(record: TaskRecord) -> dict[str, bool]:
+    """That the task was erased, or that payload or result are not kept any more; nothing while all is there."""
+    marks = {name: getattr(record, name) for name in ("erased", "payload_removed", "result_removed")}
+    return {name: mark for name, mark in marks.items() if mark}
 
 
 def progress(record: TaskRecord, headway: Headway | None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from orchestrator.storage.commands import (
     Note,
     Outcome,
     RelayAgain,
+    Remove,
     Requeued,
     Reused,
     RevokeConsent,
@@ -102,6 +103,8 @@ class Batch:
                 return await self._revoke(command)
             if isinstance(command, Erase):
                 return await self._erase(command)
+            if isinstance(command, Remove):
+                return await self._remove(command)
             if isinstance(command, Rewrap):
                 return await self._rewrap(command)
             refusal = await self._refusal(command)
@@ -156,6 +159,15 @@ class Batch:
         await self._connection.execute(sql.ERASE_RESULTS, gone)
         return erasure.erased(records, outcomes)
 
+    async def _remove(self, command: Remove) -> Outcome:
+        for statement, names, must in _removals(command):
+            tag = await self._connection.execute(statement, list(names))
+            if must and int(tag.rpartition(" ")[2]) != len(names):
+                await self._connection.execute(sql.ROLLBACK_TO)
+                return Stale()
+        (noted,) = await self._bulk([Note(command.audit)])
+        return noted
+
     async def _rewrap(self, command: Rewrap) -> Rewrapped:
         found = await self._connection.fetch(sql.READ_DATA_KEYS, command.after, command.limit)
         changes = changed_keys(found, self.book.codec)
@@ -173,7 +185,7 @@ class Batch:
     async def _read_task(self, task_id: str) -> TaskRecord:
         row = await self._connection.fetchrow(sql.READ_TASK, self._offset, task_id)
         result = await self._connection.fetchrow(sql.READ_RESULT, task_id)
-        return rows.task_record(row, self.book.codec, result)
+        return rows.whole_record(row, self.book.codec, result)
 
     async def _bulk(self, commands: Sequence[Command]) -> list[Outcome]:
         """All of them or none; raises Unexpected or _Refused where one would not simply succeed."""
@@ -247,6 +259,20 @@ def _tasks(work: Work) -> list[rows.Row]:
         (*row[:split], *rows.progress_row(record.progress), *row[split:])
         for row, record in zip(work.tasks, work.accepted, strict=True)
     ]
+
+
+def _removals(command: Remove) -> tuple[tuple[str, Sequence[str], bool], ...]:
+    """Each statement with the tasks that it is about, and whether each of these must change a row."""
+    return (
+        (sql.REMOVE_RESULTS, command.results, True),
+        (sql.EMPTY_TASKS, command.payloads, True),
+        (sql.FORGET_DATA_KEYS, command.results, False),
+        (sql.REMOVE_RESULTS, command.tasks, False),
+        (sql.REMOVE_REPLAYS, command.tasks, False),
+        (sql.REMOVE_KEYS, command.tasks, False),
+        (sql.REMOVE_TOLD, command.tasks, False),
+        (sql.REMOVE_TASKS, command.tasks, True),
+    )
 
 
 def _columns(gathered: Sequence[rows.Row]) -> list[list[Any]]:

@@ -7,6 +7,7 @@ from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import GENESIS, AuditEntry, Head
 from orchestrator.domain.lifecycle import State
+from orchestrator.domain.retention import Ended
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
 from orchestrator.storage.commands import TaskRecord, Webhook
@@ -59,7 +60,7 @@ class PostgresReader:
         if record.progress.state is not State.SUCCEEDED:
             return record
         result = await self._all(sql.READ_RESULT, task_id)
-        return rows.task_record(found[0], self._codec, result[0]) if result else record
+        return rows.whole_record(found[0], self._codec, result[0] if result else None)
 
     async def tasks(
         self, state: State, *, principal: str | None = None, after: int = 0, limit: int = 100
@@ -148,6 +149,10 @@ class PostgresReader:
 
     async def overdue(self, now: float, limit: int) -> list[TaskRecord]:
         return await self._records(sql.READ_OVERDUE, now, limit)
+
+    async def ended(self, now: float, before: float, after: tuple[float, int], limit: int) -> list[Ended]:
+        found = await self._all(sql.READ_ENDED, self._clock.offset, now, before, *after, limit)
+        return [rows.ended(row) for row in found]
 
     async def _records(self, statement: str, *arguments: Any) -> list[TaskRecord]:
         return [

@@ -6,6 +6,7 @@ Where times by the database's clock are written or compared, `$1` is how far it 
 is taken off again.
 """
 
+from orchestrator.domain.idempotency import REPLAYS
 from orchestrator.storage.rows import AUDIT_COLUMNS, RESULT_COLUMNS
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -166,6 +167,38 @@ READ_OVERDUE = (
     _TASK + " WHERE state IN ('queued', 'leased', 'retry_wait') AND state <> 'leased'"
     " AND deadline_at <= $2::float8 + $1::float8 ORDER BY deadline_at, seq LIMIT $3"
 )
+
+_ENDED = "state IN ('succeeded', 'dead', 'cancelled', 'expired', 'denied')"
+# What retention asks of a task that has ended; see domain/retention.py. What is gone stands as in rows.py.
+_WITH_PAYLOAD = r"payload NOT IN ('', '\x2d')"
+READ_ENDED = (
+    "SELECT task_id, seq, updated_at, " + _WITH_PAYLOAD + ","
+    " EXISTS (SELECT FROM results WHERE results.task_id = tasks.task_id),"
+    " state = 'dead' AND " + _WITH_PAYLOAD + " AND NOT EXISTS"
+    " (SELECT FROM tasks AS again WHERE again.replay_of = tasks.task_id),"
+    " EXISTS (SELECT FROM webhooks WHERE webhooks.task_id = tasks.task_id)"
+    " OR EXISTS (SELECT FROM outbox WHERE outbox.task_id = tasks.task_id),"
+    " EXISTS (SELECT FROM idempotency_keys AS live WHERE live.task_id = tasks.task_id"
+    " AND (live.expires_at IS NULL OR live.expires_at > $2::float8 + $1::float8))"
+    " FROM tasks WHERE " + _ENDED + " AND updated_at < $3 AND (updated_at, seq) > ($4, $5::bigint)"
+    " ORDER BY updated_at, seq LIMIT $6"
+)
+_NAMED = "tasks.task_id = ANY ($1::text[])"
+REMOVE_RESULTS = "DELETE FROM results WHERE task_id = ANY ($1::text[])"
+EMPTY_TASKS = (
+    r"UPDATE tasks SET payload = '\x2d', meta = '\x2d', data_key = CASE WHEN EXISTS"
+    " (SELECT FROM results WHERE results.task_id = tasks.task_id) THEN data_key END"
+    " WHERE " + _NAMED + " AND " + _WITH_PAYLOAD + " AND " + _ENDED
+)
+FORGET_DATA_KEYS = "UPDATE tasks SET data_key = NULL WHERE " + _NAMED + " AND NOT " + _WITH_PAYLOAD
+# The key under which a dead letter was replayed stands for the task that came of it.
+REMOVE_REPLAYS = (
+    "DELETE FROM idempotency_keys WHERE scope = '" + REPLAYS + "'"
+    " AND task_id IN (SELECT task_id FROM tasks WHERE replay_of = ANY ($1::text[]))"
+)
+REMOVE_KEYS = "DELETE FROM idempotency_keys WHERE task_id = ANY ($1::text[])"
+REMOVE_TOLD = "DELETE FROM outbox WHERE task_id = ANY ($1::text[])"
+REMOVE_TASKS = "DELETE FROM tasks WHERE " + _NAMED + " AND " + _ENDED
 
 MIGRATE_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(7305, 1)"
 FIND_VERSION = (

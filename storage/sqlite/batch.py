@@ -24,6 +24,7 @@ from orchestrator.storage.commands import (
     Note,
     Outcome,
     RelayAgain,
+    Remove,
     Requeued,
     Reused,
     RevokeConsent,
@@ -124,6 +125,8 @@ def _single(connection: sqlite3.Connection, book: Book, command: Command) -> tup
         return _revoke(connection, book, command)
     if isinstance(command, Erase):
         return _erase(connection, book, command)
+    if isinstance(command, Remove):
+        return _remove(connection, book, command)
     if isinstance(command, Rewrap):
         return book, _rewrap(connection, book, command)
     refusal = _refusal(connection, book, command)
@@ -160,6 +163,16 @@ def _erase(connection: sqlite3.Connection, book: Book, command: Erase) -> tuple[
     connection.executemany(sql.ERASE_TASK, gone)
     connection.executemany(sql.ERASE_RESULT, gone)
     return book, erasure.erased(records, outcomes)
+
+
+def _remove(connection: sqlite3.Connection, book: Book, command: Remove) -> tuple[Book, Outcome]:
+    for statement, names, must in _removals(command):
+        cursor = connection.executemany(statement, [(name,) for name in names])
+        if must and names and cursor.rowcount != len(names):
+            connection.execute("ROLLBACK TO command")
+            return book, Stale()
+    book, (noted,) = _bulk(connection, book, [Note(command.audit)])
+    return book, noted
 
 
 def _rewrap(connection: sqlite3.Connection, book: Book, command: Rewrap) -> Rewrapped:
@@ -200,7 +213,7 @@ def read_task(connection: sqlite3.Connection, book: Book, task_id: str) -> TaskR
     """The task as it is inside this transaction, with its result."""
     row = connection.execute(sql.READ_TASK, (task_id,)).fetchone()
     result = connection.execute(sql.READ_RESULT, (task_id,)).fetchone()
-    return rows.task_record(row, book.codec, result)
+    return rows.whole_record(row, book.codec, result)
 
 
 def _bulk(connection: sqlite3.Connection, book: Book, commands: Sequence[Command]) -> tuple[Book, list[Outcome]]:
@@ -248,6 +261,20 @@ def _begun(work: Work) -> list[rows.Row]:
     """New tasks that are further on than others: put off, or leased already."""
     begun = [record for record in work.accepted if record.progress != _NEW]
     return [(*rows.progress_row(record.progress), record.task.task_id) for record in begun]
+
+
+def _removals(command: Remove) -> tuple[tuple[str, Sequence[str], bool], ...]:
+    """Each statement with the tasks that it is about, and whether each of these must change a row."""
+    return (
+        (sql.REMOVE_RESULT, command.results, True),
+        (sql.EMPTY_TASK, command.payloads, True),
+        (sql.FORGET_DATA_KEY, command.results, False),
+        (sql.REMOVE_RESULT, command.tasks, False),
+        (sql.REMOVE_REPLAY, command.tasks, False),
+        (sql.REMOVE_KEYS, command.tasks, False),
+        (sql.REMOVE_TOLD, command.tasks, False),
+        (sql.REMOVE_TASK, command.tasks, True),
+    )
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -11,6 +11,7 @@ from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import GENESIS, AuditEntry, Head
 from orchestrator.domain.lifecycle import State
+from orchestrator.domain.retention import Ended
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
 from orchestrator.storage.commands import TaskRecord, Webhook
@@ -63,7 +64,7 @@ class SqliteReader:
         if record.progress.state is not State.SUCCEEDED:
             return record
         result = await self._all(sql.READ_RESULT, (task_id,))
-        return rows.task_record(found[0], self._codec, result[0]) if result else record
+        return rows.whole_record(found[0], self._codec, result[0] if result else None)
 
     async def tasks(
         self, state: State, *, principal: str | None = None, after: int = 0, limit: int = 100
@@ -160,6 +161,9 @@ class SqliteReader:
 
     async def overdue(self, now: float, limit: int) -> list[TaskRecord]:
         return await self._records(sql.READ_OVERDUE, (now, limit))
+
+    async def ended(self, now: float, before: float, after: tuple[float, int], limit: int) -> list[Ended]:
+        return [rows.ended(row) for row in await self._all(sql.READ_ENDED, (now, before, *after, limit))]
 
     async def _records(self, statement: str, parameters: Sequence[Any]) -> list[TaskRecord]:
         return [rows.task_record(row, self._codec) for row in await self._all(statement, parameters)]

@@ -1,5 +1,6 @@
 """Every statement of the embedded ledger. Constants only: values travel as parameters."""
 
+from orchestrator.domain.idempotency import REPLAYS
 from orchestrator.storage.rows import AUDIT_COLUMNS, NEW_TASK_COLUMNS, RESULT_COLUMNS, TASK_COLUMNS
 
 # Not only whether it can be written, but whether there is room for a task. The room is given back at once.
@@ -183,3 +184,34 @@ READ_OVERDUE = (
     "SELECT " + TASK_COLUMNS + " FROM tasks WHERE state IN ('queued', 'leased', 'retry_wait') AND deadline_at <= ?"
     " AND state <> 'leased' ORDER BY deadline_at, seq LIMIT ?"
 )
+
+_ENDED = "state IN ('succeeded', 'dead', 'cancelled', 'expired', 'denied')"
+# What retention asks of a task that has ended; see domain/retention.py. What is gone stands as in rows.py.
+_WITH_PAYLOAD = "payload NOT IN (x'', x'2d')"
+READ_ENDED = (
+    "SELECT task_id, seq, updated_at, " + _WITH_PAYLOAD + ","
+    " EXISTS (SELECT 1 FROM results WHERE results.task_id = tasks.task_id),"
+    " state = 'dead' AND " + _WITH_PAYLOAD + " AND NOT EXISTS"
+    " (SELECT 1 FROM tasks AS again WHERE again.replay_of = tasks.task_id),"
+    " EXISTS (SELECT 1 FROM webhooks WHERE webhooks.task_id = tasks.task_id)"
+    " OR EXISTS (SELECT 1 FROM outbox WHERE outbox.task_id = tasks.task_id),"
+    " EXISTS (SELECT 1 FROM idempotency_keys AS live WHERE live.task_id = tasks.task_id"
+    " AND (live.expires_at IS NULL OR live.expires_at > ?))"
+    " FROM tasks WHERE " + _ENDED + " AND updated_at < ? AND (updated_at, seq) > (?, ?)"
+    " ORDER BY updated_at, seq LIMIT ?"
+)
+REMOVE_RESULT = "DELETE FROM results WHERE task_id = ?"
+EMPTY_TASK = (
+    "UPDATE tasks SET payload = x'2d', meta = x'2d', data_key = CASE WHEN EXISTS"
+    " (SELECT 1 FROM results WHERE results.task_id = tasks.task_id) THEN data_key END"
+    " WHERE task_id = ? AND " + _WITH_PAYLOAD + " AND " + _ENDED
+)
+FORGET_DATA_KEY = "UPDATE tasks SET data_key = NULL WHERE task_id = ? AND NOT " + _WITH_PAYLOAD
+# The key under which a dead letter was replayed stands for the task that came of it.
+REMOVE_REPLAY = (
+    "DELETE FROM idempotency_keys WHERE scope = '" + REPLAYS + "'"
+    " AND task_id IN (SELECT task_id FROM tasks WHERE replay_of = ?)"
+)
+REMOVE_KEYS = "DELETE FROM idempotency_keys WHERE task_id = ?"
+REMOVE_TOLD = "DELETE FROM outbox WHERE task_id = ?"
+REMOVE_TASK = "DELETE FROM tasks WHERE task_id = ? AND " + _ENDED

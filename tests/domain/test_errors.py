@@ -20,6 +20,7 @@ def test_the_list():
         "E_NOT_DEAD",
         "E_NOT_FOUND",
         "E_OVERLOADED",
+        "E_PAYLOAD_REMOVED",
         "E_RATE_LIMITED",
         "E_SHUTTING_DOWN",
         "E_STALE_LEASE",

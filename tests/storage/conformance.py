@@ -12,6 +12,7 @@ from anyio.lowlevel import checkpoint
 from conformance_consents import Consents
 from conformance_erasure import Erasing
 from conformance_outbox import Telling
+from conformance_retention import Removing
 from conformance_webhooks import CallingBack
 from hypothesis import HealthCheck, given, settings
 from ledger_builders import (
@@ -682,7 +683,20 @@ class Living(Contract):
 
 
 class LedgerContract(
-    Accepting, Keys, Bounds, Moving, Trail, Failing, Reading, Seeing, Telling, CallingBack, Consents, Erasing, Living
+    Accepting,
+    Keys,
+    Bounds,
+    Moving,
+    Trail,
+    Failing,
+    Reading,
+    Seeing,
+    Telling,
+    CallingBack,
+    Consents,
+    Erasing,
+    Removing,
+    Living,
 ):
     """All of it."""
 

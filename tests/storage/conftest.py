@@ -6,7 +6,8 @@ import pytest
 import redis_server
 
 pytest.register_assert_rewrite(
-    "conformance", "conformance_consents", "conformance_outbox", "ledger_builders", "ledger_faults", "ledger_lives"
+    *("conformance", "conformance_consents", "conformance_outbox", "conformance_retention", "conformance_webhooks"),
+    *("ledger_builders", "ledger_faults", "ledger_lives"),
 )
 
 

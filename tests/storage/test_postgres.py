@@ -36,7 +36,7 @@ from orchestrator.domain.task import Priority
 from orchestrator.embedding import Orchestrator
 from orchestrator.settings import load
 from orchestrator.storage.commands import Accepted, Duplicate, Moved, Note
-from orchestrator.storage.opening import UnsupportedURL, open_ledger, open_reader
+from orchestrator.storage.opening import UnsupportedURL, latest_version, open_ledger, open_reader
 from orchestrator.storage.ports import (
     AuditQuery,
     CommitUnknown,
@@ -559,7 +559,7 @@ class TestTheDatabase:
         output = BytesIO()
         await auditing.export(url, output=output)
         assert len(output.getvalue().splitlines()) == 3
-        assert await auditing.create_tables(url) == 1
+        assert await auditing.create_tables(url) == latest_version(url)
         await postgres.execute("DROP FUNCTION audit_refuse() CASCADE", database)
         await postgres.execute("UPDATE audit_entries SET reason = 'nice' WHERE seq = 2", database)
         assert [flaw.seq for flaw in (await auditing.verify(url)).flaws] == [2]

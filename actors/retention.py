@@ -1,0 +1,77 @@
+"""Removes what has been kept for long enough, a little at a time: each step is a transaction with its audit entry."""
+
+import anyio
+import msgspec
+from msgspec import Struct
+
+from orchestrator.actors.committing import Committer
+from orchestrator.actors.events import DataRemoved, Emit
+from orchestrator.domain.audit import AuditDraft
+from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.retention import FIRST, Ended, Periods, due
+from orchestrator.kernel.environment import Environment
+from orchestrator.storage.commands import Noted, Remove
+from orchestrator.storage.ports import LedgerReader, Unreadable
+
+EVENT = "removed"
+AGAIN_S = 60.0
+
+
+class Pace(Struct, frozen=True):
+    """How often everything is looked through, how much of it in a step, and the pause after one, in seconds."""
+
+    every_s: float = 3600.0
+    page: int = 250
+    pause_s: float = 0.02
+
+
+class Retention:
+    """Any replica may do it: what another one has removed is not there any more, and a step that meets that is left."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        reader: LedgerReader,
+        committer: Committer,
+        periods: Periods,
+        pace: Pace,
+        emit: Emit,
+    ) -> None:
+        self._environment, self._reader, self._committer = environment, reader, committer
+        self._periods, self._pace, self._emit = periods, pace, emit
+
+    async def run(self) -> None:
+        """For ever. A pass that cannot go on is begun anew a little later; whatever it removed, it removed whole."""
+        while True:
+            try:
+                await self._pass()
+            except (Unreadable, OrchestratorError):
+                await anyio.sleep(min(AGAIN_S, self._pace.every_s))
+            else:
+                await anyio.sleep(self._pace.every_s)
+
+    async def _pass(self) -> None:
+        now = self._environment.now()
+        before, after = self._periods.before(now), FIRST
+        while before is not None and (found := await self._reader.ended(now, before, after, self._pace.page)):
+            await self._step(found, now)
+            after = (found[-1].ended_at, found[-1].seq)
+            await anyio.sleep(self._pace.pause_s)
+
+    async def _step(self, found: list[Ended], now: float) -> None:
+        command = removal(found, self._periods, now)
+        if command is not None and isinstance(await self._committer.commit(command), Noted):
+            self._emit(DataRemoved(len(command.payloads), len(command.results), len(command.tasks)))
+
+
+def removal(found: list[Ended], periods: Periods, now: float) -> Remove | None:
+    """What of these tasks is to be removed, with counts for the audit and nothing else; None if nothing is."""
+    judged = [(ended.task_id, due(ended, periods, now)) for ended in found]
+    tasks = tuple(task_id for task_id, it in judged if it.task)
+    payloads = tuple(task_id for task_id, it in judged if it.payload and not it.task)
+    results = tuple(task_id for task_id, it in judged if it.result and not it.task)
+    if not (tasks or payloads or results):
+        return None
+    counts = {"payloads": len(payloads), "results": len(results), "tasks": len(tasks)}
+    audit = AuditDraft(event=EVENT, created_at=now, reason="retention", detail=msgspec.json.encode(counts).decode())
+    return Remove(audit, payloads, results, tasks)

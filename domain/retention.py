@@ -1,0 +1,71 @@
+"""How long what has ended is kept, and what of it is due to be removed. Times are seconds; 0 keeps it for ever."""
+
+from math import inf
+
+from msgspec import Struct
+
+FIRST = (0.0, 0)
+"""The place before all that has ended."""
+
+
+class Periods(Struct, frozen=True):
+    """How long after the end of its task each thing is kept; audit entries from when they were written.
+
+    A dead letter that nobody replayed counts as ended only after `dead_letter_s`.
+    """
+
+    payload_s: float = 0.0
+    result_s: float = 0.0
+    task_s: float = 0.0
+    dead_letter_s: float = 0.0
+    audit_s: float = 0.0
+
+    def before(self, now: float) -> float | None:
+        """Of what ended before this, something may be due; None where nothing of a task is ever removed."""
+        kept = [period for period in (self.payload_s, self.result_s, self.task_s) if period]
+        return now - min(kept) if kept else None
+
+
+class Ended(Struct, frozen=True):
+    """A task that has ended, as far as retention asks for it. `seq` and `ended_at` are its place among those."""
+
+    task_id: str
+    seq: int
+    ended_at: float
+    payload: bool
+    """Whether its payload is still there; its meta goes with it."""
+    result: bool
+    dead_letter: bool
+    """Whether it may still be replayed: it is dead, and nobody did."""
+    awaited: bool
+    """Whether its sender is still to be told of its end."""
+    keyed: bool
+    """Whether an idempotency key stands for it, which a client may send again, or a dead letter that it replays."""
+
+
+class Due(Struct, frozen=True):
+    """What of a task is to be removed now."""
+
+    payload: bool = False
+    result: bool = False
+    task: bool = False
+
+
+def due(ended: Ended, periods: Periods, now: float) -> Due:
+    """What is to be removed at `now`, seconds since the epoch.
+
+    A task that its key still stands for stays as a row without payload and result: the same request must find it.
+    """
+    age = now - ended.ended_at
+    if ended.awaited or (ended.dead_letter and age < _or_ever(periods.dead_letter_s)):
+        return Due()
+    over = age >= _or_ever(periods.task_s)
+    return Due(
+        payload=ended.payload and (over or age >= _or_ever(periods.payload_s)),
+        result=ended.result and (over or age >= _or_ever(periods.result_s)),
+        task=over and not ended.keyed,
+    )
+
+
+def _or_ever(period: float) -> float:
+    return period or inf

@@ -1,0 +1,13 @@
+"""The ranges that settings share. Times are seconds."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+Positive = Annotated[float, Meta(gt=0, le=31_536_000)]
+NotNegative = Annotated[float, Meta(ge=0, le=31_536_000)]
+Age = Annotated[float, Meta(ge=0, le=100 * 31_536_000)]
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$(?!\n)")]
+Host = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9_.-]*[A-Za-z_-][A-Za-z0-9_.-]*$(?!\n)")]
+Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
