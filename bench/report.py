@@ -18,11 +18,11 @@ PICTURES = ROOT / "docs" / "performance"
 def render(path: Path) -> None:
     """The page and its pictures, from the results in the file at `path`."""
     results = read(path)
-    PAGE.write_text(filled(PAGE.read_text("utf-8"), results), "utf-8")
     try:
         subprocess.run([peers_python(), ROOT / "bench" / "peers" / "plots.py", path, PICTURES], check=True)
     except Missing as missing:
         print(f"The pictures were not drawn: {missing}.", file=sys.stderr)
+    PAGE.write_text(filled(PAGE.read_text("utf-8"), results), "utf-8")
 
 
 def filled(page: str, results: Results) -> str:
@@ -51,6 +51,13 @@ def _targets(results: Results) -> Iterator[str]:
             for what, value, holds in reached(measured, target):
                 sign = "reached" if holds else "**not reached**"
                 yield f"| {measured.name} | {what} | {wanted(target)} | {number(value)} | {sign} |"
+
+
+def _pictures(_: Results) -> Iterator[str]:
+    """Those that there are: the links of a page lead somewhere."""
+    for picture in sorted(PICTURES.glob("*.svg")):
+        yield f"![{picture.stem}: medians](performance/{picture.name})"
+        yield ""
 
 
 def _figures(results: Results) -> Iterator[str]:
@@ -83,5 +90,6 @@ def _table(measured: Measured) -> Iterator[str]:
 SECTIONS: dict[str, Callable[[Results], Iterator[str]]] = {
     "machine": _machine,
     "targets": _targets,
+    "pictures": _pictures,
     "figures": _figures,
 }
