@@ -5,8 +5,9 @@ from typing import BinaryIO, TypeVar
 
 import msgspec
 
+from orchestrator.actors.verifying import Report, verifying
 from orchestrator.crypto.signing import verifies
-from orchestrator.domain.audit import AuditEntry, ChainCheck, Flaw, Head
+from orchestrator.domain.audit import AuditEntry, Head
 from orchestrator.domain.disclosure import Disclosure, disclosures
 from orchestrator.domain.evidence import Evidence, InvalidReceipt, receipt_of
 from orchestrator.storage.opening import latest_version, open_ledger, open_reader
@@ -17,17 +18,6 @@ PAGE = 1_000
 
 Advance = Callable[[int, int], None]
 """Told how many entries were looked at, and of how many."""
-
-
-class Report(msgspec.Struct, frozen=True):
-    """The end of each chain, and every place where one does not hold."""
-
-    heads: list[Head]
-    flaws: list[Flaw]
-    signed: dict[str, int]
-    """How many entries of each writer are under a signature."""
-    signers: list[str]
-    """The public keys of those signatures."""
 
 
 async def entries(url: str, *, task_id: str | None, case_id: str | None, limit: int) -> list[AuditEntry]:
@@ -76,20 +66,12 @@ def read_receipts(file: Iterable[bytes], name: str) -> Iterator[tuple[str, Head]
 
 
 async def _verify(reader: LedgerReader, evidence: Evidence, advance: Advance) -> Report:
-    heads, flaws = await reader.audit_heads(), list[Flaw]()
+    heads = await reader.audit_heads()
     read = _Reading(reader, heads, advance)
-    for head in heads:
-        check = ChainCheck(head)
-        async for entry in read.chain(head.writer):
-            flaws.extend(check.add(entry))
-            flaws.extend(evidence.collect(entry))
-        flaws.extend(check.end())
-    # Once more, since a checkpoint of one chain testifies to the others, and may stand anywhere.
-    for writer in sorted(evidence.writers):
-        async for entry in read.chain(writer):
-            flaws.extend(evidence.check(entry))
-    flaws.extend(evidence.end(heads))
-    return Report(heads, flaws, evidence.signed, sorted(evidence.signers))
+    async for step in verifying(heads, read.chain, evidence, growing=False):
+        if isinstance(step, Report):
+            return step
+    raise AssertionError("the check ends with a report")
 
 
 async def export(url: str, *, output: BinaryIO, advance: Advance = unheard) -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import anyio
 from msgspec.structs import replace
 
+from orchestrator.actors.browsing import Browser
 from orchestrator.actors.drain import Drain
 from orchestrator.actors.feed import Headway, TaskFeed, Watcher
 from orchestrator.actors.keyring import Keyring
@@ -172,6 +173,11 @@ class Gateway:
     def headway(self, record: TaskRecord) -> Headway | None:
         """How far the task's present attempt is, where its agent told this process."""
         return self._feed.headway(record)
+
+    @property
+    def browser(self) -> Browser:
+        """What there is to look through."""
+        return Browser(self._reader, self._principal)
 
     def under_way(self, most: int = 100) -> list[tuple[str, Headway]]:
         """The tasks whose agents told this process last how far they are, the latest at the end; for operators."""

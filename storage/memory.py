@@ -2,7 +2,7 @@
 
 from bisect import insort
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -11,12 +11,13 @@ from msgspec.structs import replace
 
 from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
-from orchestrator.domain.audit import AuditDraft, AuditEntry, Head
+from orchestrator.domain.audit import AuditDraft, Head
 from orchestrator.domain.idempotency import REPLAYS
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.retention import Ended
 from orchestrator.domain.task import Priority
 from orchestrator.storage import erasure, removal, revocation
+from orchestrator.storage.browsing import TaskPage, TaskQuery, briefs_among
 from orchestrator.storage.commands import (
     Accept,
     Accepted,
@@ -54,9 +55,8 @@ from orchestrator.storage.commands import (
     TryWebhook,
     Webhook,
 )
-from orchestrator.storage.memory_trail import MemoryTrail
-from orchestrator.storage.ports import AuditPage, AuditQuery, Depths, Outgoing, Ticket
-from orchestrator.storage.rows import instant
+from orchestrator.storage.memory_trail import MemoryTrail, TrailReader
+from orchestrator.storage.ports import Depths, Outgoing, Ticket
 from orchestrator.storage.storable import check_storable
 from orchestrator.storage.work import stream_of, telling
 
@@ -64,7 +64,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class MemoryLedger:
+class MemoryLedger(TrailReader):
     """Keeps the same promises as the others, but for stable storage."""
 
     def __init__(self, writer: str = "main", *, outbox: bool = False, exclusive: bool = True) -> None:
@@ -118,18 +118,8 @@ class MemoryLedger:
     async def sightings(self) -> list[Sighting]:
         return [self._sightings[agent_id] for agent_id in sorted(self._sightings)]
 
-    async def audit(self, query: AuditQuery) -> AuditPage:
-        return self._trail.page(query)
-
-    async def audit_chain(self, writer: str) -> AsyncIterator[AuditEntry]:
-        for entry in self._trail.chain(writer):
-            yield entry
-
-    async def latest(self) -> float:
-        return instant(self._trail.latest())
-
-    async def audit_heads(self) -> list[Head]:
-        return [self._trail.head] if self._trail.head.seq else []
+    async def briefs(self, query: TaskQuery) -> TaskPage:
+        return briefs_among(self._tasks.values(), query, next(reversed(self._by_seq), 0))
 
     async def lanes(self) -> list[tuple[Priority, str]]:
         return sorted(lane for lane, waiting in self._ready.items() if waiting)

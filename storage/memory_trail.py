@@ -1,9 +1,11 @@
 """The audit trail of the ledger in memory: one chain."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, head_of, link
+from orchestrator.storage.browsing import AuditSearch, Found
 from orchestrator.storage.ports import AuditPage, AuditQuery
+from orchestrator.storage.rows import instant
 
 
 class MemoryTrail:
@@ -31,6 +33,20 @@ class MemoryTrail:
         ][: query.limit]
         return AuditPage(found, found[-1].seq if found and len(found) == query.limit else None)
 
+    def newest(self, search: AuditSearch) -> Found:
+        found = [
+            entry
+            for entry in reversed(self._entries)
+            if entry.seq < search.before
+            and search.task_id in (None, entry.task_id)
+            and search.case_id in (None, entry.case_id)
+            and entry.created_at >= (search.since or "")
+        ][: search.limit]
+        return Found(found, found[-1].seq if found and len(found) == search.limit else None)
+
+    def last_checkpoint(self) -> AuditEntry | None:
+        return next((entry for entry in reversed(self._entries) if entry.event == "checkpoint"), None)
+
     def chain(self, writer: str) -> Iterator[AuditEntry]:
         return (entry for entry in self._entries if entry.writer == writer)
 
@@ -41,3 +57,28 @@ class MemoryTrail:
     def latest(self) -> str | None:
         """When the latest entry was written; None where there is none."""
         return max((entry.created_at for entry in self._entries), default=None)
+
+
+class TrailReader:
+    """What a ledger in memory is asked about its trail."""
+
+    _trail: MemoryTrail
+
+    async def audit(self, query: AuditQuery) -> AuditPage:
+        return self._trail.page(query)
+
+    async def newest(self, search: AuditSearch) -> Found:
+        return self._trail.newest(search)
+
+    async def last_checkpoint(self) -> AuditEntry | None:
+        return self._trail.last_checkpoint()
+
+    async def audit_chain(self, writer: str) -> AsyncIterator[AuditEntry]:
+        for entry in self._trail.chain(writer):
+            yield entry
+
+    async def latest(self) -> float:
+        return instant(self._trail.latest())
+
+    async def audit_heads(self) -> list[Head]:
+        return [self._trail.head] if self._trail.head.seq else []

@@ -10,6 +10,7 @@ from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditEntry, Head
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
+from orchestrator.storage.browsing import Browsing
 from orchestrator.storage.commands import Command, Outcome, TaskRecord, Webhook
 from orchestrator.storage.retaining import RetentionReader
 
@@ -89,7 +90,7 @@ class Depths(Struct, frozen=True):
     open: int = 0
 
 
-class LedgerReader(RetentionReader, Protocol):
+class LedgerReader(Browsing, RetentionReader, Protocol):
     """Reads what is committed. Never waits for a writer."""
 
     async def task(self, task_id: str) -> TaskRecord | None:
@@ -99,10 +100,7 @@ class LedgerReader(RetentionReader, Protocol):
     async def tasks(
         self, state: State, *, principal: str | None = None, after: int = 0, limit: int = 100
     ) -> list[TaskRecord]:
-        """Tasks in a state, in the order of acceptance, after `seq` `after`; without results.
-
-        Those of one principal, or everybody's.
-        """
+        """Tasks in a state (of one principal), in the order of acceptance, after `seq` `after`; without results."""
         ...
 
     async def revoked(self, consent_id: str) -> bool:

@@ -12,6 +12,7 @@ from orchestrator.domain.audit import AuditEntry
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.retention import Ended
 from orchestrator.domain.task import Consent, Override, Priority, Task
+from orchestrator.storage.browsing import Brief
 from orchestrator.storage.commands import Result, TaskRecord, Webhook
 from orchestrator.storage.ports import Outgoing, Ticket
 from orchestrator.storage.sealing import Codec
@@ -28,6 +29,9 @@ NEW_TASK_COLUMNS = (
     " created_at, deadline_at, updated_at, principal, consent_id, traceparent, data_key"
 )
 PROGRESS_COLUMNS = "state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason"
+BRIEF_COLUMNS = (
+    "seq, task_id, case_id, task_type, priority, state, attempt, failures, agent_id, reason, created_at, principal"
+)
 RESULT_COLUMNS = "attempt, agent_id, output, model_version, finished_at"
 AUDIT_COLUMNS = ", ".join(AuditEntry.__struct_fields__)
 
@@ -72,6 +76,12 @@ def task_row(record: TaskRecord, lane: str, codec: Codec) -> Row:
         task.traceparent,
         key,
     )
+
+
+def brief(row: Row) -> Brief:
+    """From a row of BRIEF_COLUMNS."""
+    seq, task_id, case_id, task_type, priority, state, *rest = row
+    return Brief(seq, task_id, case_id, task_type, Priority(priority), State(state), *rest)
 
 
 def progress_row(progress: Progress) -> Row:

@@ -10,6 +10,15 @@ from orchestrator.domain.lifecycle import State
 from orchestrator.domain.retention import Ended
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
+from orchestrator.storage.browsing import (
+    CHECKPOINTS_WITHIN,
+    AuditSearch,
+    Found,
+    TaskPage,
+    TaskQuery,
+    floor_of,
+    page_of,
+)
 from orchestrator.storage.commands import TaskRecord, Webhook
 from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Outgoing, Ticket, Unreadable
 from orchestrator.storage.postgres import sql
@@ -100,6 +109,32 @@ class PostgresReader:
         found = await self._all(statement, query.after, query.since or "", query.limit, *narrowing)
         full = bool(found) and len(found) == query.limit
         return AuditPage([rows.audit_entry(row[1:]) for row in found], found[-1][0] if full else None)
+
+    async def newest(self, search: AuditSearch) -> Found:
+        statement, narrowing = sql.READ_NEWEST, ()
+        if search.task_id is not None and search.case_id is not None:
+            statement, narrowing = sql.READ_NEWEST_OF_TASK_IN_CASE, (search.task_id, search.case_id)
+        elif search.task_id is not None:
+            statement, narrowing = sql.READ_NEWEST_OF_TASK, (search.task_id,)
+        elif search.case_id is not None:
+            statement, narrowing = sql.READ_NEWEST_OF_CASE, (search.case_id,)
+        found = await self._all(statement, search.before, search.since or "", search.limit, *narrowing)
+        full = bool(found) and len(found) == search.limit
+        return Found([rows.audit_entry(row[1:]) for row in found], found[-1][0] if full else None)
+
+    async def last_checkpoint(self) -> AuditEntry | None:
+        found = await self._all(sql.READ_LAST_CHECKPOINT, CHECKPOINTS_WITHIN)
+        return rows.audit_entry(found[0]) if found else None
+
+    async def briefs(self, query: TaskQuery) -> TaskPage:
+        floor = floor_of(query, (await self._all(sql.LAST_SEQ))[0][0])
+        state = None if query.state is None else query.state.value
+        among = (query.before, floor, state, query.principal, query.limit)
+        if query.case_id is None:
+            found = await self._all(sql.READ_BRIEFS, *among)
+        else:
+            found = await self._all(sql.READ_BRIEFS_OF_CASE, *among, query.case_id)
+        return page_of([rows.brief(row) for row in found], query, floor)
 
     async def audit_chain(self, writer: str) -> AsyncIterator[AuditEntry]:
         after = -1

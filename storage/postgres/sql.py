@@ -7,7 +7,7 @@ is taken off again.
 """
 
 from orchestrator.domain.idempotency import REPLAYS
-from orchestrator.storage.rows import AUDIT_COLUMNS, RESULT_COLUMNS
+from orchestrator.storage.rows import AUDIT_COLUMNS, BRIEF_COLUMNS, RESULT_COLUMNS
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 # Several in one go: they have no values.
@@ -135,6 +135,25 @@ READ_AUDIT = _AUDIT + _AUDIT_PAGE
 READ_AUDIT_OF_TASK = _AUDIT + " AND task_id = $4" + _AUDIT_PAGE
 READ_AUDIT_OF_CASE = _AUDIT + " AND case_id = $4" + _AUDIT_PAGE
 READ_AUDIT_OF_TASK_IN_CASE = _AUDIT + " AND task_id = $4 AND case_id = $5" + _AUDIT_PAGE
+_NEWEST = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position < $1 AND created_at >= $2"
+_BACKWARDS = " ORDER BY position DESC LIMIT $3"
+READ_NEWEST = _NEWEST + _BACKWARDS
+READ_NEWEST_OF_TASK = _NEWEST + " AND task_id = $4" + _BACKWARDS
+READ_NEWEST_OF_CASE = _NEWEST + " AND case_id = $4" + _BACKWARDS
+READ_NEWEST_OF_TASK_IN_CASE = _NEWEST + " AND task_id = $4 AND case_id = $5" + _BACKWARDS
+# By position: the event stands in no index, and looking for it must not become a search through the whole trail.
+READ_LAST_CHECKPOINT = (
+    "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE event = 'checkpoint'"
+    " AND position > (SELECT max(position) FROM audit_entries) - $1::bigint ORDER BY position DESC LIMIT 1"
+)
+LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM tasks"
+_BRIEF = "SELECT " + BRIEF_COLUMNS + " FROM tasks WHERE"
+_BRIEF_PAGE = (
+    " seq < $1 AND seq >= $2 AND ($3::text IS NULL OR state = $3) AND ($4::text IS NULL OR principal = $4)"
+    " ORDER BY seq DESC LIMIT $5"
+)
+READ_BRIEFS = _BRIEF + _BRIEF_PAGE
+READ_BRIEFS_OF_CASE = _BRIEF + " case_id = $6 AND" + _BRIEF_PAGE
 
 READ_STATE = _TASK + " WHERE state = $2 AND seq > $3 ORDER BY seq LIMIT $4"
 READ_DEAD = _TASK + " WHERE state = 'dead' AND seq > $2 ORDER BY seq LIMIT $3"

@@ -14,6 +14,16 @@ from orchestrator.domain.lifecycle import State
 from orchestrator.domain.retention import Ended
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
+from orchestrator.storage.browsing import (
+    CHECKPOINTS_WITHIN,
+    NEWEST,
+    AuditSearch,
+    Found,
+    TaskPage,
+    TaskQuery,
+    floor_of,
+    page_of,
+)
 from orchestrator.storage.commands import TaskRecord, Webhook
 from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Outgoing, Ticket, Unreadable
 from orchestrator.storage.sealing import PLAIN, Codec
@@ -109,7 +119,34 @@ class SqliteReader:
     async def _before(self, since: str | None) -> int:
         """The position behind which the first entry since then stands: what is older is not walked through."""
         first = None if since is None else (await self._all(sql.FIRST_SINCE, (since,)))[0][0]
-        return 0 if first is None else first - 1
+        return 0 if since is None else NEWEST if first is None else first - 1
+
+    async def newest(self, search: AuditSearch) -> Found:
+        narrowing: tuple[Any, ...]
+        if search.task_id is not None and search.case_id is not None:
+            statement, narrowing = sql.READ_NEWEST_OF_TASK_IN_CASE, (search.task_id, search.case_id)
+        elif search.task_id is not None:
+            statement, narrowing = sql.READ_NEWEST_OF_TASK, (search.task_id,)
+        elif search.case_id is not None:
+            statement, narrowing = sql.READ_NEWEST_OF_CASE, (search.case_id,)
+        else:
+            statement, narrowing = sql.READ_NEWEST, (await self._before(search.since),)
+        found = await self._all(statement, (search.before, search.since or "", *narrowing, search.limit))
+        full = bool(found) and len(found) == search.limit
+        return Found([rows.audit_entry(row[1:]) for row in found], found[-1][0] if full else None)
+
+    async def last_checkpoint(self) -> AuditEntry | None:
+        found = await self._all(sql.READ_LAST_CHECKPOINT, (CHECKPOINTS_WITHIN,))
+        return rows.audit_entry(found[0]) if found else None
+
+    async def briefs(self, query: TaskQuery) -> TaskPage:
+        floor = floor_of(query, (await self._all(sql.LAST_SEQ))[0][0])
+        among = (query.before, floor, query.state, query.principal, query.limit)
+        if query.case_id is None:
+            found = await self._all(sql.READ_BRIEFS, among)
+        else:
+            found = await self._all(sql.READ_BRIEFS_OF_CASE, (*among, query.case_id))
+        return page_of([rows.brief(row) for row in found], query, floor)
 
     async def audit_chain(self, writer: str) -> AsyncIterator[AuditEntry]:
         # As bytes, since the name of a writer may be damaged as well.

@@ -1,7 +1,7 @@
 """Every statement of the embedded ledger. Constants only: values travel as parameters."""
 
 from orchestrator.domain.idempotency import REPLAYS
-from orchestrator.storage.rows import AUDIT_COLUMNS, NEW_TASK_COLUMNS, RESULT_COLUMNS, TASK_COLUMNS
+from orchestrator.storage.rows import AUDIT_COLUMNS, BRIEF_COLUMNS, NEW_TASK_COLUMNS, RESULT_COLUMNS, TASK_COLUMNS
 
 # Not only whether it can be written, but whether there is room for a task. The room is given back at once.
 PROBE = (
@@ -111,6 +111,25 @@ READ_AUDIT_OF_TASK = _READ_AUDIT + " AND task_id = ?" + _AUDIT_PAGE
 READ_AUDIT_OF_CASE = _READ_AUDIT + " AND case_id = ?" + _AUDIT_PAGE
 READ_AUDIT_OF_TASK_IN_CASE = _READ_AUDIT + " AND task_id = ? AND case_id = ?" + _AUDIT_PAGE
 LATEST = "SELECT max(created_at) FROM audit_entries"
+_NEWEST = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position < ? AND created_at >= ?"
+_BACKWARDS = " ORDER BY position DESC LIMIT ?"
+READ_NEWEST = _NEWEST + " AND position > ?" + _BACKWARDS
+READ_NEWEST_OF_TASK = _NEWEST + " AND task_id = ?" + _BACKWARDS
+READ_NEWEST_OF_CASE = _NEWEST + " AND case_id = ?" + _BACKWARDS
+READ_NEWEST_OF_TASK_IN_CASE = _NEWEST + " AND task_id = ? AND case_id = ?" + _BACKWARDS
+# By position: the event stands in no index, and looking for it must not become a search through the whole trail.
+READ_LAST_CHECKPOINT = (
+    "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE event = 'checkpoint'"
+    " AND position > (SELECT max(position) FROM audit_entries) - ? ORDER BY position DESC LIMIT 1"
+)
+_FITTING = " WHERE seq < ?1 AND seq >= ?2 AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR principal = ?4)"
+READ_BRIEFS = "SELECT " + BRIEF_COLUMNS + " FROM tasks" + _FITTING + " ORDER BY seq DESC LIMIT ?5"
+READ_BRIEFS_OF_CASE = (
+    "SELECT " + BRIEF_COLUMNS + " FROM (SELECT position, task_id AS accepted FROM audit_entries"
+    " WHERE case_id = ?6 AND event = 'accepted') CROSS JOIN tasks ON task_id = accepted"
+    + _FITTING
+    + " ORDER BY position DESC LIMIT ?5"
+)
 READ_CHAIN = (
     "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE writer = CAST(? AS TEXT) AND seq > ? ORDER BY seq LIMIT ?"
 )

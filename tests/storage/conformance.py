@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from conformance_browsing import Looking
 from conformance_consents import Consents
 from conformance_erasure import Erasing
 from conformance_outbox import Telling
@@ -690,6 +691,7 @@ class LedgerContract(
     Trail,
     Failing,
     Reading,
+    Looking,
     Seeing,
     Telling,
     CallingBack,

@@ -31,15 +31,33 @@ async def _allow(gateway: Gateway, name: str) -> str:
     return "/"
 
 
+async def _cancel(gateway: Gateway, name: str) -> str:
+    await gateway.cancel(name)
+    return f"/ui/task/{name}"
+
+
+async def _replay(gateway: Gateway, name: str) -> str:
+    return f"/ui/task/{(await gateway.replay(name)).record.task.task_id}"
+
+
 ACTIONS = (
     Action(
-        "/ui/agents/<name>/drain", "Drain",
+        "/ui/agents/<agent_id>/drain", "Drain",
         "It gets no more work until it registers again. What it has in hand goes on.", _drain,
     ),
     Action(
-        "/ui/agents/<name>/allow", "Allow",
+        "/ui/agents/<agent_id>/allow", "Allow",
         "It is not what it was when it was first known. From now on what it is counts as right, and it gets work.",
         _allow, risk=True,
+    ),
+    Action(
+        "/ui/task/<task_id>/cancel", "Cancel",
+        "It ends for good, whatever an agent may still answer.", _cancel, risk=True,
+    ),
+    Action(
+        "/ui/task/<task_id>/replay", "Replay",
+        "A new task is made of it, decided anew by the consent and the agents of now. The dead one stays as it is.",
+        _replay,
     ),
 )  # fmt: skip
 
@@ -52,8 +70,9 @@ def add(blueprint: Blueprint, pages: Pages) -> None:
         blueprint.add_url_rule(action.rule, name, _doing(pages, action), methods=["POST"])
 
 
-def _asking(pages: Pages, action: Action) -> Callable[[str], Any]:
-    async def ask(name: str) -> Response:
+def _asking(pages: Pages, action: Action) -> Callable[..., Any]:
+    async def ask(**names: str) -> Response:
+        (name,) = names.values()
         if "HX-Request" in request.headers:
             return pages.html(pages.text("part_confirm.html", {"action": action, "name": name, "here": request.path}))
         return pages.page("confirm.html", action=action, name=name)
@@ -61,9 +80,10 @@ def _asking(pages: Pages, action: Action) -> Callable[[str], Any]:
     return ask
 
 
-def _doing(pages: Pages, action: Action) -> Callable[[str], Any]:
-    async def do(name: str) -> Response:
+def _doing(pages: Pages, action: Action) -> Callable[..., Any]:
+    async def do(**names: str) -> Response:
         check_origin()
+        (name,) = names.values()
         return see(await action.do(pages.context.gateway, name))
 
     return do

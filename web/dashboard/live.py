@@ -1,6 +1,7 @@
 """Parts of a page that stay as they should be: sent as server-sent events, each when it has changed."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
 import anyio
@@ -29,12 +30,15 @@ class LiveStream(ResponseBody):
         still: Callable[[], Awaitable[object]],
         closing: Callable[[], bool],
         wait: Callable[[], Awaitable[None]],
+        around: AbstractContextManager[object],
     ) -> None:
+        """`around` is entered for as long as somebody reads."""
         self._streams, self._take, self._still, self._closing, self._wait = streams, take, still, closing, wait
-        self._last_sent = anyio.current_time()
+        self._around, self._last_sent = around, anyio.current_time()
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
         self._streams.open += 1
+        self._around.__enter__()
         self._events = self._until_the_end()
         return self._events
 
@@ -42,6 +46,7 @@ class LiveStream(ResponseBody):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._streams.open -= 1
+        self._around.__exit__(kind, error, traceback)
         await self._events.aclose()
 
     async def _until_the_end(self) -> AsyncGenerator[bytes]:
@@ -80,12 +85,13 @@ def live(
     still: Callable[[], Awaitable[object]],
     closing: Callable[[], bool],
     wait: Callable[[], Awaitable[None]] | None = None,
+    around: AbstractContextManager[object] | None = None,
 ) -> Response:
     """An answer that goes on. Raises Overloaded where too many do; without `wait` it looks once a second."""
     streams.check()
     response = Response(content_type=f"{CONTENT_TYPE}; charset=utf-8")
     if request.method != "HEAD":
-        response.response = LiveStream(streams, take, still, closing, wait or _tick)
+        response.response = LiveStream(streams, take, still, closing, wait or _tick, around or nullcontext())
     response.timeout = None
     response.headers["X-Accel-Buffering"] = "no"
     return strict(response)

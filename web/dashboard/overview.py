@@ -4,7 +4,7 @@ from typing import Any
 
 import anyio
 import msgspec
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response
 
 from orchestrator.domain.identity import Principal, Scope
 from orchestrator.web.dashboard import views
@@ -42,7 +42,7 @@ def add(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:
 
     @blueprint.get("/ui/live")
     async def overview_live() -> Response:
-        principal, still = caller(), pages.sessions.holder(request)
+        principal, still = caller(), pages.still()
 
         async def take() -> Parts:
             values = shown(principal)

@@ -1,7 +1,7 @@
 """What every page is made with: the templates, the policy of its content, and what stands on each of them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from importlib import resources
 from typing import Any
@@ -12,10 +12,10 @@ from quart import Response, request
 
 from orchestrator import __version__
 from orchestrator.domain.errors import Forbidden
-from orchestrator.domain.identity import ANONYMOUS, Principal
+from orchestrator.domain.identity import Principal
 from orchestrator.web.context import Context
 from orchestrator.web.dashboard import words
-from orchestrator.web.dashboard.sessions import Sessions
+from orchestrator.web.dashboard.sessions import Sessions, cookie_of
 from orchestrator.web.rights import caller
 
 POLICY = (
@@ -62,6 +62,10 @@ class Pages:
         }
         return self.html(self.text(template, {**known, **values}), status)
 
+    def still(self) -> Callable[[], Awaitable[object]]:
+        """What raises Unauthenticated once whoever sent the request is not signed in any more."""
+        return self.sessions.holder(cookie_of(request))
+
     def text(self, template: str, values: Mapping[str, Any]) -> str:
         """A template with `values`: what is in them is text, never markup."""
         return self._environment.get_template(template).render(values)
@@ -101,8 +105,3 @@ def check_origin() -> None:
     origin, site = request.headers.get("Origin", ""), request.headers.get("Sec-Fetch-Site", "same-origin")
     if urlsplit(origin).netloc.lower() != request.host.lower() or not request.host or site != "same-origin":
         raise Forbidden("The request does not come from this page.")
-
-
-def is_anonymous() -> bool:
-    """Whether nobody has to sign in."""
-    return caller() == ANONYMOUS

@@ -7,7 +7,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 
 from orchestrator.domain.errors import OrchestratorError, RateLimited, Unauthenticated
 from orchestrator.web.context import Context
-from orchestrator.web.dashboard import actions, overview, signing_in
+from orchestrator.web.dashboard import actions, overview, sending, signing_in, tasks, trail
 from orchestrator.web.dashboard.live import CONTENT_TYPE
 from orchestrator.web.dashboard.pages import TYPES, Pages, see, strict
 from orchestrator.web.dashboard.sessions import COOKIE, Sessions
@@ -24,6 +24,9 @@ def routes(context: Context, sessions: Sessions) -> Blueprint:
     overview.add(blueprint, pages, streams)
     signing_in.add(blueprint, pages)
     actions.add(blueprint, pages)
+    tasks.add(blueprint, pages, streams)
+    sending.add(blueprint, pages)
+    trail.add(blueprint, pages)
 
     @blueprint.get("/ui/static/<name>")
     async def file(name: str) -> Response:

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from hashlib import sha256
 
 from msgspec import Struct
-from quart import Request, Response
 
 from orchestrator.domain.errors import Unauthenticated
 from orchestrator.domain.identity import ANONYMOUS, Principal
@@ -41,30 +40,26 @@ class Sessions:
         self._sessions: OrderedDict[bytes, _Session] = OrderedDict()
         self.needed = needed
 
-    async def open(self, credential: str, response: Response, *, secure: bool) -> Principal:
-        """Signs in with a key or token, and gives the cookie to `response`. Raises Unauthenticated."""
-        principal = await self._identify(credential)
+    async def open(self, credential: str) -> str:
+        """Signs in with a key or token; returns the cookie that stands for it. Raises Unauthenticated."""
+        await self._identify(credential)
         cookie, now = self._token(), self._now()
         self._sessions[_mark(cookie)] = _Session(credential, now, now)
         while len(self._sessions) > MOST:
             self._sessions.popitem(last=False)
-        response.set_cookie(
-            COOKIE, cookie, max_age=int(LASTS_S), path="/", secure=secure, httponly=True, samesite="Strict"
-        )
-        return principal
+        return cookie
 
-    def close(self, request: Request, response: Response) -> None:
+    def close(self, cookie: str) -> None:
         """Signs out. Twice is safe."""
-        self._sessions.pop(_mark(request.cookies.get(COOKIE, "")), None)
-        response.delete_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
+        self._sessions.pop(_mark(cookie), None)
 
     async def principal(self, request: Asked) -> Principal:
         """Who is signed in. Asks anew each time whether the key or token still holds. Raises Unauthenticated."""
-        return await self.holder(request)()
+        return await self.holder(cookie_of(request))()
 
-    def holder(self, request: Asked) -> Callable[[], Awaitable[Principal]]:
-        """What tells, for as long as the answer to `request` takes, who is signed in; raises Unauthenticated."""
-        mark = _mark(request.cookies.get(COOKIE, ""))
+    def holder(self, cookie: str) -> Callable[[], Awaitable[Principal]]:
+        """What tells who is signed in with that cookie, now and later; raises Unauthenticated."""
+        mark = _mark(cookie)
 
         async def ask() -> Principal:
             if not self.needed:
@@ -82,6 +77,11 @@ class Sessions:
                 raise
 
         return ask
+
+
+def cookie_of(request: Asked) -> str:
+    """What the browser shows; empty where it shows none."""
+    return request.cookies.get(COOKIE, "")
 
 
 def _mark(cookie: str) -> bytes:

@@ -5,6 +5,7 @@ from quart import Blueprint, Response, request
 from orchestrator.domain.errors import Unauthenticated
 from orchestrator.web import wire
 from orchestrator.web.dashboard.pages import Pages, check_origin, see
+from orchestrator.web.dashboard.sessions import COOKIE, LASTS_S, cookie_of
 from orchestrator.web.identity.authenticator import MAX_TOKEN
 from orchestrator.web.identity.strangers import Strangers
 
@@ -34,17 +35,19 @@ def add(blueprint: Blueprint, pages: Pages) -> None:
         try:
             if not 0 < len(credential) <= MAX_TOKEN:
                 raise Unauthenticated("That is neither a key nor a token.")
-            response = see("/")
-            await sessions.open(credential, response, secure=request.scheme == "https")
+            cookie = await sessions.open(credential)
         except Unauthenticated:
             strangers.seen()
             context.rates.admit_stranger(request)
             return pages.page("sign_in.html", 401, said="That key or token is not valid.")
+        response, secure = see("/"), request.scheme == "https"
+        response.set_cookie(COOKIE, cookie, int(LASTS_S), secure=secure, httponly=True, samesite="Strict")
         return response
 
     @blueprint.post("/ui/sign-out")
     async def sign_out() -> Response:
         check_origin()
         response = see("/ui/sign-in?why=out")
-        sessions.close(request, response)
+        sessions.close(cookie_of(request))
+        response.delete_cookie(COOKIE, httponly=True, samesite="Strict")
         return response

@@ -51,7 +51,8 @@
   };
   document.body.addEventListener("htmx:sseOpen", (event) => {
     say("live", "good");
-    event.detail.source.addEventListener("gone", () => location.reload());
+    const source = event.detail.source;
+    source.addEventListener("gone", () => { source.close(); location.reload(); });
   });
   document.body.addEventListener("htmx:sseError", () => say("not connected, trying again", "bad"));
   document.body.addEventListener("htmx:sseClose", (event) => { if (event.detail.type === "message") say("ended", "quiet"); });
