@@ -2,7 +2,8 @@
 
 While the streams are away it is the embedded queue. While they carry the work, it holds no more than its takers want,
 so that what one replica has no slot for is left to the others; and it looks through the ledger for the lanes of which
-it has nothing in hand: what streams have lost, and what stands in them behind tasks that nobody can do now.
+it has nothing in hand: what streams have lost, and what stands in them behind tasks that nobody can do now. Now and
+then it looks into every lane: one in which there is always something in hand may hide what was lost before it.
 """
 
 from collections import Counter
@@ -42,6 +43,8 @@ class StreamQueue(EmbeddedQueue):
         self._hold = hold
         self._attached = False
         self._hungry = self._fruitful = False
+        self._saw_all_at: float | None = None
+        """When the ledger was last looked through for lanes of which something was in hand too."""
         self._takers: list[Callable[[Priority], int]] = []
         """What each who waits has slots for."""
         self._entries: dict[str, list[StreamEntry]] = {}
@@ -156,16 +159,25 @@ class StreamQueue(EmbeddedQueue):
         return BLOCKED_S if blocked or self._fruitful else HUNGRY_S
 
     async def _look_through(self) -> None:
-        """Reads the front of each lane of which nothing is in hand: elsewhere the streams bring what there is."""
+        """Reads the front of each lane of which nothing is in hand: elsewhere the streams bring what there is, and a
+        short look now and then is enough to find what they do not.
+        """
         self._fruitful = False
+        now = anyio.current_time()
+        all_of_them = self._saw_all_at is None or now - self._saw_all_at >= SATED_S
         for priority, lane in await self._ledger.lanes():
             line = self._line(priority, lane)
             if line is not None and not line.window:
-                await self._look_into(priority, lane)
+                await self._look_into(priority, lane, self._hold)
+            elif line is not None and all_of_them:
+                await self._look_into(priority, lane, len(line.window) + AHEAD)
+        if all_of_them:
+            self._saw_all_at = now
 
-    async def _look_into(self, priority: Priority, lane: str) -> None:
+    async def _look_into(self, priority: Priority, lane: str, limit: int) -> None:
+        """Takes in what is not known of so many at its front, not counting what is taken."""
         self._ended.clear()
-        found = await self._ledger.ready(priority, lane, after=0, limit=self._hold + len(self._taken))
+        found = await self._ledger.ready(priority, lane, after=0, limit=limit + len(self._taken))
         for ticket in found:
             if ticket.task_id not in self._known and ticket.task_id not in self._ended:
                 self._fruitful = True

@@ -1,7 +1,7 @@
 """Work that streams carry between replicas, which may lose everything at any moment; in virtual time."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,6 +48,18 @@ def replica(agents: ScriptedAgents, ledger: MemoryLedger, broker: Broker, seed: 
 
 async def ended(system, *routed) -> list[TaskRecord]:
     return [await system.gateway.task(one.record.task.task_id, 1_000) for one in routed]
+
+
+async def ended_now(system, *routed) -> list[TaskRecord]:
+    """Those tasks as they are."""
+    return [await system.gateway.task(one.record.task.task_id) for one in routed]
+
+
+async def beat(system) -> None:
+    """The heartbeats of `agent-1`."""
+    while True:
+        await system.gateway.heartbeat("agent-1")
+        await anyio.sleep(5)
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -389,3 +401,32 @@ async def test_streams_that_may_be_evicted(ledger, broker):
             await anyio.sleep(10)
     said = [(log["log_level"], log["policy"]) for log in logs if log["event"] == "streams_may_be_evicted"]
     assert said == [("error", "allkeys-lru")]
+
+
+class Leaky(MemoryStreams):
+    """Loses what it is given while it `leaks`."""
+
+    leaks = False
+
+    async def add(self, messages: Sequence[Message]) -> None:
+        await super().add([] if self.leaks else messages)
+
+
+async def test_hints_lost_while_there_is_always_something_to_do(ledger, broker):
+    """What comes later in the same lane never hides them for long: who is busy looks for them too."""
+    agents, streams = ScriptedAgents(agent_1=[slow(1.0)]), Leaky(broker)
+    async with embedded(agents, ledger, streams=streams) as system:
+        await system.gateway.register(an_agent(max_concurrency=1))
+        earlier = [await system.route(a_request()) for _ in range(30)]
+        await told(broker, NORMAL, 20)
+        streams.leaks = True
+        lost = [await system.route(a_request()) for _ in range(5)]
+        await anyio.sleep(2)
+        streams.leaks = False
+        later = [await system.route(a_request()) for _ in range(300)]
+        async with anyio.create_task_group() as group:
+            group.start_soon(beat, system)
+            assert {record.progress.state for record in await ended(system, *earlier, *lost)} == {State.SUCCEEDED}
+            assert {record.progress.state for record in await ended_now(system, *later[150:])} == {State.QUEUED}
+            group.cancel_scope.cancel()
+    await check_history(ledger)
