@@ -3,7 +3,7 @@
 They stop in reverse. When one fails, it and those after it are started again, since they hold handles to it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -74,6 +74,9 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
     def janitor() -> Janitor:
         return Janitor(s.environment, s.ledger, s.committer, s.verdicts, retention=s.retention)
 
+    def notifier() -> Notifier:
+        return Notifier(s.environment, s.ledger, s.committer, s.client, s.drain, callbacks_of(settings), emit)
+
     def dispatching(name: str, mailbox: Mailbox[Any], start: Callable[[], Actor[Any]]) -> Child[object]:
         # Before it is ready it takes back its leases, and a slow disk may need the time of two commits for that.
         start_within = MARGIN_S + 2 * settings.web.answer_timeout_s
@@ -90,7 +93,7 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
         dispatching("lease_desk", mail.lease_desk, partial(_lease_desk, s)),
         *(carrying(s, s.carriage) if s.carriage is not None else ()),
         Child("janitor", mail.janitor, janitor),
-        *calling_back(s),
+        Child("notifier", _unused("notifier"), notifier),
     ]
     if make_web is not None:
         web = make_web
@@ -150,11 +153,3 @@ def supervise(system: System, make_web: MakeWeb | None = None, decorate: Decorat
         environment=system.environment,
         observe=system.telemetry.emit,
     )
-
-
-def calling_back(s: System) -> Iterator[Child[object]]:
-    """Who calls senders back, where callbacks are set up."""
-    rules = callbacks_of(s.settings)
-    if rules.key:
-        start = partial(Notifier, s.environment, s.ledger, s.committer, s.client, s.drain, rules)
-        yield Child("notifier", _unused("notifier"), start)

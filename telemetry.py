@@ -222,6 +222,8 @@ class Telemetry:
                 self._log.warning("streams_told_again")
             case e.StreamsEvict():
                 self._log.error("streams_may_be_evicted", policy=event.policy)
+            case e.CallbacksUnsigned():
+                self._log.error("callbacks_unsigned", setting="webhooks.secret")
             case k.ActorRestarting():
                 self._restarts[event.actor].inc()
                 self._log.warning("actor_restarting", actor=event.actor, delay=round(event.delay, 3))

@@ -147,6 +147,10 @@ class StreamsEvict(Struct, frozen=True):
     policy: str
 
 
+class CallbacksUnsigned(Struct, frozen=True):
+    """Callbacks are due, and nothing is there to sign them with."""
+
+
 Event = (
     TaskAccepted
     | TaskRefused
@@ -169,6 +173,7 @@ Event = (
     | StreamsBack
     | StreamsToldAgain
     | StreamsEvict
+    | CallbacksUnsigned
     | KernelEvent
 )
 Emit = Callable[[Event], None]

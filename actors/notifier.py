@@ -8,6 +8,7 @@ from msgspec.json import encode
 from orchestrator.actors.attempts import reason_of
 from orchestrator.actors.committing import Committer
 from orchestrator.actors.drain import Drain
+from orchestrator.actors.events import CallbacksUnsigned, Emit
 from orchestrator.actors.releasing import released
 from orchestrator.domain.audit import AuditDraft
 from orchestrator.domain.errors import OrchestratorError
@@ -20,14 +21,20 @@ from orchestrator.storage.commands import EndWebhook, Noted, TaskRecord, TryWebh
 from orchestrator.storage.ports import LedgerReader, Unreadable
 
 LOOK_EVERY_S = 1.0
+LOOK_UNSIGNED_S = 60.0
+"""Where nothing is there to sign with, all it may find is what was promised when there was."""
 MARGIN_S = 5.0
 """What writing down how a call went may take; meanwhile the webhook must not look untried."""
 GONE = "status_410"
 """By this answer a receiver says that it wants no more."""
+UNSIGNED = Garbled("no_secret")
+"""How an attempt ends that is not made, since it could not be signed: it counts, and the secret may come back."""
 
 
 class Rules(Struct, frozen=True):
-    """How callbacks are made. `key` signs them; times are in seconds; `with_result` sends what the agent gave."""
+    """How callbacks are made. `key` signs them, and without one none is made; times are in seconds; `with_result` sends
+    what the agent gave.
+    """
 
     key: bytes
     timeout_s: float
@@ -49,10 +56,13 @@ class Notifier:
         client: NoticeClient,
         drain: Drain,
         rules: Rules,
+        emit: Emit,
     ) -> None:
         self._environment, self._reader, self._committer = environment, reader, committer
         self._client, self._drain, self._rules = client, drain, rules
+        self._emit = emit
         self._free = rules.at_once
+        self._warned = False
 
     async def run(self, inbox: Inbox[object]) -> None:
         async with anyio.create_task_group() as group:
@@ -69,7 +79,7 @@ class Notifier:
                 self._free -= 1
                 group.start_soon(self._call, webhook)
             inbox.at_work(False)
-            await anyio.sleep(LOOK_EVERY_S)
+            await anyio.sleep(LOOK_EVERY_S if self._rules.key else LOOK_UNSIGNED_S)
 
     async def _take(self, limit: int) -> list[Webhook]:
         """What is due and was not taken by another replica, counted as tried."""
@@ -106,6 +116,9 @@ class Notifier:
             await self._end(webhook, record, "callback_given_up", reason_of(ending))
 
     async def _post(self, webhook: Webhook, record: TaskRecord) -> Ending:
+        if not self._rules.key:
+            self._warn()
+            return UNSIGNED
         told = message(webhook.task_id, record.progress, record.updated_at)
         if self._rules.with_result and record.result is not None:
             told["result"] = record.result.output
@@ -115,6 +128,12 @@ class Notifier:
             return await self._client.post(Notice(webhook.url, headers, body), self._rules.timeout_s)
         except Exception:  # noqa: BLE001 - an adapter's own failure is this call's alone
             return Garbled("client_error")
+
+    def _warn(self) -> None:
+        """Once: what is said each minute is not read."""
+        if not self._warned:
+            self._warned = True
+            self._emit(CallbacksUnsigned())
 
     async def _end(self, webhook: Webhook, record: TaskRecord, event: str, reason: str | None) -> None:
         audit = AuditDraft(

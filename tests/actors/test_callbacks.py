@@ -5,6 +5,7 @@ from typing import Any
 
 import anyio
 import pytest
+import structlog.testing
 
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.lifecycle import State
@@ -157,6 +158,43 @@ async def test_callbacks_that_are_not_set_up():
     async with embedded(Receiver()) as system:
         with pytest.raises(InvalidRequest, match="callback_url"):
             await system.route(a_request(callback_url=URL))
+
+
+async def promised(ledger: MemoryLedger) -> None:
+    """A task ends whose sender could not be told before the process ended."""
+    agents = Receiver()
+    agents.answers = [Refused()]
+    async with embedded(agents, ledger, **SETTINGS) as system:
+        await system.gateway.register(an_agent())
+        await system.route(a_request(callback_url=URL))
+        await told(agents, 1)
+
+
+async def test_a_secret_that_is_taken_away():
+    """What was promised before is not sent unsigned and does not wait for ever: it is said, and given up in the end."""
+    agents, ledger = Receiver(), MemoryLedger()
+    await promised(ledger)
+    with structlog.testing.capture_logs() as logs:
+        async with embedded(agents, ledger, ORCHESTRATOR_WEBHOOKS_MAX_ATTEMPTS="4"):
+            await anyio.sleep(3_600)
+            assert await ledger.webhooks(1e12, 9) == []
+    assert agents.notices == []
+    assert await history(ledger) == [("callback_given_up", 4, "no_secret")]
+    said = [log["log_level"] for log in logs if log["event"] == "callbacks_unsigned"]
+    assert said == ["error"]
+
+
+async def test_a_secret_that_comes_back():
+    """Whoever was not given up meanwhile is told."""
+    agents, ledger = Receiver(), MemoryLedger()
+    await promised(ledger)
+    async with embedded(agents, ledger, ORCHESTRATOR_WEBHOOKS_MAX_ATTEMPTS="4"):
+        await anyio.sleep(30)
+    assert await history(ledger) == []
+    async with embedded(agents, ledger, **SETTINGS):
+        await told(agents, 1)
+    assert [event for event, _, _ in await history(ledger)] == ["called_back"]
+    assert agents.notices[0].headers["webhook-signature"]
 
 
 @pytest.mark.parametrize("url", ["ftp://a.example", "http://169.254.169.254/x", "http://user:pw@a.example", "x"])
