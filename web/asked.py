@@ -1,30 +1,69 @@
 """A request as what decides about it sees it: Quart's own, or one that came straight from ASGI."""
 
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
+from urllib.parse import parse_qsl
 
 import anyio
 from quart import Request
-from werkzeug.datastructures import Headers
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, RequestTimeout
-from werkzeug.sansio.request import Request as Head
+from werkzeug.http import parse_options_header
+
+ARRIVED = "orchestrator.arrived"
+"""The extension of ASGI by which our own server tells whether the next piece of a body is there already."""
+_NO_ARGS: MultiDict[str, str] = MultiDict()
 
 
-class DirectRequest(Head):
+class DirectHeaders:
+    """Headers as ASGI has them, with their names in lower case; decoded when somebody asks."""
+
+    def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        self._pairs = pairs
+
+    def getlist(self, name: str) -> list[str]:
+        """All values of a header, in their order."""
+        wanted = name.lower().encode()
+        return [value.decode("latin-1") for key, value in self._pairs if key == wanted]
+
+    def get(self, name: str, default: str) -> str:
+        """Its first value."""
+        wanted = name.lower().encode()
+        return next((value.decode("latin-1") for key, value in self._pairs if key == wanted), default)
+
+
+class DirectRequest:
     """What a server hands over, read without the framework: the same names for the same things."""
 
     def __init__(self, scope: Any, receive: Any, *, most: int, within_s: float) -> None:
         """Its body has at most so many bytes, and so many seconds to arrive."""
-        headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]])
-        super().__init__(
-            scope["method"], scope["scheme"], scope.get("server"), scope.get("root_path", ""), scope["path"],
-            scope["query_string"], headers, None,
-        )  # fmt: skip
-        self.scope = scope
+        self.scope, self.method, self.path = scope, str(scope["method"]), str(scope["path"])
+        self.query_string: bytes = scope["query_string"]
+        self.headers = DirectHeaders(scope["headers"])
         self._receive, self._most, self._within = receive, most, within_s
+
+    @property
+    def args(self) -> MultiDict[str, str]:
+        """The parameters of the query."""
+        if not self.query_string:
+            return _NO_ARGS
+        return MultiDict(parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True))
+
+    @property
+    def mimetype(self) -> str:
+        """The media type, without its parameters."""
+        return _media_type(self.headers.get("content-type", ""))[0]
+
+    @property
+    def mimetype_params(self) -> Mapping[str, str]:
+        """The parameters of the media type."""
+        return _media_type(self.headers.get("content-type", ""))[1]
 
     async def get_data(self, **_: Any) -> bytes:
         """The whole body. Raises what Quart raises for one that is too large, too slow, or never comes to its end."""
-        if (self.content_length or 0) > self._most:
+        length = self.headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self._most:
             raise RequestEntityTooLarge
         message = await self._first()
         if not message.get("more_body", False):
@@ -34,7 +73,11 @@ class DirectRequest(Head):
         raise RequestTimeout
 
     async def _first(self) -> Any:
-        """Most bodies are there when they are asked for, so that their time need not be taken."""
+        """Most bodies are there when they are asked for. Where the server says so, no time is taken."""
+        extensions: dict[str, Any] = self.scope.get("extensions") or {}
+        arrived = extensions.get(ARRIVED)
+        if arrived is not None and arrived():
+            return await self._received()
         with anyio.move_on_after(self._within):
             return await self._received()
         raise RequestTimeout
@@ -60,6 +103,12 @@ class DirectRequest(Head):
         if message["type"] == "http.disconnect":
             raise BadRequest
         return message
+
+
+@lru_cache(maxsize=64)
+def _media_type(text: str) -> tuple[str, Mapping[str, str]]:
+    media_type, parameters = parse_options_header(text)
+    return media_type.lower(), parameters
 
 
 Asked = Request | DirectRequest

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Protocol
 
@@ -12,8 +13,16 @@ def peer_of(address: Any) -> str:
     One machine has a whole network of IPv6 addresses to itself, so these count as one.
     """
     try:
-        ip = ip_address(str(address[0]).partition("%")[0])
-    except (ValueError, LookupError, TypeError):
+        return _machine(str(address[0]))
+    except (LookupError, TypeError):
+        return ""
+
+
+@lru_cache(maxsize=1_024)
+def _machine(host: str) -> str:
+    try:
+        ip = ip_address(host.partition("%")[0])
+    except ValueError:
         return ""
     if isinstance(ip, IPv6Address):
         return str(ip.ipv4_mapped) if ip.ipv4_mapped else f"{IPv6Address(int(ip) >> 64 << 64)}/64"

