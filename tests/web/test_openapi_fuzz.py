@@ -1,8 +1,10 @@
 """Requests made from the description of the API, right and wrong ones: what it says is what the server does.
 
-`make fuzz` makes thousands of them, at random; otherwise they are few, and the same each time.
+`make fuzz` makes thousands of them, at random; otherwise they are few, and the same each time: each combination of
+stores gets its share of the right ones, and one gets the wrong ones, of which few come as far as to a store.
 """
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from stores import COMBINATIONS
 
 from orchestrator.web.openapi import CALLS
 
@@ -31,13 +34,27 @@ SOAK = "FUZZ_EXAMPLES" in os.environ
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
+def stores_of(request: pytest.FixtureRequest, folder: Path) -> dict[str, str]:
+    """The variables that name new stores."""
+    database, _, queue = request.param.partition("+")
+    url = f"sqlite:///{folder}/ledger.db"
+    if database == "postgresql":
+        server = request.getfixturevalue("postgres")
+        url = server.url(asyncio.run(server.new_database()))
+    named = {"DATABASE_URL": url}
+    if queue:
+        server = request.getfixturevalue("redis_process")
+        named["REDIS_URL"] = server.url(server.new_database())
+    return named
+
+
 @pytest.fixture(scope="module")
-def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def schema(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The description that a process serves, whose limits are out of the way."""
     folder: Path = tmp_path_factory.mktemp("box")
     environ = {
         **os.environ,
-        "DATABASE_URL": f"sqlite:///{folder}/ledger.db",
+        **stores_of(request, folder),
         "ORCHESTRATOR_LIMITS_REQUESTS_PER_S": "0",
         "ORCHESTRATOR_LIMITS_URGENT_PER_S": "0",
         "ORCHESTRATOR_WEB_MAX_WAIT_S": "0.1",
@@ -55,15 +72,24 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 PLACES = [(call.method, call.path) for call in CALLS if not call.path.endswith("/events")]
 
+SHARES = {GenerationMode.POSITIVE: len(COMBINATIONS), GenerationMode.NEGATIVE: 1}
+RUNS = [(stores, mode) for mode, share in SHARES.items() for stores in COMBINATIONS[:share]]
 
-@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+
+@pytest.mark.parametrize(
+    ("schema", "mode"),
+    RUNS,
+    ids=lambda each: getattr(each, "value", each),
+    indirect=["schema"],
+    scope="module",
+)
 @pytest.mark.parametrize(("method", "path"), PLACES, ids=[f"{method} {path}" for method, path in PLACES])
 def test_what_the_description_says(schema: Any, method: str, path: str, mode: GenerationMode) -> None:
     """No fault of ours whatever is sent; statuses, types and bodies are those that the description declares."""
 
     @given(case=schema[path][method].as_strategy(generation_mode=mode))
     @settings(
-        max_examples=max(3, EXAMPLES // len(PLACES)),
+        max_examples=max(2, EXAMPLES // len(PLACES) // SHARES[mode]),
         deadline=None,
         derandomize=not SOAK,
         database=None,
