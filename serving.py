@@ -1,5 +1,6 @@
 """A process that serves: its signals, its end, and the exit code that tells what ended it."""
 
+import gc
 import importlib.util
 import os
 import signal
@@ -93,6 +94,9 @@ async def _serve(settings: Settings, listener: socket, manager: ServiceManager, 
         async with anyio.create_task_group() as group:
             web = serve_on(listener, settings)
             async with Orchestrator(settings, make_web=web) as orchestrator, anyio.create_task_group() as served:
+                # What was made for the start stays for good: the collector need not look through it again and again.
+                gc.collect()
+                gc.freeze()
                 manager.ready(f"serving on {url_of(listener, settings)}")
                 group.start_soon(_keep_alive, manager, orchestrator)
                 if beside is not None:
