@@ -9,6 +9,7 @@ from orchestrator.telemetry import Telemetry
 from orchestrator.web.asked import Asked
 from orchestrator.web.faults import log_fault
 from orchestrator.web.identity.strangers import Strangers
+from orchestrator.web.origins import refuse_foreign
 from orchestrator.web.problems import http_problem, problem
 from orchestrator.web.rates import Rates
 from orchestrator.web.rights import Authenticate, authorise
@@ -26,6 +27,7 @@ class Desk(Struct, frozen=True):
 
     async def authorise(self, request: Asked, call: str) -> None:
         """Finds out who sent the request, and whether he may make that call. Raises an OrchestratorError."""
+        refuse_foreign(request)
         await authorise(request, call, self.authenticate, self.by_session)
 
     def admit(self, request: Asked) -> None:

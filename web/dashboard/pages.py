@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from quart import Response, request
@@ -16,6 +15,7 @@ from orchestrator.domain.identity import Principal
 from orchestrator.web.context import Context
 from orchestrator.web.dashboard import words
 from orchestrator.web.dashboard.sessions import Sessions, cookie_of
+from orchestrator.web.origins import here
 from orchestrator.web.rights import caller
 
 POLICY = (
@@ -100,8 +100,8 @@ def rights_of(principal: Principal) -> frozenset[str]:
 def check_origin() -> None:
     """Raises Forbidden for an action that another site asked the browser for (CSRF).
 
-    Browsers name the origin of each POST, and no script can change it. Behind a proxy the scheme is not known here.
+    Browsers name the origin of each POST, and no script can change it.
     """
     origin, site = request.headers.get("Origin", ""), request.headers.get("Sec-Fetch-Site", "same-origin")
-    if urlsplit(origin).netloc.lower() != request.host.lower() or not request.host or site != "same-origin":
+    if not here(origin, request.host) or site != "same-origin":
         raise Forbidden("The request does not come from this page.")
