@@ -195,3 +195,33 @@ async def test_sessions_end() -> None:
     first, second, *_ = [await store.open("key") for _ in range(MOST + 1)]
     assert not await open_still(first)
     assert await open_still(second)
+
+
+async def test_allowing_an_agent(service: Service, visitor: Visitor) -> None:
+    """A new agent waits until an operator has clicked twice, and the audit names him."""
+    gateway = service.orchestrator.gateway
+    own, card = await gateway.create_key("agent-3", {Scope.AGENTS_REGISTER})
+    key, text = await gateway.create_key("operator-3", set(Scope))
+    agent = {"agent_id": "agent-3", "endpoint": "http://127.0.0.1:9000/", "capabilities": ["embed"]}
+    bearer = {"Authorization": f"Bearer {card}"}
+    known = await service.ask("POST", "/register_agent", json=agent, headers=bearer)
+    assert known.json["state"] == "quarantined"
+    page = await visitor.go("/")
+    await page.get_by_label("API key or token").fill(text)
+    await page.keyboard.press("Enter")
+    row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="agent-3"))
+    await expect(row).to_contain_text("quarantined")
+    await row.get_by_role("link", name="Allow agent-3").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("Allow agent-3?")
+    await dialog.get_by_role("button", name="Allow").click()
+    await expect(row).to_contain_text("ready")
+    entries = (await service.ask("GET", "/audit?limit=1000", headers={"Authorization": f"Bearer {text}"})).json[
+        "entries"
+    ]
+    assert [e["principal"] for e in entries if e["event"] == "agent_allowed" and e["agent_id"] == "agent-3"] == [
+        "operator-3"
+    ]
+    await service.ask("DELETE", "/agents/agent-3", headers=bearer)
+    for each in (own, key):
+        await gateway.revoke_key(each.key_id)
