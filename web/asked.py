@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import anyio
 from quart import Request
 from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, RequestTimeout
+from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from werkzeug.http import parse_options_header
 
 ARRIVED = "orchestrator.arrived"
@@ -31,6 +31,10 @@ class DirectHeaders:
         """Its first value."""
         wanted = name.lower().encode()
         return next((value.decode("latin-1") for key, value in self._pairs if key == wanted), default)
+
+
+class ClientGone(Exception):
+    """The client left, or is to be seen as gone, before its request was whole: there is nobody to answer."""
 
 
 class DirectRequest:
@@ -61,7 +65,7 @@ class DirectRequest:
         return _media_type(self.headers.get("content-type", ""))[1]
 
     async def get_data(self, **_: Any) -> bytes:
-        """The whole body. Raises what Quart raises for one that is too large, too slow, or never comes to its end."""
+        """The whole body. Raises ClientGone, and what Quart raises for one that is too large or too slow."""
         length = self.headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._most:
             raise RequestEntityTooLarge
@@ -101,7 +105,7 @@ class DirectRequest:
     async def _received(self) -> Any:
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            raise BadRequest
+            raise ClientGone
         return message
 
 

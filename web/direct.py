@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from orchestrator.settings import Settings
-from orchestrator.web.asked import DirectRequest
+from orchestrator.web.asked import ClientGone, DirectRequest
 from orchestrator.web.desk import Desk
 from orchestrator.web.told import Told
 
@@ -37,13 +37,20 @@ class Direct:
             await self._app(scope, receive, send)
             return
         request = DirectRequest(scope, receive, most=self._most, within_s=self._within)
-        await self._send(await self._told(request, handler), send)
+        try:
+            told = await self._told(request, handler)
+        except ClientGone:
+            # Where it is there all the same, since service ends, the server tells it so.
+            return
+        await self._send(told, send)
 
     async def _told(self, request: DirectRequest, handler: Handler) -> Told:
         try:
             await self._desk.authorise(request, f"POST {request.path.removesuffix('/')}")
             self._desk.admit(request)
             return await handler(request)
+        except ClientGone:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told; what is ours, the log as well
             return self._desk.refusal(request, error)
 

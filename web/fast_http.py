@@ -5,7 +5,6 @@ write, and no task or timer is made for what has not gone wrong. Checked with Hy
 """
 
 import asyncio
-from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -22,7 +21,6 @@ from orchestrator.web.server_config import ServerConfig
 
 AHEAD = 65_536
 """Bytes of a body, or of later requests, that are read before anybody wants them."""
-_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 _GONE = {"type": "http.disconnect"}
 
 
@@ -203,7 +201,8 @@ class Connection(asyncio.Protocol):
         """The answer is written."""
         self._exchange = None
         exchange.leave()
-        if closing or self._transport.is_closing():
+        # What was begun before the stop was told that its connection stays.
+        if closing or self.config.connections.stopping or self._transport.is_closing():
             surprised = not exchange.goes and not self.config.connections.stopping
             self._close(linger=surprised or not exchange.whole)
         else:
@@ -219,7 +218,7 @@ class Connection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is None or not exchange.begun:
             headers, body = http_rules.answer_to(status)
-            self.write(head(status, headers, self.config.dated(self.loop.time())) + body)
+            self.write(http_rules.head(status, headers, self.config.dated(self.loop.time())) + body)
         if exchange is not None:
             exchange.leave()
         # Of connections beyond the bound none is kept, not even for a moment.
@@ -274,12 +273,14 @@ class Exchange:
         self.body, self.whole = b"", False
         self._told = self._ended = self._left = self.begun = self._chunked = False
         self._waiting: asyncio.Future[None] | None = None
+        self._running: anyio.CancelScope | None = None
         self._start: Any = None
 
     async def run(self, scope: dict[str, Any]) -> None:
         """Has the application answer. Of what it does wrong the client hears only that."""
         try:
-            await self._connection.config.app(scope, self.receive, self.send)
+            with anyio.CancelScope() as self._running:
+                await self._connection.config.app(scope, self.receive, self.send)
         except ConnectionResetError:
             self._connection.broken(self)
         except Exception as error:  # noqa: BLE001 - of the framework's faults, too
@@ -300,8 +301,10 @@ class Exchange:
         self._wake()
 
     def end(self) -> None:
-        """The application is to see its client leave; it is told why if that has no other answer."""
+        """The application is to see its client leave; one that does not look is cancelled. The client is told why."""
         self._ended = True
+        if self._waiting is None and self._running is not None:
+            self._running.cancel()
         self._wake()
 
     def _wake(self) -> None:
@@ -326,7 +329,10 @@ class Exchange:
                 self._expects = False
                 self._connection.write(b"HTTP/1.1 100 \r\n\r\n")
             self._waiting = self._connection.loop.create_future()
-            await self._waiting
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
 
     async def send(self, message: Any) -> None:
         """A part of the answer. Raises ConnectionResetError where nobody can be told any more (ASGI 3.0, 2.4)."""
@@ -361,7 +367,7 @@ class Exchange:
             self._keeps = False
         if not self._keeps and not said:
             headers.append((b"connection", b"close"))
-        written = head(status, headers, self._connection.config.dated(self._connection.loop.time()))
+        written = http_rules.head(status, headers, self._connection.config.dated(self._connection.loop.time()))
         self.begun = True
         return written + self._framed(body, more=more)
 
@@ -383,14 +389,6 @@ class Exchange:
         headers, body = http_rules.broken_off(status)
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
-
-
-def head(status: int, headers: Headers, date: bytes) -> bytes:
-    """The head of an answer. Raises ValueError for a header that would be two."""
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-    if not lines.count(b"\n") == lines.count(b"\r") == len(headers):
-        raise ValueError("a header with the end of a line in it")
-    return b"".join([_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, lines, date, b"\r\n"])
 
 
 def _address(address: Any) -> tuple[str, int] | None:

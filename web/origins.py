@@ -14,12 +14,12 @@ def refuse_foreign(request: Asked) -> None:
     """
     if request.method in SAFE:
         return
-    origin = request.headers.get("Origin")
-    if origin is None:
+    origin = request.headers.get("Origin", "")
+    if not origin:
         return
-    site = request.headers.get("Sec-Fetch-Site")
+    site, host = request.headers.get("Sec-Fetch-Site", ""), request.headers.get("Host", "")
     # A proxy may change the host, and then the browser itself says that the page is of the same origin.
-    if site != "same-origin" and (site is not None or not here(origin, request.host)):
+    if site != "same-origin" and (site or not here(origin, host)):
         raise Forbidden("The request comes from a page of another site.")
 
 

@@ -34,7 +34,7 @@ class WebServer:
         self._connections = Connections(limits.connections, limits.connections_per_peer)
         self._late = anyio.Event()
         """Open requests are ended."""
-        self._receiving: set[anyio.CancelScope] = set()
+        self._exchanges: set[_Exchange] = set()
 
     async def run(self, inbox: Inbox[object]) -> None:
         install()
@@ -82,8 +82,8 @@ class WebServer:
     async def _end_requests(self) -> None:
         """Hypercorn's own time limit does not hold on Python 3.12 and newer, so requests are ended here."""
         await self._late.wait()
-        for scope in list(self._receiving):
-            scope.cancel()
+        for exchange in list(self._exchanges):
+            exchange.end()
         self._connections.end_all()
         while True:
             await anyio.sleep(ABORT_S)
@@ -93,38 +93,52 @@ class WebServer:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(receive, send, self._late, self._receiving)
+        exchange = _Exchange(receive, send)
+        self._exchanges.add(exchange)
+        if self._late.is_set():
+            exchange.end()
         try:
-            await self._app(scope, exchange.receive, exchange.send)
+            await exchange.run(self._app, scope)
         except Exception as error:  # noqa: BLE001 - of the framework's faults, too, the client hears only that
             log_fault(error)
             await exchange.break_off(500)
         else:
             await exchange.break_off(503)
+        finally:
+            self._exchanges.discard(exchange)
 
 
 class _Exchange:
     """One request and its answer, as the application sees them. When service ends it sees its client leave.
 
-    To cancel the application instead would leave behind the tasks that Quart runs it in.
+    Only one that does not look at its client is cancelled: Quart would leave behind the tasks that it runs requests in.
     """
 
-    def __init__(
-        self, receive: Any, send: Callable[[Any], Awaitable[None]], late: anyio.Event, receiving: set[anyio.CancelScope]
-    ) -> None:
-        self._receive, self._send, self._late, self._receiving = receive, send, late, receiving
-        self._answered = self._left = False
+    def __init__(self, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        self._receive, self._send = receive, send
+        self._answered = self._left = self._ended = False
+        self._running: anyio.CancelScope | None = None
+        self._receiving: anyio.CancelScope | None = None
+
+    async def run(self, app: ASGI, scope: Any) -> None:
+        with anyio.CancelScope() as self._running:
+            await app(scope, self.receive, self.send)
+
+    def end(self) -> None:
+        self._ended = True
+        scope = self._receiving or self._running
+        if scope is not None:
+            scope.cancel()
 
     async def receive(self) -> Any:
-        if not self._late.is_set():
-            with anyio.CancelScope() as scope:
-                self._receiving.add(scope)
+        if not self._ended:
+            with anyio.CancelScope() as self._receiving:
                 try:
                     message = await self._receive()
                     self._left = message["type"] == "http.disconnect"
                     return message
                 finally:
-                    self._receiving.discard(scope)
+                    self._receiving = None
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
