@@ -215,7 +215,7 @@ async def test_allowing_an_agent(service: Service, visitor: Visitor) -> None:
     dialog = page.get_by_role("dialog")
     await expect(dialog).to_contain_text("Allow agent-3?")
     await dialog.get_by_role("button", name="Allow").click()
-    await expect(row).to_contain_text("ready")
+    await expect(row).not_to_contain_text("quarantined")
     entries = (await service.ask("GET", "/audit?limit=1000", headers={"Authorization": f"Bearer {text}"})).json[
         "entries"
     ]
