@@ -19,6 +19,7 @@ from orchestrator.actors.messages import Directory, Granted, LeaseDeskMessage, L
 from orchestrator.domain.errors import OrchestratorError, Overloaded
 from orchestrator.domain.policy import Policy, decide
 from orchestrator.domain.task import Priority, demand_of_lane
+from orchestrator.kernel.errors import KernelError
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.reply import Reply
 from orchestrator.kernel.watch import Watch
@@ -117,10 +118,10 @@ class LeaseDesk:
     async def _withdraw(self, reply: Reply[list[Granted]]) -> None:
         asking = self._asking.get(reply)
         if asking is None:
-            # It was answered already: then this does not wait. An error gave nothing.
+            # It was answered already: then this does not wait. An error gave nothing, or what lapses by itself.
             try:
                 granted = await reply.wait()
-            except OrchestratorError:
+            except (OrchestratorError, KernelError):
                 return
             await self._granting.take_back(granted)
             return

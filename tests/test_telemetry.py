@@ -23,6 +23,7 @@ EVENTS: list[e.Event] = [
     e.ConsentWithdrawn(3),
     e.TasksErased(2),
     e.DataRemoved(1, 2, 3),
+    e.CallbacksUnsigned(),
     e.SyncAttempted("completed"),
     e.AuthenticationFailed(tell=True),
     e.TaskDispatched(TASK, "embed", Priority.LOW, 1, 0.5),

@@ -85,7 +85,8 @@ class _Line:
         away: asyncio.StreamWriter,
     ) -> None:
         self._proxy, self._reader, self._writer, self._there, self._away = proxy, reader, writer, there, away
-        self._answered = True
+        self._answered, self._cut_off = True, False
+        self._arrived = asyncio.Event()
 
     async def pass_on(self) -> None:
         proxy = self._proxy
@@ -96,12 +97,14 @@ class _Line:
                 how, proxy.cut = proxy.cut, None
                 proxy.cuts += 1
                 proxy.refusing = proxy.refusing_after_cut
-                self._writer.transport.abort()
                 if how == "before":
                     self._away.transport.abort()
                 else:
+                    # That it was answered is how it is known to have arrived.
+                    self._cut_off = True
                     self._away.write(data)
-                    await self._away.drain()
+                    await self._arrived.wait()
+                self._writer.transport.abort()
                 return
             self._away.write(data)
             await self._away.drain()
@@ -109,6 +112,9 @@ class _Line:
     async def pass_back(self) -> None:
         try:
             while data := await self._there.read(65_536):
+                if self._cut_off:
+                    self._arrived.set()
+                    return
                 await self._proxy.on_its_way()
                 self._answered = True
                 self._writer.write(data)
