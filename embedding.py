@@ -19,8 +19,6 @@ from orchestrator.actors.messages import Routed
 from orchestrator.actors.notary import Testify
 from orchestrator.actors.pull_leases import CALLED
 from orchestrator.actors.verdicts import lost
-from orchestrator.crypto.envelope import InvalidMasterKey
-from orchestrator.crypto.signing import InvalidKey, Signer
 from orchestrator.domain.checkpoint import checkpoint
 from orchestrator.domain.health import Availability
 from orchestrator.domain.task import TaskRequest
@@ -249,7 +247,7 @@ def _codec(keys: str, environment: Environment) -> Codec:
     """Encrypts with `keys`, if there are any. Raises SettingsError."""
     try:
         return codec_of(keys, environment.entropy)
-    except InvalidMasterKey as error:
+    except ValueError as error:  # InvalidMasterKey, which is loaded only where there is a key
         raise SettingsError("storage.encryption_key", str(error), "the settings") from None
 
 
@@ -257,6 +255,8 @@ def _testify(key: str) -> Testify | None:
     """Signs checkpoints with `key`, if there is one. Raises SettingsError."""
     if not key:
         return None
+    from orchestrator.crypto.signing import InvalidKey, Signer
+
     try:
         signer = Signer(key)
     except InvalidKey as error:

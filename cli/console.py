@@ -4,23 +4,23 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from orchestrator.client import Answer, Client, Unreachable
 from orchestrator.credentials import NoCredential, authorization, tls
 from orchestrator.domain.errors import InvalidJSON
 from orchestrator.domain.strict_json import decode
 from orchestrator.settings import Settings, SettingsError, load
 
-INTERRUPTED = 128 + 2
-"""The exit code after Ctrl-C, as shells have it."""
+# Those who serve have no use for them: they are loaded where they are needed.
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from orchestrator.client import Answer, Client
+
 _COLOURS = {
     **dict.fromkeys(("ready", "succeeded", "chosen", "ok"), "green"),
     **dict.fromkeys(("trial", "unknown", "paused", "draining", "quarantined", "retry_wait", "queued"), "yellow"),
@@ -50,21 +50,6 @@ file_option = click.option(
 )
 
 
-class Commands(click.Group):
-    """What the system refuses a command, such as room for its output, ends it with one line and no traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            # Nobody reads on: click ends in silence.
-            raise
-        except OSError as error:
-            fail(69, f"{type(error).__name__}: {error.strerror}")
-        except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
-
-
 def as_json() -> bool:
     """Whether `--json` was asked for."""
     return bool(click.get_current_context().find_root().params.get("as_json"))
@@ -76,13 +61,18 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         objects = [dict(zip(columns, row, strict=True)) for row in rows]
         click.echo(msgspec.json.format(msgspec.json.encode(objects), indent=2).decode())
         return
+    from rich.console import Console
+
     table, console = table_of(columns, rows), Console()
     # Into a file or a pipe nothing is squeezed.
     (console if console.is_terminal else Console(width=200)).print(table)
 
 
-def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":
     """The same as rich draws it; words that say how something is have their colours."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table()
     for number, column in enumerate(columns):
         table.add_column(column, no_wrap=number == 0, overflow="fold")
@@ -123,8 +113,10 @@ def read_json(file: Any) -> Any:
         fail(2, f"the task is not valid JSON: {error.detail}")
 
 
-def call(url: str, ask: Callable[[Client], Coroutine[Any, Any, Answer]]) -> Answer:
-    async def ask_once() -> Answer:
+def call(url: str, ask: "Callable[[Client], Coroutine[Any, Any, Answer]]") -> "Answer":
+    from orchestrator.client import Client, Unreachable
+
+    async def ask_once() -> "Answer":
         async with Client(url, authorization(os.environ), tls(os.environ)) as client:
             return await ask(client)
 
@@ -136,14 +128,14 @@ def call(url: str, ask: Callable[[Client], Coroutine[Any, Any, Answer]]) -> Answ
         fail(69, str(error))
 
 
-def well(answer: Answer) -> Answer:
+def well(answer: "Answer") -> "Answer":
     """The answer if it is what was asked for; otherwise it is shown, with exit code 1."""
     if not answer.ok:
         show(answer)
     return answer
 
 
-def show(answer: Answer) -> NoReturn:
+def show(answer: "Answer") -> NoReturn:
     click.echo(msgspec.json.format(msgspec.json.encode(answer.body), indent=2).decode())
     sys.exit(0 if answer.ok and answer.body.get("status") not in ("dead", "expired", "denied") else 1)
 

@@ -5,6 +5,9 @@ from collections.abc import Callable
 PACE = 0.9
 """How fast time goes while the machine's clock is behind, so that a small correction is caught up with in the end."""
 
+MOST_BEHIND_S = 60.0
+"""With a machine's clock that is known to be behind by more, nobody can tell what is over."""
+
 
 class Clock:
     """The machine's time; where that would be earlier than before, time goes on from where it was, a little slower."""

@@ -5,8 +5,8 @@ from typing import Any
 from quart import Blueprint, Response
 
 from orchestrator import __version__
+from orchestrator.kernel.clock import MOST_BEHIND_S
 from orchestrator.web.context import Context, json_response
-from orchestrator.web.identity.tokens import MOST_BEHIND_S
 from orchestrator.web.openapi import description
 
 

@@ -6,7 +6,6 @@ import anyio.lowlevel
 from quart import Blueprint, Response, request
 
 from orchestrator.actors.verifying import Report
-from orchestrator.crypto.signing import verifies
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.evidence import Evidence
 from orchestrator.storage.browsing import NEWEST, AuditSearch
@@ -55,6 +54,8 @@ def add(blueprint: Blueprint, pages: Pages) -> None:
 
     @blueprint.get("/ui/audit/verification")
     async def verification() -> Response:
+        from orchestrator.crypto.signing import verifies
+
         steps = context.gateway.browser.verify(Evidence(verifies))
 
         async def take() -> Parts:

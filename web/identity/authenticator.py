@@ -1,7 +1,7 @@
 """From what a request shows for itself to the principal behind it."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator.domain import api_key
 from orchestrator.domain.api_key import ApiKey
@@ -10,7 +10,9 @@ from orchestrator.domain.identity import ANONYMOUS, Principal
 from orchestrator.settings import Auth
 from orchestrator.web.asked import Asked
 from orchestrator.web.identity.certificates import CertificateHolders
-from orchestrator.web.identity.tokens import TokenVerifier
+
+if TYPE_CHECKING:
+    from orchestrator.web.identity.tokens import TokenVerifier
 
 FindKey = Callable[[str], Awaitable[ApiKey | None]]
 MAX_TOKEN = 8_192
@@ -19,7 +21,7 @@ MAX_TOKEN = 8_192
 class Authenticator:
     """Without authentication in the settings everybody is anonymous, with all rights."""
 
-    def __init__(self, auth: Auth, find_key: FindKey, tokens: TokenVerifier | None) -> None:
+    def __init__(self, auth: Auth, find_key: FindKey, tokens: "TokenVerifier | None") -> None:
         """`tokens` verifies JSON web tokens, where these are taken."""
         self._auth, self._find_key, self._tokens = auth, find_key, tokens
         self._holders = CertificateHolders(auth)

@@ -3,18 +3,22 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from orchestrator.settings import Auth, SettingsError
-from orchestrator.web.identity.key_set import BadKeys, KeySet, key_set, secret_key
-from orchestrator.web.identity.published_keys import PublishedKeys, fetch
-from orchestrator.web.identity.tokens import Rules, TokenVerifier
 from orchestrator.web.safety import is_local
+
+# Loaded where tokens are taken, and nowhere else.
+if TYPE_CHECKING:
+    from orchestrator.web.identity.key_set import KeySet
+    from orchestrator.web.identity.published_keys import PublishedKeys
+    from orchestrator.web.identity.tokens import TokenVerifier
 
 _SOURCE = "the settings"
 
 
-MakeVerifier = Callable[[Callable[[], float], Callable[[], float]], TokenVerifier]
+MakeVerifier = Callable[[Callable[[], float], Callable[[], float]], "TokenVerifier"]
 """From the wall clock, and by how many seconds it is known to be behind."""
 
 
@@ -26,18 +30,22 @@ def verifier_of(auth: Auth) -> MakeVerifier | None:
         raise SettingsError("auth.jwt_issuer", "and auth.jwt_audience are needed where tokens are taken", _SOURCE)
     if auth.jwt_keys and auth.jwt_secret_file:
         raise SettingsError("auth.jwt_secret_file", "is for tokens without auth.jwt_keys", _SOURCE)
+    from orchestrator.web.identity.tokens import Rules, TokenVerifier
+
     rules = Rules(auth.jwt_issuer, auth.jwt_audience, auth.jwt_leeway_s, auth.jwt_lifetime_s)
     if "://" in auth.jwt_keys:
         return partial(TokenVerifier, rules, _published(auth))
     keys = _kept(auth)
 
-    async def always(_kid: str | None) -> KeySet:
+    async def always(_kid: str | None) -> "KeySet":
         return keys
 
     return partial(TokenVerifier, rules, always)
 
 
-def _published(auth: Auth) -> PublishedKeys:
+def _published(auth: Auth) -> "PublishedKeys":
+    from orchestrator.web.identity.published_keys import PublishedKeys, fetch
+
     url = urlsplit(auth.jwt_keys)
     if url.scheme != "https" and not (url.scheme == "http" and is_local(url.hostname or "")):
         raise SettingsError("auth.jwt_keys", "must be a file or an https address", _SOURCE)
@@ -45,7 +53,9 @@ def _published(auth: Auth) -> PublishedKeys:
     return PublishedKeys(auth.jwt_keys, auth.jwt_algorithms, fetch, cache)
 
 
-def _kept(auth: Auth) -> KeySet:
+def _kept(auth: Auth) -> "KeySet":
+    from orchestrator.web.identity.key_set import BadKeys, key_set, secret_key
+
     name, path = ("auth.jwt_keys", auth.jwt_keys) if auth.jwt_keys else ("auth.jwt_secret_file", auth.jwt_secret_file)
     try:
         content = Path(path).read_bytes()

@@ -11,10 +11,10 @@ from jwt.exceptions import PyJWTError
 
 from orchestrator.domain.errors import Unauthenticated
 from orchestrator.domain.identity import Principal, Subject, scopes_of
+from orchestrator.kernel.clock import MOST_BEHIND_S
 from orchestrator.web.identity.key_set import BadKeys, KeySet, kid_of
 
 MOST_CACHED = 10_000
-MOST_BEHIND_S = 60.0
 _TYPES = ("jwt", "at+jwt", "application/jwt", "application/at+jwt")
 _OURS = {f"verify_{check}": False for check in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")}
 """What we check by ourselves: with the clock that we are given, and strictly."""
@@ -59,7 +59,6 @@ class TokenVerifier:
     async def principal(self, token: str) -> Principal:
         """Who the token is for. Raises Unauthenticated, with the same words for whatever is wrong with it."""
         if self._behind() > MOST_BEHIND_S:
-            # Whether it is over, nobody can tell.
             raise Unauthenticated("This machine's clock is wrong: no token is taken until it is set.")
         try:
             header = jwt.get_unverified_header(token)
