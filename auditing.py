@@ -80,6 +80,8 @@ async def export(url: str, *, output: BinaryIO, advance: Advance = unheard) -> N
     async def write(reader: LedgerReader) -> None:
         heads = await reader.audit_heads()
         read = _Reading(reader, heads, advance)
+        # Of an empty trail, too, a file is made, or it is said that it cannot be.
+        output.write(b"")
         for head in heads:
             async for entry in read.chain(head.writer):
                 output.write(msgspec.json.encode(entry) + b"\n")

@@ -23,11 +23,14 @@ from orchestrator.kernel.environment import Environment
 from orchestrator.settings import Settings, SettingsError
 from orchestrator.storage.opening import UnsupportedURL, is_postgres, open_reader, sqlite_path
 from orchestrator.storage.ports import AuditQuery, LedgerError, LedgerReader
+from orchestrator.web.safety import dangers
 from orchestrator.web.securing import tls_of
 
 WITHIN_S = 2.0
 SLOW_SYNC_S, STUCK_SYNC_S = 0.05, 0.5
 AHEAD_S = 5.0
+TIMESYNC = "/run/systemd/timesync"
+"""Where systemd-timesyncd says whether it has reached a time server."""
 DAY_S, ENDS_SOON_DAYS = 86_400, 14
 PROBLEMS = (LedgerError, UnsupportedURL, OSError, ValueError)
 """What reading a database can end with."""
@@ -52,6 +55,7 @@ class Finding(Struct, frozen=True):
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
     """Each finding as soon as it is there."""
+    yield _settings(settings)
     url = settings.storage.database_url
     if not is_postgres(url):
         for finding in await run_sync(_disk, settings):
@@ -60,6 +64,20 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
     yield await _redis(settings)
     yield await run_sync(_tls, settings)
+
+
+def unusable(error: SettingsError) -> Finding:
+    """What is to be said of settings that cannot be read: nothing else can be looked at then."""
+    return Finding("settings", Level.FAILURE, str(error), "mend it where it came from: without that it does not start")
+
+
+def _settings(settings: Settings) -> Finding:
+    found = dangers(settings)
+    if not found:
+        return Finding("settings", Level.OK, "every value is one that can be, and nothing is open that should not be")
+    level = Level.WARNING if settings.web.insecure else Level.FAILURE
+    advice = "set [auth] and [agents] as docs/security.md says; without web.insecure it does not start"
+    return Finding("settings", level, f"it serves with {' and '.join(found)}", advice)
 
 
 async def _ledger(url: str) -> AsyncIterator[Finding]:
@@ -121,7 +139,7 @@ async def _clock(reader: LedgerReader) -> Finding:
     if ahead.entries:
         found = f"the audit has an entry of {ahead.entries[0].created_at}, which is to come"
         return Finding("clock", Level.FAILURE, found, "set the clock: consent and deadlines are judged by it")
-    timesync = anyio.Path("/run/systemd/timesync")
+    timesync = anyio.Path(TIMESYNC)
     if await timesync.is_dir() and not await (timesync / "synchronized").exists():
         return Finding("clock", Level.WARNING, "not synchronised yet", "let systemd-timesyncd reach a time server")
     return Finding("clock", Level.OK, f"{rfc3339(now)}, later than every entry")

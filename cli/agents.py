@@ -1,10 +1,11 @@
 """The commands for agents."""
 
+from functools import partial
 from urllib.parse import quote
 
 import click
 
-from orchestrator.cli.console import call, print_table, show, table_of, url_option, well
+from orchestrator.cli.console import call, json_option, objects_of, print_table, show, table_of, url_option, well
 from orchestrator.cli.live import watch_option, watched
 
 COLUMNS = ("agent", "state", "location", "capabilities", "in flight", "endpoint")
@@ -12,6 +13,7 @@ COLUMNS = ("agent", "state", "location", "capabilities", "in flight", "endpoint"
 
 @click.group(invoke_without_command=True)
 @watch_option
+@json_option
 @url_option
 @click.pass_context
 def agents(context: click.Context, *, watch: bool, url: str) -> None:
@@ -19,7 +21,7 @@ def agents(context: click.Context, *, watch: bool, url: str) -> None:
     if context.invoked_subcommand is not None:
         return
     if watch:
-        watched(lambda: table_of(COLUMNS, _rows(url)))
+        watched(partial(_rows, url), partial(table_of, COLUMNS), partial(objects_of, COLUMNS))
     print_table(COLUMNS, _rows(url))
 
 

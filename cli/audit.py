@@ -3,13 +3,17 @@
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import asdict
 
 from orchestrator.cli import disclosures
-from orchestrator.cli.console import fail, file_option, on_ledger, print_table
+from orchestrator.cli.console import as_json, fail, file_option, json_option, on_ledger, print_json, print_table
 from orchestrator.cli.live import bar
+
+if TYPE_CHECKING:
+    from orchestrator.actors.verifying import Report
 
 
 @click.group()
@@ -21,6 +25,7 @@ def audit() -> None:
 @click.option("--task", "task_id", help="Only this task's.")
 @click.option("--case", "case_id", help="Only this case's.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
+@json_option
 @file_option
 def audit_show(task_id: str | None, case_id: str | None, limit: int, file: Path | None) -> None:
     """Show entries, oldest first."""
@@ -35,6 +40,7 @@ def audit_show(task_id: str | None, case_id: str | None, limit: int, file: Path 
 @audit.command("verify")
 @click.option("--against", type=click.File("rb"), help="Receipts, or answers with receipts, one JSON object a line.")
 @click.option("--public-key", "keys", type=click.File("r"), multiple=True, help="Whose checkpoints count; PEM or hex.")
+@json_option
 @file_option
 def audit_verify(against: Any, keys: tuple[Any, ...], file: Path | None) -> None:
     """Check every chain from its first entry to its last; exit code 1 if one does not hold."""
@@ -49,6 +55,24 @@ def audit_verify(against: Any, keys: tuple[Any, ...], file: Path | None) -> None
     with bar("verifying") as advance:
         verify = partial(auditing.verify, receipts=receipts, public_keys=public_keys, advance=advance)
         report = on_ledger(file, verify)
+    if as_json():
+        print_json(_told(report))
+    else:
+        _say(report)
+    sys.exit(1 if report.flaws else 0)
+
+
+def _told(report: "Report") -> dict[str, Any]:
+    """A verdict as JSON: whether the chains hold, and what was found."""
+    return {
+        "holds": not report.flaws,
+        "flaws": report.flaws,
+        "chains": [{**asdict(head), "signed": report.signed.get(head.writer, 0)} for head in report.heads],
+        "signers": list(report.signers),
+    }
+
+
+def _say(report: "Report") -> None:
     for flaw in report.flaws:
         click.echo(f"{flaw.audit_id or flaw.writer}: {flaw.what}")
     for head in report.heads:
@@ -57,7 +81,6 @@ def audit_verify(against: Any, keys: tuple[Any, ...], file: Path | None) -> None
     for signer in report.signers:
         click.echo(f"signed with {signer}")
     click.echo("the chain does not hold" if report.flaws else "the chain holds")
-    sys.exit(1 if report.flaws else 0)
 
 
 @audit.command("export")

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-INTERRUPTED = 128 + 2
-"""The exit code after Ctrl-C, as shells have it."""
+from orchestrator.cli.exit_codes import INTERRUPTED
 
 
 class Commands(click.Group):

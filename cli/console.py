@@ -17,6 +17,7 @@ from orchestrator.settings import Settings, SettingsError, load
 
 # Those who serve have no use for them: they are loaded where they are needed.
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from orchestrator.client import Answer, Client
@@ -50,22 +51,45 @@ file_option = click.option(
 )
 
 
+def _asked_for(context: click.Context, _option: click.Parameter, value: bool) -> None:
+    if value:
+        context.find_root().params["as_json"] = True
+
+
+json_option = click.option(
+    "--json", is_flag=True, expose_value=False, callback=_asked_for, help="As JSON; the same before the command."
+)
+
+
 def as_json() -> bool:
-    """Whether `--json` was asked for."""
+    """Whether `--json` was asked for, before the command or after it."""
     return bool(click.get_current_context().find_root().params.get("as_json"))
+
+
+def print_json(value: Any) -> None:
+    """For people to read, too."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def objects_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[dict[str, object]]:
+    """A table as JSON has it."""
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table whose first column, the one that people copy, is never cut; or JSON, where `--json` was asked for."""
     if as_json():
-        objects = [dict(zip(columns, row, strict=True)) for row in rows]
-        click.echo(msgspec.json.format(msgspec.json.encode(objects), indent=2).decode())
-        return
+        print_json(objects_of(columns, rows))
+    else:
+        printer().print(table_of(columns, rows))
+
+
+def printer() -> "Console":
+    """The terminal; into a file or a pipe nothing is squeezed."""
     from rich.console import Console
 
-    table, console = table_of(columns, rows), Console()
-    # Into a file or a pipe nothing is squeezed.
-    (console if console.is_terminal else Console(width=200)).print(table)
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
 
 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":
@@ -136,7 +160,7 @@ def well(answer: "Answer") -> "Answer":
 
 
 def show(answer: "Answer") -> NoReturn:
-    click.echo(msgspec.json.format(msgspec.json.encode(answer.body), indent=2).decode())
+    print_json(answer.body)
     sys.exit(0 if answer.ok and answer.body.get("status") not in ("dead", "expired", "denied") else 1)
 
 

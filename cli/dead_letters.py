@@ -6,7 +6,7 @@ import sys
 import anyio
 import click
 
-from orchestrator.cli.console import call, fail, print_table, show, url_option, well
+from orchestrator.cli.console import call, fail, json_option, print_table, show, url_option, well
 from orchestrator.cli.live import Advance, bar
 from orchestrator.client import Orchestrator, Refused, Unreachable, segment
 from orchestrator.credentials import NoCredential, authorization, tls
@@ -18,6 +18,7 @@ def dlq() -> None:
 
 
 @dlq.command("list")
+@json_option
 @url_option
 def dlq_list(url: str) -> None:
     """List them."""
@@ -30,6 +31,7 @@ def dlq_list(url: str) -> None:
 @dlq.command("replay")
 @click.argument("task_id", required=False)
 @click.option("--all", "everything", is_flag=True, help="All there are; who was replayed already is so once only.")
+@json_option
 @url_option
 def dlq_replay(task_id: str | None, *, everything: bool, url: str) -> None:
     """Make a new task of a dead one, or of each of them; exit code 1 if one could not be replayed."""

@@ -1,7 +1,9 @@
 """The commands that tell an operator, or a machine, whether all is well."""
 
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import click
@@ -9,21 +11,21 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from orchestrator.cli.console import call, file_option, settings_of, show, url_option
-from orchestrator.doctor import Finding, Level, examine
-from orchestrator.settings import Settings
+from orchestrator.cli.console import as_json, call, file_option, json_option, show, url_option
+from orchestrator.settings import SettingsError, load
 
-_STYLE = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"}
+if TYPE_CHECKING:
+    from orchestrator.doctor import Finding
+
+_STYLE = {"ok": "green", "warning": "yellow", "failure": "bold red"}
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_option
 @file_option
-def doctor(as_json: bool, file: Path | None) -> None:
+def doctor(file: Path | None) -> None:
     """Say whether everything is as it should be, and what to do where it is not; exit code 1 for a failure."""
-    settings = settings_of(file)
-    failed = anyio.run(_told, settings, as_json)
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if anyio.run(_told, file, as_json()) else 0)
 
 
 @click.command()
@@ -33,20 +35,28 @@ def health(url: str) -> None:
     show(call(url, lambda client: client.call("GET", "/health")))
 
 
-async def _told(settings: Settings, as_json: bool) -> bool:
+async def _told(file: Path | None, encoded: bool) -> bool:
+    from orchestrator.doctor import Level, examine, unusable
+
     console, failed = Console(soft_wrap=True), False
-    _show(console, Finding("settings", Level.OK, "every value is one that can be"), as_json=as_json)
+    try:
+        settings = load(file, os.environ)
+    except SettingsError as error:
+        _show(console, unusable(error), encoded=encoded)
+        return True
     async for finding in examine(settings):
         failed = failed or finding.level is Level.FAILURE
-        _show(console, finding, as_json=as_json)
+        _show(console, finding, encoded=encoded)
     return failed
 
 
-def _show(console: Console, finding: Finding, *, as_json: bool) -> None:
-    if as_json:
+def _show(console: Console, finding: "Finding", *, encoded: bool) -> None:
+    if encoded:
         click.echo(msgspec.json.encode(finding))
         return
-    line = Text.assemble((f"{finding.level.value:<8}", _STYLE[finding.level]), f"{finding.name:<12} {finding.found}")
+    line = Text.assemble(
+        (f"{finding.level.value:<8}", _STYLE[finding.level.value]), f"{finding.name:<12} {finding.found}"
+    )
     if finding.advice:
         line.append(f"\n{'':8}{'':12} → {finding.advice}", "italic")
     console.print(line)

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import click
 
-from orchestrator.cli.console import call, fail, file_option, print_table, served_option, settings_of, show
+from orchestrator.cli.console import call, fail, file_option, json_option, print_table, served_option, settings_of, show
 from orchestrator.client import Answer, Client
 from orchestrator.domain.identity import Scope
 
@@ -47,6 +47,7 @@ def keys_create(subject: str, scopes: tuple[str, ...], url: str | None, file: Pa
 
 
 @keys.command("list")
+@json_option
 @served_option
 @file_option
 def keys_list(url: str | None, file: Path | None) -> None:

@@ -3,14 +3,17 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from time import sleep
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import click
-from rich.console import Console
+import msgspec
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from orchestrator.cli.console import as_json, printer
+
+T = TypeVar("T")
 AGAIN_S = 2.0
 
 Advance = Callable[[int, int], None]
@@ -21,25 +24,32 @@ watch_option = click.option("--watch", is_flag=True, help="Go on looking, until 
 
 @contextmanager
 def bar(what: str) -> Generator[Advance]:
-    """A bar inside the block, on standard error, where that is a terminal."""
+    """A bar inside the block, on standard error, where that is a terminal and people read what comes out."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=as_json() or not console.is_terminal) as progress:
         shown = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(shown, completed=done, total=total)
 
 
-def watched(look: Callable[[], Table]) -> None:
-    """What `look` finds, on one place of the terminal and always anew; without one, one table after the other."""
-    console = Console()
-    if not console.is_terminal:
+def watched(look: Callable[[], T], drawn: Callable[[T], RenderableType], told: Callable[[T], Any]) -> NoReturn:
+    """What `look` finds, on one place of the terminal and always anew; without a terminal one after the other.
+
+    `drawn` makes of it what people see, `told` what is JSON: one document a line.
+    """
+    console = printer()
+    if as_json() or not console.is_terminal:
         while True:
-            Console(width=200).print(look())
+            found = look()
+            if as_json():
+                click.echo(msgspec.json.encode(told(found)))
+            else:
+                console.print(drawn(found))
             sleep(AGAIN_S)
-    with Live(look(), console=console, auto_refresh=False) as live:
+    with Live(drawn(look()), console=console, auto_refresh=False) as live:
         while True:
             sleep(AGAIN_S)
-            live.update(look(), refresh=True)
+            live.update(drawn(look()), refresh=True)
 
 
 def line_of(name: str, data: dict[str, Any]) -> str:

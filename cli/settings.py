@@ -6,11 +6,12 @@ from pathlib import Path
 import click
 import msgspec
 
-from orchestrator.cli.console import fail, file_option, print_table
+from orchestrator.cli.console import fail, file_option, json_option, print_table
 from orchestrator.settings import SettingsError, load_with_sources
 
 
 @click.command()
+@json_option
 @file_option
 def settings(file: Path | None) -> None:
     """Print the settings in force, and where each came from."""

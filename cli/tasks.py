@@ -9,7 +9,18 @@ import anyio
 import click
 import msgspec
 
-from orchestrator.cli.console import as_json, call, fail, print_table, read_json, show, url_option, wait_option, well
+from orchestrator.cli.console import (
+    as_json,
+    call,
+    fail,
+    json_option,
+    print_table,
+    read_json,
+    show,
+    url_option,
+    wait_option,
+    well,
+)
 from orchestrator.cli.live import line_of, watch_option
 from orchestrator.client import Orchestrator, Refused, Unreachable
 from orchestrator.credentials import NoCredential, authorization, tls
@@ -31,6 +42,7 @@ WHY_NOT = {
 @click.command()
 @click.argument("task", type=click.File("rb"), default="-")
 @wait_option
+@json_option
 @url_option
 def submit(task: Any, wait: int, url: str) -> None:
     """Send a task, a JSON object from a file or standard input."""
@@ -47,6 +59,7 @@ def submit(task: Any, wait: int, url: str) -> None:
 @click.argument("task_id")
 @wait_option
 @watch_option
+@json_option
 @url_option
 def task(task_id: str, *, wait: int, watch: bool, url: str) -> None:
     """Show a task's status and result; with --watch all that happens to it, and how far its agent is, to its end."""
@@ -83,6 +96,7 @@ def _followed(url: str, task_id: str) -> str:
 
 @click.command()
 @click.argument("task", type=click.File("rb"), default="-")
+@json_option
 @url_option
 def explain(task: Any, url: str) -> None:
     """Say where a task would go and why; nothing is stored or sent."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
 
 from orchestrator.testing import SUCCESS, ScriptedAgent, Service, a_task
 
@@ -148,3 +149,44 @@ def test_a_shell_is_told_how_to_complete(shell: str) -> None:
     command = [sys.executable, "-m", "orchestrator"]
     script = subprocess.run([*command, "completion", shell], capture_output=True, text=True, timeout=60, check=True)
     assert f"_ORCHESTRATOR_COMPLETE={shell}_complete" in script.stdout
+
+
+async def test_the_queues(service: Service) -> None:
+    """Length and oldest age of each class, what is in flight, and how fast it goes: as a table, and as JSON."""
+    await service.route({"priority": "urgent", "task_type": "indexing"})
+    await service.route({"priority": "low", "task_type": "indexing"})
+    code, said, _ = await run(service, "queues")
+    rows = [[cell.strip() for cell in line.split("│")] for line in said.splitlines() if "│" in line]
+    waiting = {row[1]: row[2] for row in rows}
+    assert (code, waiting) == (0, {"urgent": "1", "high": "0", "normal": "0", "low": "1"})
+    assert [bool(row[3]) for row in rows] == [True, False, False, True]
+    assert "in flight 0 · each minute 2 accepted, 0 done" in said
+    assert "0 dead letters" in said
+    for words in (("queues", "--json"), ("--json", "queues")):
+        found = json.loads((await run(service, *words))[1])
+        assert (found["ready"], found["in_flight"]) == (2, 0)
+        assert [line["ready"] for line in found["queues"]] == [1, 0, 0, 1]
+
+
+async def test_queues_that_are_watched(service: Service) -> None:
+    """Always anew, until Ctrl-C; for programs a document a line."""
+    command = [sys.executable, "-m", "orchestrator", "queues", "--watch", "--json"]
+    async with await anyio.open_process(command, env=of(service)) as watching:
+        assert watching.stdout is not None
+        with anyio.fail_after(PATIENCE_S):
+            told = BufferedByteReceiveStream(watching.stdout)
+            before = json.loads(await told.receive_until(b"\n", 2**16))
+            await service.route({"priority": "high", "task_type": "indexing"})
+            after = json.loads(await told.receive_until(b"\n", 2**16))
+            watching.send_signal(signal.SIGINT)
+            assert await watching.wait() == 130
+    assert [found["queues"][1]["ready"] for found in (before, after)] == [0, 1]
+
+
+async def test_json_is_asked_for_where_one_thinks_of_it(service: Service) -> None:
+    """After a command as before it."""
+    async with ScriptedAgent("a") as agent:
+        await agent.register(service)
+        for words in (("agents", "--json"), ("--json", "agents")):
+            assert [row["agent"] for row in json.loads((await run(service, *words))[1])] == ["a"]
+    assert json.loads((await run(service, "dlq", "list", "--json"))[1]) == []

@@ -11,6 +11,7 @@ from orchestrator.domain.trace import checked
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
 from orchestrator.web.asked import Asked
+from orchestrator.web.flow import Flow, flow
 from orchestrator.web.rates import Rates
 from orchestrator.web.rights import principal_of
 from orchestrator.web.told import told_json
@@ -35,6 +36,11 @@ class Context(Struct, frozen=True):
     def gateway(self) -> Gateway:
         """The system as the caller of the request that is being served may see and change it. Not for other moments."""
         return self.gateway_for(request)
+
+    def flow(self) -> Flow:
+        """How work goes now."""
+        in_flight = sum(view.in_flight for view in self.system.agents().values())
+        return flow(self.telemetry.history.points, self.telemetry.now(self.system.now()), in_flight)
 
     def gateway_for(self, asked: Asked) -> Gateway:
         """The system as who sent that request may see and change it."""

@@ -1,4 +1,4 @@
-"""What operators and their machines ask: health, readiness, metrics, the description of the API."""
+"""What operators and their machines ask: health, readiness, queues, metrics, the description of the API."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from orchestrator.web.openapi import description
 
 
 def routes(context: Context) -> Blueprint:
-    """`/health`, `/ready`, `/metrics` and `/openapi.json`."""
+    """`/health`, `/ready`, `/queues`, `/metrics` and `/openapi.json`."""
     blueprint = Blueprint("operations", __name__)
 
     @blueprint.get("/health")
@@ -25,6 +25,10 @@ def routes(context: Context) -> Blueprint:
     async def ready() -> Response:
         reasons = context.system.unready()
         return json_response({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+    @blueprint.get("/queues")
+    async def queues() -> Response:
+        return json_response(context.flow())
 
     @blueprint.get("/metrics")
     async def metrics() -> Response:

@@ -26,6 +26,7 @@ RIGHTS: Mapping[str, Scope | None] = {
     "POST /dlq/<task_id>/replay": Scope.DLQ_REPLAY,
     "POST /register_agent": Scope.AGENTS_REGISTER,
     "GET /agents": Scope.AGENTS_READ,
+    "GET /queues": Scope.AGENTS_READ,
     "POST /agents/<agent_id>/allow": Scope.OPERATE,
     "POST /agents/<agent_id>/heartbeat": Scope.AGENTS_REGISTER,
     "POST /agents/<agent_id>/drain": Scope.AGENTS_REGISTER,

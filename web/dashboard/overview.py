@@ -19,9 +19,9 @@ def add(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:
     context = pages.context
 
     def shown(principal: Principal) -> dict[str, Any]:
-        points, telemetry = context.telemetry.history.points, context.telemetry
+        telemetry = context.telemetry
         found: dict[str, Any] = {
-            "flow": views.flow(points, telemetry.now(context.system.now())),
+            "flow": context.flow(),
             "actors": views.actors(telemetry.sampled().actors),
             "reasons": context.system.unready(),
             "agents": [],

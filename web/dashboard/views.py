@@ -9,13 +9,10 @@ from orchestrator.domain.agent import AgentView
 from orchestrator.domain.health import Availability, Health
 from orchestrator.domain.identity import Principal, Scope
 from orchestrator.domain.task import Priority
-from orchestrator.history import Buckets, Point, quantile, since
+from orchestrator.history import Point
 from orchestrator.kernel.child import ChildStatus, State
 from orchestrator.web.dashboard.words import span
 
-LATELY_S = 300.0
-HOUR_S = 3_600.0
-SHARES = (0.5, 0.95, 0.99)
 MOST_UNDER_WAY = 4
 
 
@@ -44,72 +41,6 @@ def _tone_of(child: ChildStatus) -> str:
     if child.state in (State.RUNNING, State.FINISHED):
         return "warn" if child.depth * 2 > child.capacity else "good"
     return "bad" if child.state is State.FAILED else "warn"
-
-
-class Line(Struct, frozen=True):
-    """A class of the queue, and the most of it in the last hour."""
-
-    name: str
-    ready: int
-    oldest: float
-    most_ready: int
-    most_oldest: float
-
-
-class Latency(Struct, frozen=True):
-    """The median and two higher percentiles, in seconds; None where there was nothing."""
-
-    name: str
-    values: list[float | None]
-
-
-class Flow(Struct, frozen=True):
-    """How work went lately and in the last hour."""
-
-    waiting: int
-    oldest: float
-    accepted_per_min: float
-    succeeded_per_min: float
-    succeeded: float
-    failures: float
-    retries: float
-    dead: float
-    refused: float
-    lines: list[Line]
-    latencies: list[Latency]
-
-
-def flow(points: Sequence[Point], now: Point) -> Flow:
-    """What the samples of the last hour say, `now` being the newest."""
-    every = [*points, now]
-    lately, hour = since(every, LATELY_S) or now, since(every, HOUR_S) or now
-    minutes = max(1.0, (now.at - lately.at) / 60)
-    return Flow(
-        waiting=sum(now.ready.values()),
-        oldest=max(now.oldest.values(), default=0.0),
-        accepted_per_min=(now.accepted - lately.accepted) / minutes,
-        succeeded_per_min=(now.succeeded - lately.succeeded) / minutes,
-        succeeded=now.succeeded - hour.succeeded,
-        failures=now.failures - hour.failures,
-        retries=now.retries - hour.retries,
-        dead=now.dead - hour.dead,
-        refused=now.refused - hour.refused,
-        lines=[_line(priority.value, every) for priority in Priority],
-        latencies=[
-            _latency("Acceptance", lately.acceptance, now.acceptance),
-            _latency("Wait for an agent", lately.waiting, now.waiting),
-            _latency("Call", lately.calls, now.calls),
-        ],
-    )
-
-
-def _line(name: str, points: Sequence[Point]) -> Line:
-    ready, oldest = [p.ready.get(name, 0) for p in points], [p.oldest.get(name, 0.0) for p in points]
-    return Line(name, ready[-1], oldest[-1], max(ready), max(oldest))
-
-
-def _latency(name: str, before: Buckets, after: Buckets) -> Latency:
-    return Latency(name, [quantile(before, after, share) for share in SHARES])
 
 
 def plots(points: Sequence[Point]) -> dict[str, list[list[float]]]:

@@ -8,6 +8,7 @@ from msgspec import Struct
 from orchestrator.domain import errors
 from orchestrator.domain.agent import Registration
 from orchestrator.domain.task import TaskRequest
+from orchestrator.web.flow import Flow
 from orchestrator.web.openapi import answers
 from orchestrator.web.pulling import AgentResult, Ask, Word
 from orchestrator.web.wire import FORM, JSON, NDJSON, Allow, Beat, NewKey
@@ -152,6 +153,7 @@ CALLS: tuple[Call, ...] = (
     Call(
         "get", "/ready", "Whether to send work here", {200: (answers.Readiness,), 503: (answers.Readiness,)},
     ),
+    Call("get", "/queues", "What waits, what is in hand, what was done lately", {200: (Flow,)}),
     Call("get", "/metrics", "Metrics in Prometheus' text format", {200: (METRICS,)}),
     Call("get", "/openapi.json", "This document", {200: (dict,)}),
     Call("get", "/docs", "This document as a page", {200: (PAGE,)}),

@@ -4,6 +4,7 @@ from typing import Any
 
 from orchestrator.domain.agent import Registration
 from orchestrator.domain.task import TaskRequest
+from orchestrator.web.flow import Flow
 from orchestrator.web.openapi import answers
 from orchestrator.web.pulling import AgentResult, Ask, Word
 from orchestrator.web.wire import Allow, Beat, NewKey
@@ -97,6 +98,12 @@ EXAMPLES: dict[type[Any], Any] = {
     answers.Keys: {"keys": [KEY]},
     answers.MadeKey: {**KEY, "api_key": "rok_0123456789abcdef_…"},
     answers.KeyRevoked: {"status": "ok", "key_id": "0123456789abcdef"},
+    Flow: {
+        "ready": 3, "oldest_s": 4.2, "in_flight": 2, "accepted_per_min": 12.4, "succeeded_per_min": 11.8,
+        "queues": [{"priority": "urgent", "ready": 3, "oldest_s": 4.2, "most_ready": 40, "most_oldest_s": 31.5}],
+        "latencies": [{"of": "call", "p50_s": 0.041, "p95_s": 0.22, "p99_s": None}],
+        "last_hour": {"succeeded": 640, "failures": 3, "retries": 2, "dead": 1, "refused": 0},
+    },
     answers.Health: {"status": "ok", "version": "0.1.0"},
     answers.Readiness: {"ready": True, "reasons": []},
 }  # fmt: skip
