@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from orchestrator.credentials import TLS_VARIABLES, VARIABLES
 from orchestrator.domain.allowance import Allowance, Gate, Line, listed
+from orchestrator.domain.api_key import FirstKey
 from orchestrator.domain.identity import Grant, Scope
 from orchestrator.domain.policy import Policy, TaskType, Weights
 from orchestrator.domain.raw_media import plain
@@ -137,6 +138,7 @@ class Limits(_Section, frozen=True):
 
 class Auth(_Section, frozen=True):
     api_keys: bool
+    first_keys: tuple[FirstKey, ...]
     jwt_keys: str
     jwt_keys_cache_file: str
     jwt_secret_file: str
@@ -159,7 +161,7 @@ class Auth(_Section, frozen=True):
     @property
     def configured(self) -> bool:
         """Whether callers are asked who they are."""
-        return self.api_keys or self.tokens or bool(self.certificate_ca_file)
+        return self.api_keys or self.tokens or bool(self.first_keys or self.certificate_ca_file)
 
 
 class Registry(_Section, frozen=True):

@@ -98,11 +98,11 @@ def _content(variable: str, path: str) -> str:
 
 
 def checked(root: type[Struct], name: str, value: Any, source: str, *, as_text: bool = False) -> Effective:
-    """`value` as the type of the setting has it. Text is read as that type needs, a list from parts between commas."""
+    """`value` as the type of the setting has it. Text is read as that type needs; commas or line ends part a list."""
     try:
         kind = _kind(root, name)
         if as_text and get_origin(_bare(kind)) is tuple:
-            value = [part.strip() for part in value.split(",") if part.strip()]
+            value = [part.strip() for part in re.split(r"[,\n]", value) if part.strip()]
         return Effective(name, msgspec.convert(value, kind, strict=not as_text, dec_hook=read_text), source)
     except KeyError:
         raise SettingsError(name, "there is no such setting", source) from None

@@ -12,12 +12,13 @@ from hmac import compare_digest
 from msgspec import Struct
 
 from orchestrator.domain.audit import rfc3339
-from orchestrator.domain.identity import Principal, Scope
+from orchestrator.domain.identity import Grant, Principal, Scope
 
 PREFIX = "rok_"
 ENTROPY = 40
 """Bytes: 8 for the name, 32 for the secret."""
 _FORM = re.compile(r"rok_([0-9a-f]{16})_([0-9a-f]{64})", re.ASCII)
+_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class ApiKey(Struct, frozen=True):
@@ -46,6 +47,38 @@ class ApiKey(Struct, frozen=True):
             "scopes": list(self.scopes),
             "created_at": rfc3339(self.created_at),
         }
+
+
+class FirstKey(str):
+    """A key that the settings give: the SHA-256 of its text in hex digits, its holder, what it may; spaces between.
+
+    Raises ValueError.
+    """
+
+    def __new__(cls, text: str) -> "FirstKey":
+        line = super().__new__(cls, text)
+        if not _HASH.fullmatch(line._hash):
+            raise ValueError("is no SHA-256 of a key with its holder and scopes, such as `9f86… root operate`")
+        Grant(line._granted)
+        return line
+
+    @property
+    def principal(self) -> Principal:
+        """Who presents the key."""
+        grant = Grant(self._granted)
+        return Principal(grant.subject, grant.scopes)
+
+    def matches(self, text: str) -> bool:
+        """Whether it is the key that is written so; takes as long either way."""
+        return _FORM.fullmatch(text) is not None and compare_digest(self._hash, _hashed(text))
+
+    @property
+    def _hash(self) -> str:
+        return self.partition(" ")[0]
+
+    @property
+    def _granted(self) -> str:
+        return self.partition(" ")[2]
 
 
 def make(subject: str, scopes: Set[Scope], entropy: bytes, now: float) -> tuple[ApiKey, str]:

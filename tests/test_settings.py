@@ -63,6 +63,10 @@ OTHERS = {
         "eye-1 embed raw_image raw_media=yes, agent-2 indexing model=m%2C1 location=ward%203",
         ["eye-1 embed raw_image raw_media=yes", "agent-2 indexing model=m%2C1 location=ward%203"],
     ),
+    "auth.first_keys": (
+        f"{'0f' * 32} root operate\n{'a1' * 32} eye-1 agents:register,",
+        [f"{'0f' * 32} root operate", f"{'a1' * 32} eye-1 agents:register"],
+    ),
     "auth.certificate_scopes": ("tasks:read, operate", ["tasks:read", "operate"]),
     "auth.certificates": (
         "ward-3.clinic tasks:read operate, urn:agent:1 agents:register",
@@ -285,6 +289,9 @@ IN_FILES = {
     "no scope": ('[auth]\ncertificate_scopes = ["tasks"]', "auth.certificate_scopes"),
     "an agent without capabilities": ('[agents]\nallowed = ["eye-1 model=1"]', "agents.allowed"),
     "an agent that may what nobody knows": ('[agents]\nallowed = ["eye-1 embed media=yes"]', "agents.allowed"),
+    "a key in the clear": (f'[auth]\nfirst_keys = ["rok_{16 * "0"}_{64 * "0"} root operate"]', "auth.first_keys"),
+    "a key of nobody": (f'[auth]\nfirst_keys = ["{64 * "0"} operate"]', "auth.first_keys"),
+    "a key with another scope": (f'[auth]\nfirst_keys = ["{64 * "0"} root everything"]', "auth.first_keys"),
     "a caller without scopes": ('[auth]\ncertificates = ["ward-3.clinic"]', "auth.certificates"),
     "a caller with another scope": ('[auth]\ncertificates = ["ward-3.clinic tasks"]', "auth.certificates"),
     "scopes without a caller": ('[auth]\ncertificates = [" tasks:read"]', "auth.certificates"),

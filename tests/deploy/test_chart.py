@@ -12,199 +12,18 @@ from typing import Any
 
 import pytest
 import yaml
+from chart_cases import AGENTS, BOTH_OWN, CASES, INGRESS, Values
 
 from orchestrator import serving
-from orchestrator.settings import load
+from orchestrator.domain.identity import Principal, Scope
+from orchestrator.settings import Settings, load
 from orchestrator.web.safety import check, dangers
 
-helm = pytest.importorskip("helm_python", reason="NOT CHECKED: Helm's engine has no build for this platform")
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
 
 KUBERNETES = ("1.30", "1.37")
-OF_OPERATORS = {"ServiceMonitor", "PrometheusRule", "ExternalSecret"}
+OF_OPERATORS = {"ServiceMonitor", "PrometheusRule", "ExternalSecret", "Certificate"}
 Manifest = dict[str, Any]
-Values = dict[str, Any]
-
-EXISTING: Values = {"database": {"mode": "existing", "existingSecret": "db"}}
-OWN: Values = {"database": {"mode": "own"}}
-BOTH_OWN: Values = {"database": {"mode": "own"}, "redis": {"mode": "own"}}
-STORE = {"storeName": "store", "remoteKey": "key"}
-EXTERNAL: Values = {"database": {"mode": "external", "externalSecret": STORE}}
-AGENTS: Values = {
-    "insecure": True,
-    "agents": {"allowPlaintext": True, "embedder": {"enabled": True}, "modelreasoner": {"enabled": True}},
-}
-INGRESS: Values = {"ingress": {"enabled": True}}
-
-
-@pytest.fixture(scope="module")
-def path() -> Path:
-    return Path(__file__).resolve().parents[2] / "deploy/charts/pediagents"
-
-
-@pytest.fixture(scope="module")
-def chart(path: Path) -> Iterator[Any]:
-    with helm.Chart.load(path) as loaded:
-        yield loaded
-
-
-@pytest.fixture
-def render(chart: Any):
-    """The manifests, by kind and name, for these values."""
-
-    def rendered(values: Values, **options: Any) -> dict[str, Manifest]:
-        found: dict[str, Manifest] = {}
-        chart.validate_schema(values)
-        for file, text in chart.render(values, name="demo", namespace="clinic", **options).items():
-            if file.endswith(".yaml"):
-                for manifest in yaml.safe_load_all(text):
-                    if manifest:
-                        key = f"{manifest['kind']}/{manifest['metadata']['name']}"
-                        assert key not in found, f"{key} is there twice"
-                        found[key] = manifest
-        return found
-
-    return rendered
-
-
-CASES: dict[str, tuple[Values, set[str], set[str]]] = {
-    # What the values are, what there is then, and what there is not.
-    "defaults": (
-        {},
-        {
-            "Deployment/demo-pediagents",
-            "PersistentVolumeClaim/demo-pediagents",
-            "NetworkPolicy/demo-pediagents",
-            "PodDisruptionBudget/demo-pediagents",
-            "ServiceAccount/demo-pediagents",
-            "Pod/demo-pediagents-smoke",
-        },
-        {
-            "Job",
-            "HorizontalPodAutoscaler",
-            "Ingress",
-            "ServiceMonitor",
-            "PrometheusRule",
-            "StatefulSet",
-            "Secret",
-            "ExternalSecret",
-        },
-    ),
-    "database existing": (
-        EXISTING,
-        {"Job/demo-pediagents-migration"},
-        {"PersistentVolumeClaim", "Secret", "StatefulSet"},
-    ),
-    "database external": (EXTERNAL, {"ExternalSecret/demo-pediagents-database"}, {"StatefulSet", "Secret"}),
-    "database own": (
-        OWN,
-        {
-            "StatefulSet/demo-pediagents-database",
-            "Service/demo-pediagents-database",
-            "Secret/demo-pediagents-database",
-            "NetworkPolicy/demo-pediagents-database",
-        },
-        {"ExternalSecret"},
-    ),
-    "redis existing": ({**EXISTING, "redis": {"mode": "existing", "existingSecret": "r"}}, set(), {"StatefulSet"}),
-    "redis external": (
-        {**EXISTING, "redis": {"mode": "external", "externalSecret": STORE}},
-        {"ExternalSecret/demo-pediagents-redis"},
-        set(),
-    ),
-    "redis own": (BOTH_OWN, {"StatefulSet/demo-pediagents-redis", "Secret/demo-pediagents-redis"}, set()),
-    "migration off": ({**OWN, "migration": {"enabled": False}}, set(), {"Job"}),
-    "agents": (
-        AGENTS,
-        {
-            f"{kind}/demo-pediagents-{name}"
-            for kind in ("Deployment", "Service", "NetworkPolicy")
-            for name in ("embedder", "modelreasoner")
-        },
-        set(),
-    ),
-    "one agent with images": (
-        {"agents": {"embedder": {"enabled": True, "imagesClaim": "images"}}},
-        {"Deployment/demo-pediagents-embedder"},
-        set(),
-    ),
-    "ingress": (INGRESS, {"Ingress/demo-pediagents"}, set()),
-    "ingress without TLS": (
-        {"ingress": {"enabled": True, "tls": {"enabled": False}}},
-        {"Ingress/demo-pediagents"},
-        set(),
-    ),
-    "ingress with mTLS": (
-        {"ingress": {"enabled": True, "mtls": {"enabled": True, "caSecret": "clinic/ca"}, "tls": {"issuer": "i"}}},
-        {"Ingress/demo-pediagents"},
-        set(),
-    ),
-    "autoscaling": ({**OWN, "autoscaling": {"enabled": True}}, {"HorizontalPodAutoscaler/demo-pediagents"}, set()),
-    "autoscaling by CPU alone": (
-        {**OWN, "autoscaling": {"enabled": True, "queueLength": 0}},
-        {"HorizontalPodAutoscaler/demo-pediagents"},
-        set(),
-    ),
-    "disruption budget off": ({"podDisruptionBudget": {"enabled": False}}, set(), {"PodDisruptionBudget"}),
-    "spread off": ({"topologySpread": {"enabled": False}}, {"Deployment/demo-pediagents"}, set()),
-    "network policy off": ({**BOTH_OWN, **AGENTS, "networkPolicy": {"enabled": False}}, set(), {"NetworkPolicy"}),
-    "network policy with places": (
-        {"networkPolicy": {"agents": [{"cidr": "10.0.0.0/8", "ports": [443]}], "clients": [{"app": "portal"}]}},
-        {"NetworkPolicy/demo-pediagents"},
-        set(),
-    ),
-    "service monitor": (
-        {"serviceMonitor": {"enabled": True, "labels": {"a": "b"}}},
-        {"ServiceMonitor/demo-pediagents"},
-        set(),
-    ),
-    "rules": ({"prometheusRule": {"enabled": True, "labels": {"a": "b"}}}, {"PrometheusRule/demo-pediagents"}, set()),
-    "service account of another": (
-        {"serviceAccount": {"create": False, "name": "other"}},
-        {"Deployment/demo-pediagents"},
-        {"ServiceAccount"},
-    ),
-    "smoke test off": ({"smokeTest": {"enabled": False}}, set(), {"Pod"}),
-    "load balancer": (
-        {"service": {"type": "LoadBalancer", "annotations": {"a": "b"}}},
-        {"Service/demo-pediagents"},
-        set(),
-    ),
-    "everything of scheduling": (
-        {
-            **BOTH_OWN,
-            **AGENTS,
-            "nodeSelector": {"a": "b"},
-            "tolerations": [{"operator": "Exists"}],
-            "priorityClassName": "p",
-            "affinity": {"nodeAffinity": {}},
-            "imagePullSecrets": ["pull"],
-            "podLabels": {"a": "b"},
-            "podAnnotations": {"a": "b"},
-        },
-        set(),
-        set(),
-    ),
-    "tokens": (
-        {
-            "auth": {"jwt": {"keys": "https://issuer.example/jwks", "issuer": "i", "audience": "a"}},
-            "smokeTest": {"tokenSecret": "smoke"},
-        },
-        {"Deployment/demo-pediagents"},
-        set(),
-    ),
-    "names": ({"fullnameOverride": "router", "image": {"digest": "sha256:" + "0" * 64}}, {"Deployment/router"}, set()),
-    "more of everything": (
-        {
-            "extraArgs": ["--settings", "/x"],
-            "credentials": ["keys"],
-            "config": {"LOG_LEVEL": "DEBUG"},
-            "telemetry": {"otlpEndpoint": "http://collector:4318"},
-        },
-        {"Deployment/demo-pediagents"},
-        set(),
-    ),
-}
 
 
 VALID: set[str] = set()
@@ -229,7 +48,28 @@ def test_a_switch(case: str, render: Any):
     found = render(values)
     valid(found)
     assert present <= set(found)
+    assert absent.isdisjoint(found)
     assert absent.isdisjoint(key.split("/")[0] for key in found)
+
+
+def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def test_each_switch_is_on_and_off(chart: Any):
+    """The table turns every yes or no of the values both ways, and every choice to each of its ends."""
+    seen = {name: {value} for name, value in leaves(chart.values) if isinstance(value, bool) or name.endswith(".mode")}
+    for values, _, _ in CASES.values():
+        for name, value in leaves(values):
+            if name in seen:
+                seen[name].add(value)
+    stores = {"database.mode": 4, "redis.mode": 4}
+    assert {name for name, both in seen.items() if len(both) != stores.get(name, 2)} == set()
+    assert len(seen) >= 20
 
 
 @pytest.mark.parametrize("file", ["values-dev.yaml", "values.prod.yaml"])
@@ -238,38 +78,66 @@ def test_the_values_that_ship(file: str, path: Path, render: Any):
     valid(render(yaml.safe_load((path / file).read_text("utf-8"))))
 
 
-def test_lint(path: Path):
+def test_lint(helm: Any, path: Path):
     """Helm's own linter has nothing to say but that there is no icon."""
     report = helm.lint(path, strict=True)
     assert [message["error"] for message in report["messages"]] == ["icon is recommended"]
     assert report["errors"] == []
 
 
-@pytest.mark.parametrize(
-    ("values", "why"),
-    [
-        ({"replicas": 2}, "need PostgreSQL"),
-        ({"autoscaling": {"enabled": True}}, "need PostgreSQL"),
-        ({"database": {"mode": "existing"}}, "existingSecret is needed"),
-        ({"database": {"mode": "external"}}, "storeName is needed"),
-        ({"ingress": {"enabled": True, "mtls": {"enabled": True}}}, "caSecret is needed"),
-        ({"database": {"mode": "oracle"}}, "mode"),
-        ({"auth": {"apiKeys": False}}, "asked who they are"),
-        ({"auth": {"apiKeys": False, "jwt": {"keys": "https://issuer.example/jwks"}}}, "issuer is needed"),
-        ({"agents": {"allowPlaintext": True, "embedder": {"enabled": True}}}, "plain http"),
-        ({"replica": 2}, "replica"),
-        ({"streams": {"urgent": "two words"}}, "urgent"),
-        ({"config": {"lower": "x"}}, "lower"),
-    ],
-)
-def test_values_that_cannot_be(values: Values, why: str, render: Any):
+REFUSED: list[tuple[Values, str]] = [
+    ({"replicas": 2}, "need PostgreSQL"),
+    ({"autoscaling": {"enabled": True}}, "need PostgreSQL"),
+    ({"database": {"mode": "existing"}}, "existingSecret is needed"),
+    ({"database": {"mode": "external"}}, "storeName is needed"),
+    ({"redis": {"mode": "external", "externalSecret": {"storeName": "store"}}}, "remoteKey is needed"),
+    ({"ingress": {"enabled": True, "mtls": {"enabled": True}}}, "caSecret is needed"),
+    (
+        {"insecure": True, "ingress": {"enabled": True, "tls": {"enabled": False}, "mtls": {"enabled": True}}},
+        "mtls needs",
+    ),
+    ({"ingress": {"enabled": True, "tls": {"enabled": False}}}, "read on the way"),
+    ({"auth": {"apiKeys": False, "firstKeys": {"enabled": False}}}, "asked who they are"),
+    (
+        {"auth": {"apiKeys": False, "firstKeys": {"enabled": False}, "certificates": ["a tasks:read"]}},
+        "asked who they are",
+    ),
+    ({"auth": {"jwt": {"keys": "https://issuer.example/jwks"}}}, "issuer is needed"),
+    ({"auth": {"jwt": {"keys": "https://issuer.example/jwks", "issuer": "i"}}}, "audience is needed"),
+    ({"auth": {"jwt": {"keys": "http://issuer.example/jwks"}}}, "keys"),
+    ({"auth": {"certificates": ["ward-3.clinic tasks"]}}, "certificates"),
+    ({"auth": {"certificateScopes": ["everything"]}}, "certificateScopes"),
+    ({"auth": {"firstKey": "secret"}}, "firstKey"),
+    ({"tls": {"enabled": True}}, "secretName or tls.issuer is needed"),
+    ({"tls": {"clientCASecret": "clients"}}, "needs tls.enabled"),
+    ({"tls": {"secretName": "Not A Name"}}, "secretName"),
+    ({"agents": {"allowPlaintext": True, "allowedHosts": ["eye"]}}, "plain http"),
+    ({"agents": {"allowed": ["eye-1"]}}, "allowed"),
+    ({"agents": {"allowed": ["eye-1 embed,ear-1 embed"]}}, "allowed"),
+    ({"agents": {"allowedNetworks": ["ward"]}}, "allowedNetworks"),
+    ({"retention": {"payloadSeconds": -1}}, "payloadSeconds"),
+    ({"retention": {"payload": 1}}, "payload"),
+    ({"podDisruptionBudget": {"maxUnavailable": "some"}}, "maxUnavailable"),
+    ({"resources": {"limits": {"memory": "much"}}}, "memory"),
+    ({"image": {"digest": "sha256:0"}}, "digest"),
+    ({"service": {"port": 70000}}, "port"),
+    ({"networkPolicy": {"others": [{"cidr": "10.0.0.0/8"}]}}, "others"),
+    ({"database": {"mode": "oracle"}}, "mode"),
+    ({"replica": 2}, "replica"),
+    ({"streams": {"urgent": "two words"}}, "urgent"),
+    ({"config": {"lower": "x"}}, "lower"),
+]
+
+
+@pytest.mark.parametrize(("values", "why"), REFUSED)
+def test_values_that_cannot_be(values: Values, why: str, render: Any, helm: Any):
     """They are refused by what is wrong with them, before anything is made."""
     with pytest.raises(helm.HelmError, match=why):
         render(values)
 
 
 def test_every_value_has_its_words_and_its_type(path: Path, chart: Any):
-    """The schema knows exactly the values that there are, and each block of them is explained."""
+    """The schema knows exactly the values there are; beside or above each line of them stands what it means."""
 
     def paths(tree: Any, prefix: str = "") -> Iterator[str]:
         for key, value in tree.items():
@@ -286,40 +154,108 @@ def test_every_value_has_its_words_and_its_type(path: Path, chart: Any):
     known = set(declared(chart.schema))
     assert {one for one in paths(chart.values) if not free.search(one)} <= known
     values = set(paths(chart.values))
-    assert {one for one in known if "." not in one and one != "global"} <= values
+    assert {one for one in known if not free.search(one) and one != "global"} <= values
     lines = (path / "values.yaml").read_text("utf-8").splitlines()
-    blocks = [number for number, line in enumerate(lines) if re.match(r"[a-z]\w+:", line)]
-    assert len(blocks) == len(chart.values)
+    named = [number for number, line in enumerate(lines) if re.match(r" *[a-zA-Z]+:", line)]
+    assert len(named) >= len(list(paths(chart.values))) - len([one for one in paths(chart.values) if free.search(one)])
+    unexplained = [lines[n] for n in named if "  # " not in lines[n] and not lines[n - 1].lstrip().startswith("# ")]
+    assert unexplained == []
 
 
 def environment(found: dict[str, Manifest], name: str = "demo-pediagents") -> dict[str, str]:
     return found[f"ConfigMap/{name}"]["data"]
 
 
-@pytest.mark.parametrize("case", ["defaults", "database own", "agents", "tokens", "more of everything"])
+@pytest.mark.parametrize("case", CASES)
 def test_the_settings_are_settings(case: str, render: Any):
-    """The orchestrator reads what the ConfigMap tells it; streams, retries and agents come out as the values say."""
+    """The orchestrator starts with what the ConfigMap tells it, and keys: streams, retries, drain as the values say."""
     found = render(CASES[case][0])
-    settings = load(environ=environment(found))
+    (config,) = (data for key, data in configs(found) if not key.endswith("-smoke"))
+    keys = [one["stringData"] for key, one in found.items() if key.endswith("-keys")]
+    first = {name: secret[name] for secret in keys for name in secret if name.startswith("ORCHESTRATOR_")}
+    settings = load(environ={**config, **first})
     check(settings)
-    assert dangers(settings) == (["plaintext agents beyond this machine"] if case == "agents" else [])
+    assert dangers(settings) == (["plaintext agents beyond this machine"] if case == "agents that are called" else [])
     assert settings.queue.stream_urgent == "tasks:urgent"
     assert (settings.retry.max_retries, settings.queue.stream_maxlen) == (3, 10_000)
-    if case == "agents":
-        assert settings.agents.allowed_hosts == ("demo-pediagents-embedder", "demo-pediagents-modelreasoner")
+
+
+def configs(found: dict[str, Manifest]) -> Iterator[tuple[str, dict[str, str]]]:
+    return ((key, one["data"]) for key, one in found.items() if key.startswith("ConfigMap/"))
+
+
+def settings_of(case: str, render: Any) -> Settings:
+    return load(environ=environment(render(CASES[case][0])))
+
+
+def test_who_is_let_in(render: Any):
+    """Agents of the chart by their lines, beside those of the values; callers by certificate as the values say."""
+    lines = {line.split(" ")[0]: line for line in settings_of("agents", render).agents.allowed}
+    assert set(lines) == {"embedder-1", "modelreasoner-1"}
+    called = settings_of("agents that are called", render).agents
+    assert (called.allowed_hosts, called.allowed_networks) == (("eye",), ("10.0.0.0/8",))
+    assert [line.split(" ")[0] for line in called.allowed] == ["eye-1", "ear-1"]
+    auth = settings_of("client certificates", render).auth
+    assert (auth.certificate_ca_file, auth.certificate_required) == ("/run/client-ca/ca.crt", False)
+    assert (len(auth.certificates), auth.certificate_scopes) == (2, (Scope.AGENTS_READ,))
+    tokens = settings_of("tokens", render).auth
+    assert (tokens.jwt_keys, tokens.jwt_issuer, tokens.jwt_audience) == ("https://issuer.example/jwks", "i", "a")
+
+
+def test_what_is_kept(render: Any):
+    """As long as the values say, and for ever where they say nothing."""
+    kept = settings_of("retention", render).retention
+    assert (kept.payload_s, kept.result_s, kept.task_s, kept.dead_letter_s) == (86_400, 3_600, 315_360_000, 0)
+
+
+def test_each_key_is_another(render: Any):
+    """Made at random at each installation, each for one holder; the operator's opens everything."""
+    secrets = [render(AGENTS, again=True)["Secret/demo-pediagents-keys"]["stringData"] for _ in range(2)]
+    holders = {"operator", "smoke", "embedder", "modelreasoner"}
+    assert all(set(secret) == {*holders, "ORCHESTRATOR_AUTH_FIRST_KEYS"} for secret in secrets)
+    assert len({secret[holder] for secret in secrets for holder in holders}) == 2 * len(holders)
+    auth = load(environ={"ORCHESTRATOR_AUTH_FIRST_KEYS": secrets[0]["ORCHESTRATOR_AUTH_FIRST_KEYS"]}).auth
+    of = {name: next(key.principal for key in auth.first_keys if key.matches(secrets[0][name])) for name in holders}
+    assert of["operator"] == Principal("operator", frozenset(Scope))
+    assert of["embedder"] == Principal("embedder-1", frozenset({Scope.AGENTS_REGISTER}))
+    assert Scope.OPERATE not in of["smoke"].scopes
 
 
 def test_secrets_reach_the_process_as_files(render: Any):
-    """Of the chart's own stores, each under the name of its variable, and the password is in no ConfigMap."""
-    found = render(BOTH_OWN)
+    """Each under the name of its variable; what is secret stands in Secrets alone."""
+    found = render({**BOTH_OWN, **AGENTS})
     pod = found["Deployment/demo-pediagents"]["spec"]["template"]["spec"]
     (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "credentials"]
     items = [source["secret"]["items"][0]["path"] for source in volume["projected"]["sources"] if "secret" in source]
-    assert items == ["DATABASE_URL", "REDIS_URL"]
-    password = found["Secret/demo-pediagents-database"]["stringData"]["password"]
-    assert len(password) >= 32
-    assert password in found["Secret/demo-pediagents-database"]["stringData"]["DATABASE_URL"]
-    assert not [key for key, one in found.items() if password in json.dumps(one) and not key.startswith("Secret/")]
+    assert items == ["DATABASE_URL", "REDIS_URL", "ORCHESTRATOR_AUTH_FIRST_KEYS"]
+    secret = found["Secret/demo-pediagents-database"]["stringData"]
+    assert len(secret["password"]) >= 32
+    assert secret["password"] in secret["DATABASE_URL"]
+    keys = {text for name, text in found["Secret/demo-pediagents-keys"]["stringData"].items() if name.islower()}
+    for key, one in found.items():
+        if not key.startswith("Secret/"):
+            assert not [text for text in {*keys, secret["password"]} if text in json.dumps(one)], key
+
+
+def test_tls_is_spoken_by_everybody(render: Any):
+    """Where the orchestrator serves https, so do probes, agents, Prometheus, proxy and smoke test ask."""
+    found = render({**AGENTS, **INGRESS, "tls": {"enabled": True, "issuer": "i"}, "serviceMonitor": {"enabled": True}})
+    (container,) = found["Deployment/demo-pediagents"]["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["scheme"] == "HTTPS", probe
+    (endpoint,) = found["ServiceMonitor/demo-pediagents"]["spec"]["endpoints"]
+    assert (endpoint["scheme"], endpoint["tlsConfig"]["serverName"]) == ("https", "demo-pediagents")
+    annotations = found["Ingress/demo-pediagents"]["metadata"]["annotations"]
+    assert annotations["nginx.ingress.kubernetes.io/backend-protocol"] == "HTTPS"
+    made = found["Certificate/demo-pediagents"]["spec"]
+    assert "demo-pediagents" in made["dnsNames"]
+    text = json.dumps(found)
+    assert "http://demo-pediagents:" not in text
+    assert text.count("https://demo-pediagents:8080") == 3
+    mounted = {
+        v["secret"]["secretName"] for _, pod in pods(found) for v in pod["volumes"] if v["name"] in ("tls", "authority")
+    }
+    assert mounted == {made["secretName"]}
 
 
 def pods(found: dict[str, Manifest]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -375,7 +311,12 @@ def test_who_may_talk_to_whom(render: Any):
         return {port["port"] for rule in rules for port in rule["ports"]}
 
     assert out({}) == {53}
-    assert out({**BOTH_OWN, **AGENTS}) == {53, 9000, 5432, 6379}
+    assert out({**BOTH_OWN, **AGENTS}) == {53, 5432, 6379}
+    agent = render(AGENTS)["NetworkPolicy/demo-pediagents-embedder"]["spec"]
+    assert (agent["ingress"], [port["port"] for rule in agent["egress"] for port in rule["ports"]]) == (
+        [],
+        [53, 53, "http"],
+    )
     assert out(CASES["network policy with places"][0]) == {53, 443}
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from orchestrator import serving
 from orchestrator.settings import load
+from orchestrator.web.safety import dangers
 
 HADOLINT = Path(sys.executable).with_name("hadolint")
 
@@ -39,12 +40,12 @@ def test_the_process_gets_the_signals_and_is_nobody(deploy: Path):
 
 
 def test_every_setting_of_the_composition_is_one(compose: dict[str, Any]):
-    """The orchestrator would start with what its container is told."""
+    """The orchestrator would start with what its container is told, and in no way that is unsafe."""
     told = {k: v for k, v in compose["services"]["orchestrator"]["environment"].items() if k != "CREDENTIALS_DIRECTORY"}
     settings = load(environ=told)
-    assert settings.web.host == "0.0.0.0"
-    secrets = compose["services"]["orchestrator"]["secrets"]
-    assert [secret["target"] for secret in secrets] == ["/run/credentials/DATABASE_URL"]
+    assert (settings.web.host, settings.auth.configured, settings.web.insecure) == ("0.0.0.0", True, False)
+    assert dangers(settings) == []
+    assert {line.split(" ")[0] for line in settings.agents.allowed} == {"embedder-1", "modelreasoner-1"}
 
 
 def test_what_the_services_may_do(compose: dict[str, Any]):
@@ -64,6 +65,8 @@ def test_what_is_named_is_there(compose: dict[str, Any], deploy: Path):
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert source in compose["volumes"] or (deploy / source).is_file(), f"{name}: {source}"
+        for secret in service.get("secrets", []):
+            assert (secret if isinstance(secret, str) else secret["source"]) in compose["secrets"], name
         assert set(service["networks"]) <= set(compose["networks"]), name
         assert set(service.get("depends_on", {})) <= set(compose["services"]), name
 

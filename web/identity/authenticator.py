@@ -49,6 +49,9 @@ class Authenticator:
     async def of_token(self, token: str) -> Principal:
         """Who stands behind an API key or a token. Raises Unauthenticated, or AuditUnavailable."""
         if token.startswith(api_key.PREFIX):
+            first = next((key for key in self._auth.first_keys if key.matches(token)), None)
+            if first is not None:
+                return first.principal
             key = await self._find_key(token) if self._auth.api_keys else None
             if key is not None:
                 return key.principal

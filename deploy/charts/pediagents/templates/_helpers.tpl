@@ -93,6 +93,11 @@ capabilities: {drop: [ALL]}
           items: [{key: {{ .key }}, path: {{ $variable }}}]
       {{- end }}
       {{- end }}
+      {{- if .Values.auth.firstKeys.enabled }}
+      - secret:
+          name: {{ include "pediagents.keysSecret" . }}
+          items: [{key: ORCHESTRATOR_AUTH_FIRST_KEYS, path: ORCHESTRATOR_AUTH_FIRST_KEYS}]
+      {{- end }}
       {{- range .Values.credentials }}
       - secret: {name: {{ . }}}
       {{- end }}
@@ -117,6 +122,55 @@ volumeMounts:
   - {name: credentials, mountPath: /run/credentials, readOnly: true}
   - {name: tmp, mountPath: /tmp}
   - {name: data, mountPath: /var/lib/orchestrator}
+  {{- if .Values.tls.enabled }}
+  - {name: tls, mountPath: /run/tls, readOnly: true}
+  {{- end }}
+  {{- if .Values.tls.clientCASecret }}
+  - {name: client-ca, mountPath: /run/client-ca, readOnly: true}
+  {{- end }}
+{{- end }}
+
+{{/* What is mounted into the container of the orchestrator, but for the folder of the ledger. */}}
+{{- define "pediagents.volumes" -}}
+{{ include "pediagents.credentials" . }}
+- name: tmp
+  emptyDir: {sizeLimit: 64Mi}
+{{- if .Values.tls.enabled }}
+- name: tls
+  secret: {secretName: {{ include "pediagents.tlsSecret" . }}, defaultMode: 0440}
+{{- end }}
+{{- with .Values.tls.clientCASecret }}
+- name: client-ca
+  secret: {secretName: {{ . }}, items: [{key: ca.crt, path: ca.crt}]}
+{{- end }}
+{{- end }}
+
+{{- define "pediagents.keysSecret" -}}
+{{- default (printf "%s-keys" (include "pediagents.fullname" .)) .Values.auth.firstKeys.existingSecret -}}
+{{- end }}
+
+{{- define "pediagents.tlsSecret" -}}
+{{- default (printf "%s-tls" (include "pediagents.fullname" .)) .Values.tls.secretName -}}
+{{- end }}
+
+{{- define "pediagents.scheme" -}}
+{{- ternary "https" "http" .Values.tls.enabled -}}
+{{- end }}
+
+{{/* Where the orchestrator is found in the cluster. */}}
+{{- define "pediagents.url" -}}
+{{- printf "%s://%s:%d" (include "pediagents.scheme" .) (include "pediagents.fullname" .) (int .Values.service.port) -}}
+{{- end }}
+
+{{/* A probe of the orchestrator's. */}}
+{{- define "pediagents.probe" -}}
+httpGet: {path: {{ .path }}, port: http, scheme: {{ include "pediagents.scheme" .root | upper }}}
+{{- end }}
+
+{{/* The authority that clients in the cluster trust, as a volume. */}}
+{{- define "pediagents.authority" -}}
+- name: authority
+  secret: {secretName: {{ include "pediagents.tlsSecret" . }}, items: [{key: ca.crt, path: ca.crt}]}
 {{- end }}
 
 {{- define "pediagents.scheduling" -}}
