@@ -187,7 +187,7 @@ class Orchestrator:
             if not settings.auth.trust_clock:
                 self._clock.not_before(await ledger.latest())
             await _take_back(ledger, environment.now())
-            client = self._client or await _http_client(settings)
+            client = self._client or _http_client(settings)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await ledger.close()
@@ -304,16 +304,17 @@ async def _take_back(ledger: Ledger, now: float) -> None:
             return
 
 
-async def _http_client(settings: Settings) -> OutboundClient:
+def _http_client(settings: Settings) -> OutboundClient:
     from orchestrator.outbound.agents import HttpAgentClient
     from orchestrator.tls import client_context
 
     agents = settings.agents
+    files = (agents.tls_ca_file, agents.tls_certificate_file, agents.tls_key_file)
     try:
-        tls = client_context(agents.tls_ca_file, agents.tls_certificate_file, agents.tls_key_file)
+        tls = client_context(*files) if any(files) else None
     except (OSError, ValueError) as error:
         raise SettingsError("agents.tls_…_file", f"cannot be used ({type(error).__name__})", "the settings") from None
-    return await HttpAgentClient.opened(
+    return HttpAgentClient(
         reach=settings.reach(),
         max_answer_bytes=agents.max_answer_bytes,
         connect_timeout_s=agents.connect_timeout_s,

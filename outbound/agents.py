@@ -1,27 +1,32 @@
-"""Calls to agents over HTTP, by aiohttp. It retries nothing: the orchestrator is the only retry loop."""
+"""Calls to agents over HTTP. It retries nothing: the orchestrator is the only retry loop."""
 
+import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, cast
 
-import aiohttp
 import anyio
 import msgspec
-from aiohttp.abc import AbstractResolver
 
 from orchestrator.domain.endpoint import Endpoint, read_endpoint
 from orchestrator.domain.errors import InvalidJSON, InvalidRequest
 from orchestrator.domain.reach import Reach
 from orchestrator.domain.strict_json import decode
+from orchestrator.outbound.connections import Connections
+from orchestrator.outbound.exchange import Answer
 from orchestrator.outbound.ports import Busy, Call, Declined, Ending, Garbled, Notice, Refused, Succeeded, TimedOut
-from orchestrator.outbound.resolving import NotAllowed, PinningResolver, check
+from orchestrator.outbound.resolving import Lookup, NotAllowed, allowed, by_the_system
 
 MAX_MODEL_VERSION = 200
 
 
-_read_endpoint = lru_cache(4096)(read_endpoint)
+class Target(msgspec.Struct, frozen=True):
+    """Where a POST goes, and how it begins."""
+
+    endpoint: Endpoint
+    head: str
 
 
 class HttpAgentClient:
@@ -32,71 +37,20 @@ class HttpAgentClient:
 
     def __init__(
         self,
-        sessions: Mapping[str, aiohttp.ClientSession],
-        resolvers: Mapping[str, PinningResolver],
-        reach: Reach,
-        max_answer_bytes: int,
-    ) -> None:
-        self._sessions, self._resolvers, self._reach = sessions, resolvers, reach
-        self._max_bytes = max_answer_bytes
-
-    @classmethod
-    async def opened(
-        cls,
         *,
         reach: Reach,
         max_answer_bytes: int,
         connect_timeout_s: float,
         tls: ssl.SSLContext | None = None,
-        lookup: AbstractResolver | None = None,
-    ) -> "HttpAgentClient":
-        """A client with sessions of its own, in the running event loop.
-
-        `tls` is how agents are known by https, and we to them; without it, by what this machine trusts.
-        `lookup` finds the addresses of names; without it, the operating system does.
+        lookup: Lookup = by_the_system,
+    ) -> None:
+        """In the running event loop. `tls` is how agents are known by https, and we to them; without it, by what this
+        machine trusts. `lookup` finds the addresses of names.
         """
-        found = lookup or aiohttp.ThreadedResolver()
-        # One for each scheme: a resolver is not told by which one it is asked, and plain http reaches less far.
-        resolvers = {scheme: PinningResolver(scheme, reach, found, connect_timeout_s) for scheme in ("http", "https")}
-        sessions = {scheme: _session(resolvers[scheme], tls or True, connect_timeout_s) for scheme in resolvers}
-        return cls(sessions, resolvers, reach, max_answer_bytes)
+        self._reach, self._lookup, self._connect_timeout = reach, lookup, connect_timeout_s
+        self._connections = Connections(reach, lookup, tls, connect_timeout_s, max_answer_bytes)
 
     async def call(self, call: Call, within: float) -> Ending:
-        with anyio.move_on_after(within):
-            return await self._exchange(call)
-        return TimedOut()
-
-    async def post(self, notice: Notice, within: float) -> Ending:
-        headers = {**notice.headers, "Content-Type": "application/json"}
-        with anyio.move_on_after(within):
-            return await self._sent(notice.url, "", notice.body, headers, _taken)
-        return TimedOut()
-
-    async def check(self, endpoint: str) -> None:
-        read = read_endpoint(endpoint)
-        try:
-            self._check_written(read)
-            if read.address is None:
-                await self._resolvers[read.scheme].resolve(read.host, read.port)
-        except NotAllowed as error:
-            raise InvalidRequest(str(error)) from None
-        except OSError:
-            # The name leads nowhere now, which may be a matter of moments. Where it leads counts when it is called.
-            return
-
-    async def close(self) -> None:
-        for session in self._sessions.values():
-            await session.close()
-
-    def _check_written(self, endpoint: Endpoint) -> None:
-        """Raises NotAllowed for what the URL itself says; where a name leads is the resolver's to check."""
-        refusal = self._reach.refusal(endpoint)
-        if refusal is not None:
-            raise NotAllowed(refusal)
-        if endpoint.address is not None:
-            check(endpoint, endpoint.address, self._reach)
-
-    async def _exchange(self, call: Call) -> Ending:
         body = msgspec.json.encode(
             {
                 "request_id": call.task_id,
@@ -107,13 +61,27 @@ class HttpAgentClient:
             }
         )
         headers = {
-            "Content-Type": "application/json",
             "Idempotency-Key": call.task_id,
             "X-Attempt": str(call.attempt),
             "X-Deadline": f"{call.deadline_at:.3f}",
             "traceparent": call.traceparent,
         }
-        return await self._sent(call.endpoint, "/call", body, headers, self._ending)
+        return await self._sent(call.endpoint, "/call", body, headers, within, _ending)
+
+    async def post(self, notice: Notice, within: float) -> Ending:
+        return await self._sent(notice.url, "", notice.body, notice.headers, within, _taken)
+
+    async def check(self, endpoint: str) -> None:
+        try:
+            await allowed(read_endpoint(endpoint), self._reach, self._lookup, self._connect_timeout)
+        except NotAllowed as error:
+            raise InvalidRequest(str(error)) from None
+        except OSError:
+            # The name leads nowhere now, which may be a matter of moments. Where it leads counts when it is called.
+            return
+
+    async def close(self) -> None:
+        self._connections.close()
 
     async def _sent(
         self,
@@ -121,80 +89,76 @@ class HttpAgentClient:
         path: str,
         body: bytes,
         headers: Mapping[str, str],
-        ending: Callable[[aiohttp.ClientResponse], Awaitable[Ending]],
+        within: float,
+        ending: Callable[[Answer], Ending],
     ) -> Ending:
-        """How one POST to a path below `url` ends; `ending` reads the answer, where one comes."""
+        """How one POST to a path below `url` ends; `ending` says what its answer means, where one comes."""
         try:
-            endpoint = _read_endpoint(url)
-            self._check_written(endpoint)
-            session = self._sessions[endpoint.scheme]
-            async with session.post(
-                f"{endpoint.url}{path}", data=body, headers=headers, allow_redirects=False
-            ) as response:
-                return await ending(response)
-        except (NotAllowed, InvalidRequest):
+            target = _target(url, path)
+        except InvalidRequest:
             return Refused("not_allowed")
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            refused = isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, NotAllowed)
-            return Refused("not_allowed") if refused else Refused()
-        except TimeoutError:
+        request = _request(target.head, headers, body)
+        exchange = self._connections.idle(target.endpoint)
+        if exchange is None:
+            began = asyncio.get_running_loop().time()
+            try:
+                with anyio.move_on_after(within):
+                    exchange = await self._connections.open(target.endpoint)
+            except NotAllowed:
+                return Refused("not_allowed")
+            except OSError:
+                return Refused()
+            within -= asyncio.get_running_loop().time() - began
+        if exchange is None:
             return TimedOut()
-        except (aiohttp.ClientError, ValueError, OSError) as error:
-            return Garbled(_transport(error))
-
-    async def _ending(self, response: aiohttp.ClientResponse) -> Ending:
-        if response.status in (429, 503):
-            return Busy(retry_after(response.headers.get("Retry-After"), response.headers.get("Date")))
-        if response.status != 200:
-            return Garbled(f"status_{response.status}")
-        encoding = response.headers.get("Content-Encoding", "identity").lower()
-        if response.content_type != "application/json" or encoding != "identity":
-            return Garbled("not_json")
-        body = await self._limited(response)
-        return Garbled("too_large") if body is None else read_answer(body)
-
-    async def _limited(self, response: aiohttp.ClientResponse) -> bytes | None:
-        """The body, read no further than the limit; None beyond it."""
-        if (response.content_length or 0) > self._max_bytes:
-            return None
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(65_536):
-            body += chunk
-            if len(body) > self._max_bytes:
-                return None
-        return bytes(body)
+        answer = await exchange.call(request, within)
+        self._connections.keep(target.endpoint, exchange)
+        return ending(answer) if isinstance(answer, Answer) else answer
 
 
-def _session(resolver: PinningResolver, tls: ssl.SSLContext | bool, connect_timeout_s: float) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=0, limit_per_host=0, keepalive_timeout=15, resolver=resolver, ssl=tls, use_dns_cache=False
-        ),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-        headers={"User-Agent": "routing-orchestrator", "Accept": "application/json", "Accept-Encoding": "identity"},
+@lru_cache(4096)
+def _target(url: str, path: str) -> Target:
+    """Raises InvalidRequest."""
+    endpoint = read_endpoint(url)
+    _, _, rest = endpoint.url.partition("://")
+    authority, slash, below = rest.partition("/")
+    lines = (
+        f"POST {slash}{below}{path} HTTP/1.1" if slash or path else "POST / HTTP/1.1",
+        f"Host: {authority}",
+        "User-Agent: routing-orchestrator",
+        "Accept: application/json",
+        "Accept-Encoding: identity",
+        "Content-Type: application/json",
     )
+    return Target(endpoint, "\r\n".join(lines))
 
 
-async def _taken(response: aiohttp.ClientResponse) -> Ending:
+def _request(head: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """Raises ValueError for a header that would be two."""
+    lines = "".join(f"\r\n{name}: {value}" for name, value in headers.items())
+    if not (lines.count("\r") == lines.count("\n") == len(headers)):
+        raise ValueError("a header that is no line")
+    return f"{head}{lines}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def _ending(answer: Answer) -> Ending:
+    """What the answer to a call says."""
+    headers = answer.headers
+    if answer.status in (429, 503):
+        return Busy(retry_after(headers.get("retry-after"), headers.get("date")))
+    if answer.status != 200:
+        return Garbled(f"status_{answer.status}")
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" or headers.get("content-encoding", "identity").lower() != "identity":
+        return Garbled("not_json")
+    return Garbled("too_large") if answer.body is None else read_answer(answer.body)
+
+
+def _taken(answer: Answer) -> Ending:
     """Whether a notice was taken; the words of the answer are nobody's business."""
-    response.close()
-    if response.status in (429, 503):
+    if answer.status in (429, 503):
         return Busy(None)
-    return Succeeded(None) if 200 <= response.status < 300 else Garbled(f"status_{response.status}")
-
-
-def _transport(error: Exception) -> str:
-    """A word of ours for what broke: the library's names for it change with its versions, and with the timing."""
-    match error:
-        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
-            return "transport_garbled"
-        case aiohttp.ClientConnectionError() | OSError():
-            return "transport_closed"
-        case _:
-            return "transport_failed"
+    return Succeeded(None) if 200 <= answer.status < 300 else Garbled(f"status_{answer.status}")
 
 
 def read_answer(body: bytes) -> Ending:

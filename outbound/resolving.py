@@ -3,18 +3,32 @@
 The check is made where a connection is, so that a name that leads elsewhere since it was registered leads nowhere.
 """
 
+import asyncio
 import socket
+from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 
 import anyio
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from orchestrator.domain.endpoint import Address, Endpoint
 from orchestrator.domain.reach import Reach
 
+Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
+"""The addresses of a name, for a port. Raises OSError where there are none."""
+
 
 class NotAllowed(OSError):
     """No agent may be called there. Its words are ours."""
+
+
+async def by_the_system(host: str, port: int) -> list[str]:
+    """As the operating system finds them, of the kinds that this machine has itself. Needs asyncio."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    except UnicodeError:
+        raise OSError("it is no name of the domain name system") from None
+    return [str(sockaddr[0]) for *_, sockaddr in found]
 
 
 def check(endpoint: Endpoint, address: Address, reach: Reach) -> None:
@@ -35,30 +49,27 @@ def is_ours(address: Address) -> bool:
     return True
 
 
-class PinningResolver(AbstractResolver):
-    """The addresses of a name at which an agent may be called by `scheme`; aiohttp connects to one of these."""
+async def allowed(endpoint: Endpoint, reach: Reach, lookup: Lookup, within_s: float) -> list[Address]:
+    """The addresses at which the endpoint may be called now, its name looked up within so many seconds.
 
-    def __init__(self, scheme: str, reach: Reach, lookup: AbstractResolver, within_s: float) -> None:
-        self._scheme, self._reach, self._lookup, self._within = scheme, reach, lookup, within_s
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Raises NotAllowed where none of the addresses may be called, another OSError where there is none."""
-        with anyio.fail_after(self._within):
-            found = await self._lookup.resolve(host, port, family)
-        endpoint = Endpoint("", self._scheme, host.lower().removesuffix("."), port, None)
-        kept: list[ResolveResult] = []
-        refused = NotAllowed("The name has no address.")
-        for result in found:
-            try:
-                check(endpoint, ip_address(result["host"]), self._reach)
-                kept.append(result)
-            except NotAllowed as error:
-                refused = error
-        if not kept:
-            raise refused
-        return kept
-
-    async def close(self) -> None:
-        await self._lookup.close()
+    Raises NotAllowed where none of them may be called, another OSError (TimeoutError is one) where there is none.
+    """
+    refusal = reach.refusal(endpoint)
+    if refusal is not None:
+        raise NotAllowed(refusal)
+    if endpoint.address is not None:
+        check(endpoint, endpoint.address, reach)
+        return [endpoint.address]
+    with anyio.fail_after(within_s):
+        found = await lookup(endpoint.host, endpoint.port)
+    kept: list[Address] = []
+    refused = NotAllowed("The name has no address.")
+    for address in map(ip_address, found):
+        try:
+            check(endpoint, address, reach)
+            kept.append(address)
+        except NotAllowed as error:
+            refused = error
+    if not kept:
+        raise refused
+    return kept

@@ -24,7 +24,7 @@ with listen("127.0.0.1", 0) as listener:
     print(*sorted(set(sys.argv[1:]) & sys.modules.keys()))
 """
 NOT_NEEDED = (
-    "redis", "asyncpg", "opentelemetry", "boto3", "numpy", "cryptography", "jwt", "orchestrator.client",
+    "redis", "asyncpg", "opentelemetry", "boto3", "numpy", "cryptography", "jwt", "aiohttp", "orchestrator.client",
     "orchestrator.doctor", "orchestrator.auditing", "orchestrator.demo", "orchestrator.testing", "orchestrator.workers",
 )  # fmt: skip
 

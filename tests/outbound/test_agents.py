@@ -28,7 +28,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def client() -> AsyncGenerator[HttpAgentClient]:
-    client = await HttpAgentClient.opened(reach=LOOPBACK, max_answer_bytes=65_536, connect_timeout_s=0.5)
+    client = HttpAgentClient(reach=LOOPBACK, max_answer_bytes=65_536, connect_timeout_s=0.5)
     yield client
     await client.close()
 

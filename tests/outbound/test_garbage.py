@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from orchestrator.domain.reach import Network, Ports, Reach
@@ -60,7 +61,7 @@ async def an_agent(behave: Behave) -> AsyncGenerator[str]:
 
 @asynccontextmanager
 async def a_client() -> AsyncGenerator[HttpAgentClient]:
-    client = await HttpAgentClient.opened(reach=LOOPBACK, max_answer_bytes=LARGEST, connect_timeout_s=0.3)
+    client = HttpAgentClient(reach=LOOPBACK, max_answer_bytes=LARGEST, connect_timeout_s=0.3)
     try:
         yield client
     finally:
@@ -128,6 +129,8 @@ def nested(depth: int) -> bytes:
 BOMB = gzip.compress(b'{"success": true, "output": "' + b"a" * 50_000_000 + b'"}')
 CUT, CLOSED = Garbled("transport_garbled"), Garbled("transport_closed")
 ABSURD = str(10**12)
+KIND = b"Content-Type: application/json"
+CHUNKED = b"HTTP/1.1 200 OK\r\n" + KIND + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 CLASSES: dict[str, tuple[Behave, Ending | tuple[Ending, ...]]] = {
     "never answers": (says(then_wait=True), TimedOut()),
@@ -183,6 +186,14 @@ CLASSES: dict[str, tuple[Behave, Ending | tuple[Ending, ...]]] = {
     "a status of four digits": (says(an_answer(GOOD, status="2000 OK")), (CUT, CLOSED)),
     "switching protocols": (says(b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"), (Garbled("status_101"), CLOSED)),
     "early answers without end": (says(*[b"HTTP/1.1 103 Early Hints\r\n\r\n"] * 1_000, then_wait=True), (TimedOut(), CLOSED, CUT)),
+    "early hints, then an answer": (says(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + an_answer(GOOD)), Succeeded(1)),
+    "an answer up to the end": (says(b"HTTP/1.1 200 OK\r\n" + KIND + b"\r\n\r\n" + GOOD), Succeeded(1)),
+    "an older version": (says(b"HTTP/1.0 200 OK\r\n" + KIND + b"\r\n\r\n" + GOOD), Succeeded(1)),
+    "chunks of a byte": (says(CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in GOOD) + b"0\r\n\r\n"), Succeeded(1)),
+    "a type that comes behind": (
+        says(CHUNKED.replace(KIND, b"X: x") + b"1e\r\n" + GOOD + b"\r\n0\r\n" + KIND + b"\r\n\r\n"), Garbled("not_json"),
+    ),
+    "words beside a chunk without end": (says(CHUNKED + b"1e;" + b"a=b;" * 10**6, then_wait=True), (CUT, CLOSED)),
     "busy for ages": (says(an_answer(b"", f"Retry-After: {ABSURD}", status="503 Busy")), Busy(None)),
     "busy since ages": (says(an_answer(b"", "Retry-After: -5", status="429 Busy")), Busy(None)),
     "busy in words": (says(an_answer(b"", "Retry-After: soon", status="429 Busy")), Busy(None)),
@@ -235,6 +246,31 @@ async def test_an_answer_too_many() -> None:
         for number in range(1, 6):
             ending: Any = await client.call(a_call(endpoint), 5)
             assert ending == Succeeded(f"right {number}")
+
+
+async def test_a_connection_that_the_agent_ended() -> None:
+    """Is not used again: the next call finds another, whether or not the end was announced."""
+    calls, closed = 0, anyio.Event()
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        await a_request(reader)
+        calls += 1
+        writer.write(an_answer(GOOD, *(["Connection: close"] if calls % 2 else [])))
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        closed.set()
+
+    async with an_agent(behave) as endpoint, a_client() as client:
+        for number in range(1, 5):
+            closed = anyio.Event()
+            assert await client.call(a_call(endpoint), 5) == Succeeded(1)
+            assert calls == number
+            await closed.wait()
+            # The end has come by now; the loop has to look at the socket once more.
+            for _ in range(3):
+                await anyio.lowlevel.checkpoint()
 
 
 async def test_a_late_answer() -> None:

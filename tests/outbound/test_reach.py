@@ -4,15 +4,14 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.reach import Network, Ports, Reach
 from orchestrator.outbound.agents import HttpAgentClient
 from orchestrator.outbound.ports import Call, Refused, Succeeded
+from orchestrator.outbound.resolving import Lookup, by_the_system
 from orchestrator.testing import ScriptedAgent
 
 pytestmark = pytest.mark.anyio
@@ -33,40 +32,24 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Names(AbstractResolver):
+class Names:
     """A name server: each name's answers, one list of addresses after the other, the last for ever."""
 
     def __init__(self, answers: Mapping[str, list[list[str]]]) -> None:
         self._answers = {name: list(given) for name, given in answers.items()}
         self.asked: list[str] = []
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
+    async def __call__(self, host: str, _port: int) -> list[str]:
         self.asked.append(host)
         answers = self._answers.get(host.lower().removesuffix("."))
         if answers is None:
             raise socket.gaierror(socket.EAI_NONAME, "not known")
-        addresses = answers.pop(0) if len(answers) > 1 else answers[0]
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=0,
-            )
-            for address in addresses
-        ]
-
-    async def close(self) -> None:
-        pass
+        return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
 @asynccontextmanager
-async def a_client(reach: Reach, lookup: AbstractResolver | None = None) -> AsyncGenerator[HttpAgentClient]:
-    client = await HttpAgentClient.opened(reach=reach, max_answer_bytes=65_536, connect_timeout_s=0.5, lookup=lookup)
+async def a_client(reach: Reach, lookup: Lookup = by_the_system) -> AsyncGenerator[HttpAgentClient]:
+    client = HttpAgentClient(reach=reach, max_answer_bytes=65_536, connect_timeout_s=0.5, lookup=lookup)
     try:
         yield client
     finally:
@@ -194,11 +177,10 @@ async def test_a_name_with_several_addresses() -> None:
 async def test_a_name_server_that_does_not_answer() -> None:
     """Costs no more than a connection may; the agent has not seen the task, and may be registered all the same."""
 
-    class Silent(Names):
-        async def resolve(self, *_: Any) -> list[ResolveResult]:  # pyright: ignore[reportIncompatibleMethodOverride]
-            return await asyncio.get_running_loop().create_future()
+    async def silent(_host: str, _port: int) -> list[str]:
+        return await asyncio.get_running_loop().create_future()
 
-    async with a_client(LOOPBACK, Silent({})) as client:
+    async with a_client(LOOPBACK, silent) as client:
         assert await client.call(a_call("http://agent.example:9"), 30) == Refused()
         await client.check("http://agent.example:9")
 

@@ -77,7 +77,7 @@ async def an_agent(
 
 
 async def called(endpoint: str, tls: ssl.SSLContext) -> Ending:
-    client = await HttpAgentClient.opened(reach=REACH, max_answer_bytes=65_536, connect_timeout_s=5, tls=tls)
+    client = HttpAgentClient(reach=REACH, max_answer_bytes=65_536, connect_timeout_s=5, tls=tls)
     try:
         trace = f"00-{'0' * 31}1-{'0' * 15}1-01"
         return await client.call(Call(endpoint, "task-" + "0" * 32, "c", "embed", {}, {}, 1, 1e9, trace), 10)
