@@ -12,6 +12,7 @@ from orchestrator.domain.disclosure import Disclosure, disclosures
 from orchestrator.domain.evidence import Evidence, InvalidReceipt, receipt_of
 from orchestrator.storage.opening import latest_version, open_ledger, open_reader
 from orchestrator.storage.ports import AuditQuery, LedgerReader
+from orchestrator.storage.sealing import PLAIN, Codec
 
 T = TypeVar("T")
 PAGE = 1_000
@@ -125,9 +126,9 @@ async def case(url: str, *, case_id: str) -> list[Disclosure]:
     return await _read(url, collect)
 
 
-async def create_tables(url: str) -> int:
+async def create_tables(url: str, codec: Codec = PLAIN) -> int:
     """Creates the tables of the ledger at `url` or brings them up to date; returns the schema's version."""
-    ledger = await open_ledger(url)
+    ledger = await open_ledger(url, codec=codec)
     await ledger.close()
     return latest_version(url)
 

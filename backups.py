@@ -11,6 +11,7 @@ from orchestrator.kernel.environment import Environment
 from orchestrator.storage.commands import Note
 from orchestrator.storage.opening import UnsupportedURL, open_ledger, sqlite_path
 from orchestrator.storage.ports import LedgerCorrupt
+from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.sqlite import copying
 
 
@@ -30,7 +31,7 @@ async def back_up(url: str, file: Path) -> Report:
     return report
 
 
-async def restore(url: str, file: Path) -> Report:
+async def restore(url: str, file: Path, codec: Codec = PLAIN) -> Report:
     """Puts the backup `file` in the place of the embedded ledger at `url`, after verifying its trail.
 
     That it was restored becomes an entry of the trail. Raises LedgerLocked while a process owns the ledger, and what
@@ -40,7 +41,7 @@ async def restore(url: str, file: Path) -> Report:
     await run_sync(copying.check, str(file))
     report = await _sound(str(file))
     await run_sync(copying.put_in_place, str(file), target)
-    ledger = await open_ledger(url)
+    ledger = await open_ledger(url, codec=codec)
     try:
         ends = ", ".join(f"{head.writer}-{head.seq}" for head in report.heads)
         draft = AuditDraft(event="restored", created_at=Environment.real().now(), reason=f"backup up to {ends}")

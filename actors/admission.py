@@ -111,7 +111,6 @@ class Admission:
             raw_media=carries_raw_media(request.payload, keys) or carries_raw_media(request.meta, keys),
             created_at=now,
             deadline_at=deadline_at,
-            idempotency_key=request.idempotency_key,
             principal=principal.subject,
             traceparent=traceparent,
         )
@@ -137,7 +136,6 @@ class Admission:
             task_id=self._ids.next(now),
             created_at=now,
             deadline_at=now + (old.deadline_at - old.created_at),
-            idempotency_key=None,
             replay_of=old.task_id,
             traceparent=None,
         )

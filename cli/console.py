@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from orchestrator.client import Answer, Client
+    from orchestrator.storage.sealing import Codec
 
 _COLOURS = {
     **dict.fromkeys(("ready", "succeeded", "chosen", "ok"), "green"),
@@ -175,6 +176,17 @@ def on_ledger(file: Path | None, work: Callable[[str], Coroutine[Any, Any, Any]]
         fail(serving.EXIT_UNAVAILABLE, error.format_message())
     except Exception as error:  # noqa: BLE001 - the last resort of the process: one line and an exit code
         fail(serving.exit_code(error), f"{type(error).__name__}: {error}")
+
+
+def codec_for(settings: Settings) -> "Codec":
+    """How the ledger is encrypted, if it is; exit code 2 for keys that are none."""
+    from orchestrator.kernel.environment import Environment
+    from orchestrator.storage.sealing import codec_of
+
+    try:
+        return codec_of(settings.storage.encryption_key, Environment.real().entropy)
+    except ValueError as error:
+        fail(2, f"storage.encryption_key: {error}")
 
 
 def fail(code: int, message: str) -> NoReturn:

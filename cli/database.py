@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import click
 
-from orchestrator.cli.console import fail, file_option, on_ledger, settings_of
+from orchestrator.cli.console import codec_for, fail, file_option, on_ledger, settings_of
 
 
 @click.command()
@@ -16,8 +16,9 @@ def tables(file: Path | None) -> None:
     """Create the database's tables, or bring them up to date."""
     from orchestrator import auditing, serving
 
+    settings = settings_of(file)
     try:
-        version = anyio.run(auditing.create_tables, settings_of(file).storage.database_url)
+        version = anyio.run(auditing.create_tables, settings.storage.database_url, codec_for(settings))
     except Exception as error:  # noqa: BLE001 - the last resort of the process: one line and an exit code
         fail(serving.exit_code(error), f"{type(error).__name__}: {error}")
     click.echo(f"the schema is version {version}")
@@ -41,7 +42,7 @@ def restore(source: Path, file: Path | None) -> None:
     """Put the backup SOURCE in the place of the database, once verified; nobody may be using it."""
     from orchestrator import backups
 
-    report = on_ledger(file, partial(backups.restore, file=source))
+    report = on_ledger(file, partial(backups.restore, file=source, codec=codec_for(settings_of(file))))
     click.echo(f"restored from {source}: {_ends(report)}, the chain holds")
 
 

@@ -8,7 +8,17 @@ from typing import Any
 import anyio
 import click
 
-from orchestrator.cli.console import call, fail, file_option, json_option, print_table, served_option, settings_of, show
+from orchestrator.cli.console import (
+    call,
+    codec_for,
+    fail,
+    file_option,
+    json_option,
+    print_table,
+    served_option,
+    settings_of,
+    show,
+)
 from orchestrator.client import Answer, Client
 from orchestrator.domain.identity import Scope
 
@@ -75,7 +85,7 @@ def keys_revoke(key_id: str, url: str | None, file: Path | None) -> None:
 def _on_keys(
     file: Path | None,
     url: str | None,
-    direct: Callable[[str], Coroutine[Any, Any, Any]],
+    direct: Callable[[str, Any], Coroutine[Any, Any, Any]],
     ask: Callable[[Client], Coroutine[Any, Any, Answer]],
 ) -> Any:
     """What `direct` finds in the database, or what the orchestrator that owns it answers."""
@@ -86,7 +96,7 @@ def _on_keys(
     settings = settings_of(file)
     if url is None:
         try:
-            return anyio.run(direct, settings.storage.database_url)
+            return anyio.run(direct, settings.storage.database_url, codec_for(settings))
         except LedgerLocked:
             url = f"http://{settings.web.host}:{settings.web.port}"
         except OrchestratorError as error:

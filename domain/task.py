@@ -89,7 +89,6 @@ class Task(Struct, frozen=True, kw_only=True):
     raw_media: bool
     created_at: float
     deadline_at: float
-    idempotency_key: str | None = None
     replay_of: str | None = None
     principal: str = "anonymous"
     """Whose it is: the subject that sent it."""

@@ -54,5 +54,5 @@ def erased(records: Iterable[TaskRecord], outcomes: Sequence[Outcome]) -> Erased
 
 
 def _left(record: TaskRecord) -> TaskRecord:
-    task = replace(record.task, payload={}, meta={}, idempotency_key=None)
+    task = replace(record.task, payload={}, meta={})
     return replace(record, task=task, result=None, key=None, erased=True, payload_removed=False, result_removed=False)

@@ -20,12 +20,12 @@ from orchestrator.storage.sealing import Codec
 Row = Sequence[Any]
 
 TASK_COLUMNS = (
-    "seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key, replay_of,"
+    "seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, replay_of,"
     " created_at, deadline_at, state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason,"
     " updated_at, principal, consent_id, traceparent, data_key"
 )
 NEW_TASK_COLUMNS = (
-    "seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key, replay_of,"
+    "seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, replay_of,"
     " created_at, deadline_at, updated_at, principal, consent_id, traceparent, data_key"
 )
 PROGRESS_COLUMNS = "state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason"
@@ -66,7 +66,6 @@ def task_row(record: TaskRecord, lane: str, codec: Codec) -> Row:
         bytearray(codec.seal(key, task_id, "meta", _encode(task.meta))),
         bytearray(_encode(consent)),
         int(task.raw_media),
-        task.idempotency_key,
         task.replay_of,
         task.created_at,
         task.deadline_at,
@@ -102,7 +101,7 @@ def progress_row(progress: Progress) -> Row:
 
 def task_record(row: Row, codec: Codec, result_row: Row | None = None) -> TaskRecord:
     """What a row of TASK_COLUMNS says, and one of RESULT_COLUMNS if there is one. Raises Unreadable without its key."""
-    key, task_id = row[28], row[1]
+    key, task_id = row[27], row[1]
     task = Task(
         task_id=row[1],
         case_id=row[2],
@@ -112,22 +111,21 @@ def task_record(row: Row, codec: Codec, result_row: Row | None = None) -> TaskRe
         meta=_opened(codec, key, task_id, "meta", row[7]),
         consent=consent(row[8]),
         raw_media=bool(row[9]),
-        idempotency_key=row[10],
-        replay_of=row[11],
-        created_at=row[12],
-        deadline_at=row[13],
-        principal=row[25],
-        traceparent=row[27],
+        replay_of=row[10],
+        created_at=row[11],
+        deadline_at=row[12],
+        principal=row[24],
+        traceparent=row[26],
     )
-    state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason = row[14:24]
+    state, attempt, failures, lost, due_at, agent_id, owner, lease_until, tried, reason = row[13:23]
     progress = Progress(
         State(state), attempt, failures, lost, due_at, agent_id, owner, lease_until, _tried(tried), reason
     )
     # Behind the columns, a reader of one task says whether its consent was revoked.
     result = None if result_row is None else _result(result_row, key, task_id, codec)
-    revoked = bool(row[29:] and row[29])
+    revoked = bool(row[28:] and row[28])
     gone = {"erased": row[6] == ERASED, "payload_removed": row[6] == REMOVED}
-    return TaskRecord(row[0], task, progress, row[24], result, revoked, key, **gone)
+    return TaskRecord(row[0], task, progress, row[23], result, revoked, key, **gone)
 
 
 def whole_record(row: Row, codec: Codec, result_row: Row | None) -> TaskRecord:

@@ -34,6 +34,7 @@ from orchestrator.storage.commands import (
     Transition,
     TryWebhook,
 )
+from orchestrator.storage.disguise import Disguise
 from orchestrator.storage.sealing import PLAIN, Codec
 
 
@@ -42,6 +43,7 @@ class Book:
     """What a writer knows of the ledger while it writes a batch; replaced only when the batch is committed."""
 
     head: Head
+    disguise: Disguise
     last_seq: int = 0
     ready: Counter[Priority] = field(default_factory=Counter[Priority])
     open: Counter[Priority] = field(default_factory=Counter[Priority])
@@ -151,7 +153,8 @@ class Work:
         if task.consent.consent_id is not None:
             self.consents.add(task.consent.consent_id)
         if key is not None:
-            self.keys.append((key.scope, key.key, key.fingerprint, task.task_id, key.expires_at))
+            worn = self._book.disguise.wear(key)
+            self.keys.append((worn.scope, worn.key, worn.fingerprint, task.task_id, worn.expires_at))
         self.last_seq += 1
         key = self._book.codec.new_key(task.task_id)
         record = TaskRecord(self.last_seq, task, command.progress, command.audit.created_at, key=key)

@@ -92,6 +92,31 @@ def test_from_the_first_key_to_a_revoked_one(box: Box) -> None:
     assert box.run("audit", "verify").returncode == 0
 
 
+def test_with_an_encrypted_database(box: Box) -> None:
+    """All that opens it does so with its key: tables, keys, a backup that is put back."""
+    (box.folder / "encryption-key").write_text("ab" * 32)
+    box.environ["ORCHESTRATOR_STORAGE_ENCRYPTION_KEY_FILE"] = str(box.folder / "encryption-key")
+    root = {"ORCHESTRATOR_API_KEY": made(box, "root", "--scope", "all")}
+    box.serve()
+    assert box.run("submit", **box.url, **root).returncode == 0
+    box.stop()
+    commands = (
+        ("tables",),
+        ("keys", "list"),
+        ("backup", "copy.db"),
+        ("restore", "copy.db"),
+        ("keys", "create", "x", "--scope", "all"),
+    )
+    for command in commands:
+        done = box.run(*command)
+        assert done.returncode == 0, done.stderr
+    key = box.environ.pop("ORCHESTRATOR_STORAGE_ENCRYPTION_KEY_FILE")
+    for command in (("tables",), ("keys", "list")):
+        done = box.run(*command)
+        assert (done.returncode, len(done.stderr.splitlines())) == (69, 1), done.stderr
+        assert key not in done.stderr
+
+
 def test_what_goes_wrong_is_one_line(box: Box) -> None:
     """An unknown key, a file that is not there, a database that forgets: an exit code and a line, no traceback."""
     gone = box.run("keys", "revoke", "0" * 16)

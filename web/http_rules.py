@@ -51,7 +51,10 @@ def refusal(method: bytes, target: bytes, version: bytes, headers: Headers, limi
         return 414
     if len(headers) > limits.headers or size > limits.header_bytes:
         return 431
-    return framing_refusal(version, headers) if target.startswith((b"/", b"*", b"http://", b"https://")) else 400
+    # Nothing that is stored has a NUL in its name, and not every database can even look for one.
+    if not target.startswith((b"/", b"*", b"http://", b"https://")) or b"%00" in target:
+        return 400
+    return framing_refusal(version, headers)
 
 
 def framing_refusal(version: bytes, headers: Headers) -> int | None:

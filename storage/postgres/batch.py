@@ -124,8 +124,8 @@ class Batch:
         """What stands against accepting a task: its key, or a full class. A key that is over is removed."""
         if not isinstance(command, Accept):
             return None
-        key = command.key
-        if key is not None:
+        if command.key is not None:
+            key = self.book.disguise.wear(command.key)
             await self._connection.execute(sql.EXPIRE_KEY, self._offset, key.scope, key.key, command.audit.created_at)
             found = await self._connection.fetchrow(sql.FIND_KEY, key.scope, key.key)
             if found is not None:

@@ -9,8 +9,9 @@ import anyio
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
 from orchestrator.storage.commands import Command, Outcome
+from orchestrator.storage.disguise import Disguise
 from orchestrator.storage.ports import CommitUnknown, Depths, LedgerCorrupt, NotCommitted, Unreadable
-from orchestrator.storage.postgres import sql
+from orchestrator.storage.postgres import secrets, sql
 from orchestrator.storage.postgres.book import counts
 from orchestrator.storage.postgres.clock import Clock
 from orchestrator.storage.postgres.connecting import (
@@ -48,8 +49,9 @@ class PostgresLedger(PostgresReader):
 
     exclusive = False
 
-    def __init__(self, dsn: str, writer: str, clock: Clock, *, outbox: bool, codec: Codec) -> None:
+    def __init__(self, dsn: str, writer: str, clock: Clock, disguise: Disguise, *, outbox: bool, codec: Codec) -> None:
         super().__init__(dsn, clock)
+        self._disguise = disguise
         self._writer, self._outbox, self._codec = writer, outbox, codec
         self._session: Session | None = None
         self._former: Session | None = None
@@ -69,8 +71,8 @@ class PostgresLedger(PostgresReader):
         """
         dsn = dsn_of(url)
         try:
-            await _migrate(dsn)
-            ledger = cls(dsn, writer, Clock(now), outbox=outbox, codec=codec)
+            disguise = await _migrate(dsn, codec)
+            ledger = cls(dsn, writer, Clock(now), disguise, outbox=outbox, codec=codec)
             session = await ledger._connect()
             last = await session.connection.fetchrow(sql.LAST_DATA_KEY)
             if last is not None and last[1] is not None:
@@ -153,7 +155,7 @@ class PostgresLedger(PostgresReader):
             raise NotCommitted(name(error)) from error
 
     async def _connect(self) -> Session:
-        session = await Session.opened(self._dsn, self._writer, self._clock, self._former)
+        session = await Session.opened(self._dsn, self._writer, self._clock, self._disguise, self._former)
         self._session = self._former = session
         self._show(session.book)
         return session
@@ -217,10 +219,11 @@ class PostgresLedger(PostgresReader):
             self._depths = {p: Depths(ready[p], unfinished[p]) for p in Priority}
 
 
-async def _migrate(dsn: str) -> None:
+async def _migrate(dsn: str, codec: Codec) -> Disguise:
     connection: Connection = await connect(dsn, patience=OPEN_S)
     try:
         with anyio.fail_after(OPEN_S, shield=True):
             await migrate(connection)
+        return await secrets.settle(connection, codec)
     finally:
         await farewell(connection)

@@ -13,6 +13,7 @@ from msgspec import Struct
 from orchestrator.domain.audit import GENESIS, Head
 from orchestrator.domain.task import Priority
 from orchestrator.storage.commands import Command, Outcome
+from orchestrator.storage.disguise import Disguise
 from orchestrator.storage.ports import LedgerCorrupt
 from orchestrator.storage.postgres import sql
 from orchestrator.storage.postgres.batch import Batch, count_up
@@ -61,7 +62,9 @@ class Session:
         return f"<Session {self.writer!r} batch {self.batch}>"
 
     @classmethod
-    async def opened(cls, dsn: str, writer: str, clock: Clock, former: "Session | None" = None) -> "Session":
+    async def opened(
+        cls, dsn: str, writer: str, clock: Clock, disguise: Disguise, former: "Session | None" = None
+    ) -> "Session":
         """Connects, and takes the name `writer`, or the first of `writer-2`, `writer-3`… that is free.
 
         The name that a `former` session held is tried first, once its server process is out of the way. Raises one of
@@ -76,7 +79,7 @@ class Session:
                 await clock.measure(connection)
                 name = await _take_name(connection, writer, former.writer if former else writer)
                 backend = Backend(*await connection.fetchrow(sql.BACKEND))
-                book = await _recount(connection, await _head(connection, name))
+                book = await _recount(connection, await _head(connection, name), disguise)
                 await connection.execute(sql.FORGET_OLD_SESSIONS)
                 return cls(connection, name, backend, book, await connection.fetchval(sql.ADD_SESSION, name))
         except BaseException:
@@ -136,13 +139,13 @@ async def _head(connection: Connection, writer: str) -> Head:
     return Head(writer, *found) if found else Head(writer)
 
 
-async def _recount(connection: Connection, head: Head) -> Book:
+async def _recount(connection: Connection, head: Head, disguise: Disguise) -> Book:
     """The book, its counts put right: whatever was done to the tables by hand, a start mends it."""
     await connection.execute(sql.BEGIN)
     last_seq = (await connection.fetchrow(sql.LOCK_BOOK))[0]
     ready = Counter({Priority(priority): n for priority, n in await connection.fetch(sql.COUNT_READY)})
     unfinished = Counter({Priority(priority): n for priority, n in await connection.fetch(sql.COUNT_OPEN)})
-    book = Book(head, last_seq, ready, unfinished)
+    book = Book(head, disguise, last_seq, ready, unfinished)
     await connection.execute(sql.SAVE_BOOK, *columns(book))
     await connection.execute(sql.COMMIT)
     return book

@@ -57,8 +57,19 @@ COUNT_OPEN = "SELECT priority, count(*) FROM tasks WHERE state IN ('queued', 'le
 
 FIND_KEY = "SELECT fingerprint, task_id FROM idempotency_keys WHERE scope = $1 AND key = $2"
 EXPIRE_KEY = "DELETE FROM idempotency_keys WHERE scope = $2 AND key = $3 AND expires_at <= $4::float8 + $1::float8"
+READ_DISGUISE = "SELECT data_key, secret FROM secrets WHERE name = $1"
+SAVE_DISGUISE = (
+    "INSERT INTO secrets (name, data_key, secret) VALUES ($1, $2, $3)"
+    " ON CONFLICT (name) DO UPDATE SET data_key = excluded.data_key, secret = excluded.secret"
+)
+READ_PLAIN_KEYS = "SELECT scope, key, fingerprint FROM idempotency_keys"
+DISGUISE_KEYS = (
+    "UPDATE idempotency_keys AS kept SET key = new.key, fingerprint = new.fingerprint"
+    " FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS new (key, fingerprint, scope, plain)"
+    " WHERE kept.scope = new.scope AND kept.key = new.plain"
+)
 _TASK = (
-    "SELECT seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media, idempotency_key,"
+    "SELECT seq, task_id, case_id, task_type, priority, lane, payload, meta, consent, raw_media,"
     " replay_of, created_at, deadline_at - $1::float8, state, attempt, failures, lost, due_at - $1::float8, agent_id,"
     " owner, lease_until - $1::float8, tried, reason, updated_at, principal, consent_id, traceparent, data_key,"
     " EXISTS (SELECT FROM revoked_consents WHERE revoked_consents.consent_id = tasks.consent_id) FROM tasks"
@@ -67,9 +78,7 @@ READ_TASK = _TASK + " WHERE task_id = $2"
 
 READ_TO_ERASE = _TASK + " WHERE task_id = $2 AND payload <> ''"
 READ_CASE_TO_ERASE = _TASK + " WHERE case_id = $2 AND payload <> '' ORDER BY seq LIMIT $3"
-ERASE_TASKS = (
-    "UPDATE tasks SET payload = '', meta = '', idempotency_key = NULL, data_key = NULL WHERE task_id = ANY ($1::text[])"
-)
+ERASE_TASKS = "UPDATE tasks SET payload = '', meta = '', data_key = NULL WHERE task_id = ANY ($1::text[])"
 ERASE_RESULTS = "DELETE FROM results WHERE task_id = ANY ($1::text[])"
 
 READ_DATA_KEYS = (

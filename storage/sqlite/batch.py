@@ -196,11 +196,12 @@ def _refusal(connection: sqlite3.Connection, book: Book, command: Command) -> Ou
     if not isinstance(command, Accept):
         return None
     if command.key is not None:
-        connection.execute(sql.EXPIRE_KEY, (command.key.scope, command.key.key, command.audit.created_at))
-        found = connection.execute(sql.FIND_KEY, (command.key.scope, command.key.key)).fetchone()
+        key = book.disguise.wear(command.key)
+        connection.execute(sql.EXPIRE_KEY, (key.scope, key.key, command.audit.created_at))
+        found = connection.execute(sql.FIND_KEY, (key.scope, key.key)).fetchone()
         if found is not None:
             fingerprint, task_id = found
-            return _duplicate(connection, book, task_id) if fingerprint == command.key.fingerprint else Reused()
+            return _duplicate(connection, book, task_id) if fingerprint == key.fingerprint else Reused()
     return Full(command.task.priority) if is_full(book, command) else None
 
 

@@ -20,12 +20,14 @@ from anyio import CapacityLimiter
 from orchestrator.domain.audit import GENESIS, Head
 from orchestrator.domain.task import Priority
 from orchestrator.storage.commands import Command, Erased, Outcome
+from orchestrator.storage.disguise import Disguise
 from orchestrator.storage.ports import CommitUnknown, Depths, LedgerCorrupt, LedgerError, LedgerLocked, Unreadable
 from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.sqlite import batch, sql
 from orchestrator.storage.sqlite.locking import own, private
 from orchestrator.storage.sqlite.reader import SqliteReader
 from orchestrator.storage.sqlite.schema import migrate, version
+from orchestrator.storage.sqlite.secrets import settle
 
 WRITER = "main"
 _PRAGMAS = (
@@ -170,7 +172,7 @@ def _prepared(connection: sqlite3.Connection, max_bytes: int, outbox: bool, code
         _configure(connection, max_bytes)
         migrate(connection)
         _check_key(connection, codec)
-        return replace(_book(connection, outbox), codec=codec)
+        return replace(_book(connection, settle(connection, codec), outbox), codec=codec)
     except (sqlite3.Error, ValueError) as error:
         raise _verdict(error) from error
 
@@ -205,7 +207,7 @@ def _check_key(connection: sqlite3.Connection, codec: Codec) -> None:
         codec.rewrapped(last[1], last[0])
 
 
-def _book(connection: sqlite3.Connection, outbox: bool) -> batch.Book:
+def _book(connection: sqlite3.Connection, disguise: Disguise, outbox: bool) -> batch.Book:
     """Raises LedgerCorrupt where the audit trail does not end as its head says: nothing could be chained to it."""
     heads = {row[0]: Head(*row) for row in connection.execute(sql.READ_HEADS)}
     head = heads.get(WRITER, Head(WRITER))
@@ -215,6 +217,7 @@ def _book(connection: sqlite3.Connection, outbox: bool) -> batch.Book:
     (last_seq,) = connection.execute(sql.LAST_SEQ).fetchone()
     return batch.Book(
         head=head,
+        disguise=disguise,
         last_seq=last_seq,
         ready=_counts(connection, sql.COUNT_READY),
         open=_counts(connection, sql.COUNT_OPEN),

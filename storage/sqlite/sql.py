@@ -16,13 +16,20 @@ ADD_KEY = (
 )
 FIND_KEY = "SELECT fingerprint, task_id FROM idempotency_keys WHERE scope = ? AND key = ?"
 EXPIRE_KEY = "DELETE FROM idempotency_keys WHERE scope = ? AND key = ? AND expires_at <= ?"
+READ_DISGUISE = "SELECT data_key, secret FROM secrets WHERE name = ?"
+SAVE_DISGUISE = (
+    "INSERT INTO secrets (name, data_key, secret) VALUES (?, ?, ?)"
+    " ON CONFLICT (name) DO UPDATE SET data_key = excluded.data_key, secret = excluded.secret"
+)
+READ_PLAIN_KEYS = "SELECT scope, key, fingerprint FROM idempotency_keys"
+DISGUISE_KEY = "UPDATE idempotency_keys SET key = ?, fingerprint = ? WHERE scope = ? AND key = ?"
 EXPIRE_KEYS = "DELETE FROM idempotency_keys WHERE expires_at IS NOT NULL AND expires_at <= ?"
 
 # How far a new task is stands here and not in parameters: to bind one costs as much as to store it. What is further on
 # from the start is moved there.
 ADD_TASK = (
     "INSERT INTO tasks (" + NEW_TASK_COLUMNS + ", state, attempt, failures, lost, tried)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, 0, x'5b5d')"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, 0, x'5b5d')"
 )
 BEGIN_TASK = (
     "UPDATE tasks SET state = ?, attempt = ?, failures = ?, lost = ?, due_at = ?, agent_id = ?, owner = ?,"
@@ -46,7 +53,7 @@ READ_CASE_TO_ERASE = (
     " WHERE case_id = ? AND event = 'accepted') CROSS JOIN tasks ON task_id = accepted"
     " WHERE payload <> x'' ORDER BY position LIMIT ?"
 )
-ERASE_TASK = "UPDATE tasks SET payload = x'', meta = x'', idempotency_key = NULL, data_key = NULL WHERE task_id = ?"
+ERASE_TASK = "UPDATE tasks SET payload = x'', meta = x'', data_key = NULL WHERE task_id = ?"
 ERASE_RESULT = "DELETE FROM results WHERE task_id = ?"
 # Commits wait behind it, so a reader that takes its time is not waited for.
 HARDLY_WAIT = "PRAGMA busy_timeout = 250"

@@ -107,7 +107,6 @@ class Accepting(Contract):
             raw_media=True,
             created_at=NOW + 0.123456789,
             deadline_at=NOW + 1e-3,
-            idempotency_key=UNICODE,
             replay_of=task_id(77),
             principal=UNICODE,
         )

@@ -14,7 +14,7 @@ from orchestrator.storage.ports import Ledger
 pytestmark = pytest.mark.anyio
 
 ASKED = replace(draft("erased", at=NOW + 5.0), principal="root")
-HELD: dict[str, Any] = {"payload": {"text": "held"}, "meta": {"more": "held"}, "idempotency_key": "key-1"}
+HELD: dict[str, Any] = {"payload": {"text": "held"}, "meta": {"more": "held"}}
 
 
 def erase(number: int | None = None, case_id: str | None = None, limit: int = 200) -> Erase:
@@ -31,7 +31,7 @@ async def erased(ledger: Ledger, command: Erase) -> Erased:
 def is_empty(record: TaskRecord) -> bool:
     """Nothing of what the task held is left."""
     task = record.task
-    return record.erased and (task.payload, task.meta, task.idempotency_key, record.result) == ({}, {}, None, None)
+    return record.erased and (task.payload, task.meta, record.result) == ({}, {}, None)
 
 
 class Erasing:

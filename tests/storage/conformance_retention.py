@@ -58,13 +58,13 @@ class Removing:
     async def test_task_that_was_removed(self, ledger):
         """It is gone, with result, key and replay's key, but not from the audit; its key may be used anew."""
         key = replace(a_key(), scope=f"{CALLERS}anonymous")
-        await done(ledger, accept(1, key=key, idempotency_key=key.key))
+        await done(ledger, accept(1, key=key))
         kept = [entry for entry in await trail(ledger) if entry.task_id == task_id(1)]
         assert isinstance(await one(ledger, remove(tasks=(task_id(1),))), Noted)
         assert await ledger.task(task_id(1)) is None
         assert await ended(ledger) == []
         assert [entry for entry in await trail(ledger) if entry.task_id == task_id(1)] == kept
-        assert isinstance(await one(ledger, accept(2, key=key, idempotency_key=key.key)), Accepted)
+        assert isinstance(await one(ledger, accept(2, key=key)), Accepted)
 
     async def test_what_is_not_there(self, ledger):
         """Nothing at all is removed, and nothing is said, where a part of it is gone already or has not ended."""
@@ -119,7 +119,7 @@ class Removing:
     async def test_key_of_a_task(self, ledger):
         """It stands for the task until its expiry is over; that of another caller does not."""
         key = a_key(scope=f"{CALLERS}anonymous", expires_at=NOW + 10.0)
-        await done(ledger, accept(1, key=key, idempotency_key=key.key), accept(2, idempotency_key=key.key))
+        await done(ledger, accept(1, key=key), accept(2))
         assert [it.keyed for it in await ended(ledger, now=NOW + 9.0)] == [True, False]
         assert [it.keyed for it in await ended(ledger, now=NOW + 10.0)] == [False, False]
 

@@ -564,7 +564,7 @@ class TestTheDatabase:
         await postgres.execute("UPDATE audit_entries SET reason = 'nice' WHERE seq = 2", database)
         assert [flaw.seq for flaw in (await auditing.verify(url)).flaws] == [2]
 
-    @pytest.mark.parametrize("bad", [{"case_id": "a\0b"}, {"idempotency_key": "k\0"}])
+    @pytest.mark.parametrize("bad", [{"case_id": "a\0b"}, {"traceparent": "k\0"}])
     async def test_value_that_only_this_database_refuses(self, ledger, bad):
         """It fails alone."""
         outcomes = await ledger.commit([accept(1), accept(2, **bad), accept(3)])

@@ -116,11 +116,11 @@ def targets() -> Iterator[Case]:
     for name, target in {
         "no slash": "a", "a query alone": "?a", "an authority": "x:80", "a relative path": "../a", "ftp": "ftp://x/a",
         "a scheme alone": "http:", "a javascript URL": "javascript:alert(1)", "not of ASCII": "/\xe4", "UTF-8": "/\xc3\xa4",
-        "DEL": "/\x7f", "a backslash first": "\\a", "an empty one": "",
+        "DEL": "/\x7f", "an escaped NUL": "/%00", "an escaped NUL in the query": "/a?b=%00", "a backslash first": "\\a", "an empty one": "",
     }.items():  # fmt: skip
         yield bad(f"target: {name}", f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode("latin-1"))
     for name, target in {
-        "a query": "/a?b=c", "dots": "/a/../b", "escapes": "/a%2fb%00%0d%0a", "two slashes": "//a", "a long path": "/" + "a" * 2000,
+        "a query": "/a?b=c", "dots": "/a/../b", "escapes": "/a%2fb%01%0d%0a", "two slashes": "//a", "a long path": "/" + "a" * 2000,
         "odd characters": "/a!$&'()*+,;=:@-._~", "a tilde": "/~a", "a pipe": "/a|b",
     }.items():  # fmt: skip
         yield good(f"target: {name}", head(method="GET", target=target), ("GET", target, b""))

@@ -176,6 +176,28 @@ async def test_a_body_that_does_not_come(ledger, environ: dict[str, str], rows) 
         assert rows("tasks") == 0
 
 
+async def test_a_nul_in_the_address(service: Service) -> None:
+    """The client is told so, and the database that cannot even look for it is not blamed."""
+    gets = (
+        "/task/{}",
+        "/task/task-1/events?a={}",
+        "/audit?task_id={}",
+        "/audit?case_id={}",
+        "/dlq?after={}",
+        "/ui/task/{}",
+    )
+    calls = [("GET", path) for path in gets]
+    calls += [
+        ("DELETE", "/task/{}"),
+        ("POST", "/dlq/{}/replay"),
+        ("POST", "/consents/{}/revoke"),
+        ("DELETE", "/keys/{}"),
+    ]
+    for method, path in calls:
+        reply = await service.ask(method, path.format("canary7%00"))
+        assert (reply.status, reply.json["code"]) == (400, "E_BAD_REQUEST"), path
+
+
 async def test_keys_that_are_used_wrongly(service: Service, rows) -> None:
     """The body and the header must agree, and a key belongs to one body."""
     for header in ("other", "", "x" * 201, '"', "a\tb"):

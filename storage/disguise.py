@@ -1,0 +1,65 @@
+"""How idempotency keys stand in a ledger: as digests under a secret of its own, so that reading it tells no key.
+
+HMAC-SHA256 (RFC 2104), cut to 128 bits. The secret is in the ledger, since its replicas must agree on it; where there
+is a master key it is sealed like a task's payload, and then no guess at a key can be tried without that either.
+"""
+
+import hmac
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from orchestrator.kernel.environment import Environment
+from orchestrator.storage.commands import Key
+from orchestrator.storage.sealing import Codec
+
+PURPOSE = "idempotency_keys"
+"""The secret's name in the ledger, and what it is sealed for."""
+_SIZE, _KEPT = 32, 16
+
+
+class Kept(Struct, frozen=True):
+    """The secret as it stands in the ledger; `data_key` is wrapped, and None where nothing is sealed."""
+
+    data_key: bytes | None
+    secret: bytes
+
+
+class Disguise:
+    """Digests of keys, and of what they stand for, in hex digits. The same for the same, in one ledger."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def of(self, scope: str, key: str, fingerprint: str) -> tuple[str, str]:
+        """What stands for the key and for the fingerprint. Equal keys of two scopes, or bodies under two, differ.
+
+        Raises ValueError for what is no text.
+        """
+        name = self._digest(f"{len(scope)}:{scope}{key}")
+        return name, self._digest(f"{name}{fingerprint}")
+
+    def wear(self, key: Key) -> Key:
+        """The key as it is stored and looked for."""
+        name, mark = self.of(key.scope, key.key, key.fingerprint)
+        return Key(key.scope, name, mark, key.expires_at)
+
+    def _digest(self, text: str) -> str:
+        return hmac.digest(self._secret, text.encode(), "sha256")[:_KEPT].hex()
+
+
+def settled(kept: Kept | None, codec: Codec) -> tuple[Disguise, Kept]:
+    """The ledger's disguise, made if there is none, and how its secret is to be kept from here on.
+
+    That is sealed as soon as there is a master key, and under the current one. Raises Unreadable.
+    """
+    if kept is None or kept.data_key is None:
+        secret, key = kept.secret if kept else Environment.real().entropy(_SIZE), codec.new_key(PURPOSE)
+        return Disguise(secret), Kept(key, codec.seal(key, PURPOSE, "secret", secret))
+    secret = codec.open(kept.data_key, PURPOSE, "secret", kept.secret)
+    return Disguise(secret), Kept(codec.rewrapped(kept.data_key, PURPOSE) or kept.data_key, kept.secret)
+
+
+def disguised(plain: Iterable[tuple[str, str, str]], disguise: Disguise) -> list[tuple[str, str, str, str]]:
+    """Of scopes, keys and fingerprints that stand in the clear: their digests, then scope and key."""
+    return [(*disguise.of(*row), row[0], row[1]) for row in plain]
