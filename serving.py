@@ -87,6 +87,17 @@ def run(settings: Settings, listener: socket, manager: ServiceManager, beside: B
     anyio.run(_serve, settings, listener, manager, beside, backend_options={"use_uvloop": uvloop})
 
 
+def settle_collector() -> None:
+    """Tunes the collector of cycles for a process that serves; a program that embeds us may call it once it is up.
+
+    What was made for the start stays for good, and need not be looked through again and again. Of what requests make
+    hardly anything is in a cycle, and a batch of them makes thousands of objects.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
+
+
 async def _serve(settings: Settings, listener: socket, manager: ServiceManager, beside: Beside | None) -> None:
     # The terminal that is closed ends service like the other two, unless we were started to outlive it (nohup).
     hangup = (signal.SIGHUP,) if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else ()
@@ -94,9 +105,7 @@ async def _serve(settings: Settings, listener: socket, manager: ServiceManager, 
         async with anyio.create_task_group() as group:
             web = serve_on(listener, settings)
             async with Orchestrator(settings, make_web=web) as orchestrator, anyio.create_task_group() as served:
-                # What was made for the start stays for good: the collector need not look through it again and again.
-                gc.collect()
-                gc.freeze()
+                settle_collector()
                 manager.ready(f"serving on {url_of(listener, settings)}")
                 group.start_soon(_keep_alive, manager, orchestrator)
                 if beside is not None:

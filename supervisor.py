@@ -44,9 +44,7 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
     """The actors in start order."""
     s, mail, settings, emit = system, system.mail, system.settings, system.telemetry.emit
     relay_ref, registry_ref = mail.relay.ref if s.carriage is not None else None, mail.registry.ref
-    observer = Observer(
-        s.environment, s.queue, s.feed, s.leases, registry_ref, mail.janitor.ref, emit, relay_ref
-    )  # fmt: skip
+    observer = Observer(s.queue, s.feed, s.leases, registry_ref, mail.janitor.ref, emit, relay_ref)
     stop_within = settings.dispatch.drain_s + MARGIN_S
 
     def audit_writer() -> AuditWriter:

@@ -140,10 +140,10 @@ class Admission:
             traceparent=None,
         )
 
-    def key(self, scope: str, key: str, mark: str) -> Key:
-        """The key with its published expiry."""
+    def key(self, scope: str, key: str, mark: str, now: float) -> Key:
+        """The key of a task that is accepted at `now`, with its published expiry."""
         kept = self._acceptance.key_expiry_s
-        return Key(scope, key, mark, self._environment.now() + kept if kept else None)
+        return Key(scope, key, mark, now + kept if kept else None)
 
     def decide(self, task: Task) -> Decision:
         """Who would do the task now."""

@@ -131,12 +131,20 @@ def parts(batch: Sequence[Commit], most: int) -> Iterator[list[Commit]]:
 
 def _changed(outcome: Outcome) -> Sequence[TaskRecord]:
     """The tasks that a command changed."""
-    if isinstance(outcome, Accepted | Moved):
-        return (outcome.record,)
-    return outcome.records if isinstance(outcome, Revoked | Erased) else ()
+    match outcome:
+        case Accepted(record) | Moved(record):
+            return (record,)
+        case Revoked(records) | Erased(records):
+            return records
+        case _:
+            return ()
 
 
 def _has_entry(outcome: Outcome) -> bool:
-    if isinstance(outcome, Noted | Revoked | Erased):
-        return outcome.receipt is not None
-    return isinstance(outcome, Accepted | Moved | Denied)
+    match outcome:
+        case Accepted() | Moved() | Denied():
+            return True
+        case Noted() | Revoked() | Erased():
+            return outcome.receipt is not None
+        case _:
+            return False

@@ -32,7 +32,7 @@ class TaskFeed:
 
     def publish(self, record: TaskRecord) -> None:
         """A task changed: wakes all who wait for it."""
-        if self.headway(record) is None:
+        if self._headway and self.headway(record) is None:
             self._headway.pop(record.task.task_id, None)
         self._wake(record.task.task_id)
 

@@ -327,8 +327,9 @@ class Gateway:
         return released(record, self._environment.now())
 
     def _released(self, routed: Routed) -> Routed:
-        record = released(routed.record, self._environment.now())
-        return routed if record is routed.record else replace(routed, record=record)
+        if routed.record.result is None:
+            return routed
+        return replace(routed, record=released(routed.record, self._environment.now()))
 
     async def _checked(self, request: TaskRequest) -> TaskRequest | OrchestratorError:
         """The request, or why its sender could not be called back."""

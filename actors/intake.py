@@ -65,7 +65,7 @@ class Intake:
         task = self._admission.task(request, message.principal, message.traceparent)
         if request.idempotency_key is None:
             return await self.accept(task, request, None)
-        key = self._claim(_name(request.idempotency_key, message), request)
+        key = self._claim(_name(request.idempotency_key, message), request, task.created_at)
         try:
             return await self.accept(task, request, key)
         finally:
@@ -90,10 +90,10 @@ class Intake:
             routed = await self._run_sync(plan.startable, plan.decision)
         if routed is None:
             routed = _routed(await self._committer.commit(plan.command))
-        self._accepted(routed, began)
+        self._accepted(routed, anyio.current_time() - began)
         return routed
 
-    def _claim(self, name: Name, request: TaskRequest) -> Key:
+    def _claim(self, name: Name, request: TaskRequest, now: float) -> Key:
         """The request's key, which others find in use until it is answered. Raises KeyReused or InProgress."""
         mark = fingerprint(request)
         if name in self._answering:
@@ -101,7 +101,7 @@ class Intake:
                 raise KeyReused("The key is in use for a request with another body.")
             raise InProgress("The first request with this key has not been answered yet.", retry_after=1)
         self._answering[name] = mark
-        return self._admission.key(*name, mark)
+        return self._admission.key(*name, mark, now)
 
     async def _accept_all(
         self, orders: Iterable[tuple[TaskRequest, Sender]], *, together: bool
@@ -117,7 +117,8 @@ class Intake:
         finally:
             for name in claimed:
                 del self._answering[name]
-        return [self._told(next(outcomes), began) if isinstance(plan, Plan) else self._refused(plan) for plan in plans]
+        took = anyio.current_time() - began
+        return [self._told(next(outcomes), took) if isinstance(plan, Plan) else self._refused(plan) for plan in plans]
 
     async def _committed(
         self, plans: Sequence[Plan | OrchestratorError], together: bool
@@ -141,21 +142,22 @@ class Intake:
                 return self._admission.plan(task, request, None)
             name = _name(request.idempotency_key, sender)
             if together and name in claimed:
-                return self._admission.plan(task, request, self._admission.key(*name, fingerprint(request)))
-            key = self._claim(name, request)
+                key = self._admission.key(*name, fingerprint(request), task.created_at)
+                return self._admission.plan(task, request, key)
+            key = self._claim(name, request, task.created_at)
             claimed.add(name)
             return self._admission.plan(task, request, key)
         except OrchestratorError as error:
             return error
 
-    def _told(self, outcome: Outcome | OrchestratorError, began: float) -> Routed | OrchestratorError:
+    def _told(self, outcome: Outcome | OrchestratorError, took: float) -> Routed | OrchestratorError:
         if isinstance(outcome, OrchestratorError):
             return self._refused(outcome)
         try:
             routed = _routed(outcome)
         except OrchestratorError as error:
             return self._refused(error)
-        self._accepted(routed, began)
+        self._accepted(routed, took)
         return routed
 
     def _refused(self, error: OrchestratorError) -> OrchestratorError:
@@ -186,10 +188,10 @@ class Intake:
             case _:
                 return _routed(outcome)
 
-    def _accepted(self, routed: Routed, began: float) -> None:
+    def _accepted(self, routed: Routed, seconds: float) -> None:
         if routed.answer is Answer.DUPLICATE:
             return
-        task, seconds = routed.record.task, anyio.current_time() - began
+        task = routed.record.task
         if task.consent.override is not None:
             self._emit(ConsentOverridden(task.task_id))
         queued = routed.answer is Answer.QUEUED

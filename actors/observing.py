@@ -15,7 +15,6 @@ from orchestrator.actors.messages import (
 from orchestrator.actors.pull_leases import PullLeases
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import lane_of
-from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import NotDelivered
 from orchestrator.kernel.ref import Ref
 from orchestrator.storage.commands import ERASED, TaskRecord
@@ -27,7 +26,6 @@ class Observer:
 
     def __init__(
         self,
-        environment: Environment,
         queue: Queue,
         feed: TaskFeed,
         leases: PullLeases,
@@ -36,7 +34,7 @@ class Observer:
         emit: Emit,
         relay: Ref[RelayMessage] | None = None,
     ) -> None:
-        self._environment, self._queue, self._feed = environment, queue, feed
+        self._queue, self._feed = queue, feed
         self._leases, self._registry, self._janitor = leases, registry, janitor
         self._emit, self._relay = emit, relay
 
@@ -66,7 +64,7 @@ class Observer:
             with contextlib.suppress(NotDelivered):
                 self._janitor.tell(WakeAt(progress.due_at))
         elif progress.state is State.QUEUED:
-            lane = lane_of(task, self._environment.now())
+            lane = lane_of(task, record.updated_at)
             self._queue.announce(Ticket(task.task_id, task.priority, lane, record.seq, record.updated_at))
             self._tell_relay(TellStream(task.priority))
 

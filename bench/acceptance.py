@@ -7,10 +7,12 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, closing
 from functools import partial
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 
 import anyio
+from msgspec.json import encode
 
 from orchestrator.bench.alone import alone
 from orchestrator.bench.harness import Benchmark, Figures, Missing, Subject, Target, Turn
@@ -19,6 +21,7 @@ from orchestrator.bench.processes import ROOT, peers_python, serving
 from orchestrator.bench.services import valkey
 from orchestrator.domain.task import TaskRequest
 from orchestrator.embedding import Orchestrator
+from orchestrator.serving import settle_collector
 from orchestrator.settings import load
 from orchestrator.telemetry import configure_logging
 
@@ -93,7 +96,7 @@ def in_process(turn: Turn) -> Figures:
 
 
 def bare_sqlite(turn: Turn) -> Figures:
-    """A task row and an audit row each, committed by 256, with a durable WAL: what the disk and SQLite give at most."""
+    """A task row and a chained audit row each, committed by 256, with a durable WAL."""
     with tempfile.TemporaryDirectory() as folder:
         return {"tasks/s": alone(partial(_write_rows, turn.seconds, folder))}
 
@@ -108,6 +111,7 @@ async def route(seconds: float, environ: Mapping[str, str]) -> float:
     settings = load(environ=environ)
     routed, until, took = 0, 0.0, 1.0
     async with Orchestrator(settings) as orchestrator:
+        settle_collector()
 
         async def call(number: int) -> None:
             nonlocal routed
@@ -131,15 +135,20 @@ async def _write_rows(seconds: float, folder: str) -> float:
             "PRAGMA journal_mode = WAL",
             "PRAGMA synchronous = FULL",
             "CREATE TABLE tasks (id TEXT PRIMARY KEY, body BLOB)",
-            "CREATE TABLE audit (seq INTEGER PRIMARY KEY, task TEXT, body BLOB)",
+            "CREATE TABLE audit (seq INTEGER PRIMARY KEY, task TEXT, body BLOB, hash TEXT)",
         ):
             connection.execute(statement)
-        written, began = 0, time.monotonic()
+        written, began, chained = 0, time.monotonic(), "0" * 64
         while time.monotonic() < began + seconds:
             names = [f"task-{number:032x}" for number in range(written, written + CALLERS)]
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("INSERT INTO tasks VALUES (?, ?)", [(name, TASK) for name in names])
-            connection.executemany("INSERT INTO audit (task, body) VALUES (?, ?)", [(name, TASK) for name in names])
+            entries: list[tuple[str, bytes, str]] = []
+            for name in names:
+                body = encode((name, "accepted", time.time(), chained))
+                chained = sha256(body).hexdigest()
+                entries.append((name, body, chained))
+            connection.executemany("INSERT INTO audit (task, body, hash) VALUES (?, ?, ?)", entries)
             connection.execute("COMMIT")
             written += CALLERS
         return written / (time.monotonic() - began)
@@ -167,7 +176,7 @@ BENCHMARKS = (
         baseline="FastAPI, SQLAlchemy, XADD",
     ),
     Benchmark(
-        "inprocess", "Orchestrator.route, 256 callers; and two bare rows each in commits of 256",
+        "inprocess", "Orchestrator.route, 256 callers; and a bare row and a chained one each in commits of 256",
         (Subject("orchestrator in process", in_process), _SQLITE),
         (
             Target("tasks/s", "orchestrator in process", least=25_000),
@@ -176,7 +185,7 @@ BENCHMARKS = (
         baseline=_SQLITE.name,
     ),
     Benchmark(
-        "batches", "POST /route_tasks in batches of 100, 8 connections; and two bare rows each in commits of 256",
+        "batches", "POST /route_tasks in batches of 100, 8 connections; a bare and a chained row each in commits of 256",
         (Subject("orchestrator, batches", in_batches), _SQLITE),
         (Target("tasks/s", "orchestrator, batches", least=20_000),),
         baseline=_SQLITE.name,

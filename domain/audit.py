@@ -7,10 +7,14 @@ hashed apart by a first byte). Fields are strings and integers, in one canonical
 import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
+from math import modf
+from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import astuple
 
 GENESIS = "0" * 64
 _PREFIX = b"\x01"
@@ -86,28 +90,12 @@ class Flaw(Struct, frozen=True):
 
 def link(head: Head, draft: AuditDraft) -> AuditEntry:
     """The entry that `draft` becomes after `head`."""
-    seq = head.seq + 1
-    fields = (
-        head.writer,
-        seq,
-        audit_id(head.writer, seq),
-        draft.event,
-        rfc3339(draft.created_at),
-        draft.task_id,
-        draft.case_id,
-        draft.router_decision,
-        draft.agent_id,
-        draft.model_version,
-        draft.consent_id,
-        draft.status,
-        draft.attempt,
-        draft.reason,
-        draft.detail,
-        draft.principal,
-        head.entry_hash,
-    )
+    writer, seq = head.writer, head.seq + 1
+    # From here on a draft's fields are those of an entry, in the same order.
+    event, created_at, *others = astuple(draft)
+    fields: tuple[Any, ...] = (writer, seq, audit_id(writer, seq), event, rfc3339(created_at), *others, head.entry_hash)
     # The same bytes as in `entry_hash` for what a draft may hold, in a tenth of the time.
-    return AuditEntry(*fields, sha256(_PREFIX + _encode(fields)).hexdigest())
+    return AuditEntry(*fields, entry_hash=sha256(_PREFIX + _encode(fields)).hexdigest())
 
 
 def head_of(entry: AuditEntry) -> Head:
@@ -178,5 +166,16 @@ def _broken_link(before: Head, entry: AuditEntry) -> str | None:
 
 
 def rfc3339(seconds: float) -> str:
-    """An instant (seconds since the epoch) as RFC 3339 in UTC with microseconds."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    """An instant (seconds since the epoch) as RFC 3339 in UTC with microseconds, the even one of two that are as near.
+
+    Raises ValueError, OverflowError or OSError for what lies beyond the years 1 to 9999.
+    """
+    part, whole = modf(seconds)
+    second, micros = divmod(int(whole) * 1_000_000 + round(part * 1_000_000), 1_000_000)
+    return f"{_to_the_second(second)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=64)
+def _to_the_second(seconds: int) -> str:
+    """Instants come thick and fast, many in each second."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]

@@ -7,6 +7,10 @@ from typing import Any, cast
 
 USUAL_KEY = 64
 """Longer keys are not kept in mind."""
+# Tuples, since a union would be built anew for each value.
+_LISTS = (list, tuple)
+_HOLDERS = (dict, *_LISTS)
+_BARE = (int, float, type(None))
 _NOT_PLAIN = re.compile(r"[\W_]")
 _DATA_URI = re.compile(r"data:\s*(?:(?:image|video|audio)/|application/dicom)", re.IGNORECASE)
 
@@ -20,25 +24,32 @@ def carries_raw_media(value: Any, keys: Set[str]) -> bool:
     waiting = [value]
     while waiting:
         item = waiting.pop()
-        if isinstance(item, str):
-            if _is_media(item):
+        if isinstance(item, dict):
+            for key, member in cast("dict[Any, Any]", item).items():
+                if _is_marked(key if isinstance(key, str) else str(key), keys) or _is_raw(member, waiting):
+                    return True
+        elif isinstance(item, _LISTS):
+            if any(_is_raw(member, waiting) for member in cast("list[Any]", item)):
                 return True
-        elif isinstance(item, dict):
-            members = cast("dict[Any, Any]", item)
-            if any(_is_marked(str(key), keys) for key in members):
-                return True
-            waiting.extend(members.values())
-        elif isinstance(item, list | tuple):
-            waiting.extend(cast("list[Any]", item))
-        elif not isinstance(item, int | float | None):
+        elif _is_raw(item, waiting):
             return True
     return False
+
+
+def _is_raw(value: Any, waiting: list[Any]) -> bool:
+    """Whether a value is raw media by itself; what holds others is put to those `waiting` to be looked into."""
+    if isinstance(value, str):
+        return ":" in value and _is_media(value)
+    if isinstance(value, _HOLDERS):
+        waiting.append(value)
+        return False
+    return not isinstance(value, _BARE)
 
 
 def without_raw_media(value: Any, keys: Set[str]) -> Any:
     """`value` without what `carries_raw_media` finds in it: marked members are left out, other raw media is null."""
     if isinstance(value, str):
-        return None if _is_media(value) else value
+        return None if ":" in value and _is_media(value) else value
     if isinstance(value, dict):
         members = cast("dict[Any, Any]", value)
         return {key: without_raw_media(it, keys) for key, it in members.items() if not _is_marked(str(key), keys)}
@@ -48,11 +59,11 @@ def without_raw_media(value: Any, keys: Set[str]) -> Any:
 
 
 def _is_marked(key: str, keys: Set[str]) -> bool:
-    return (_plain(key) if len(key) <= USUAL_KEY else plain(key)) in keys or _is_media(key)
+    return (_plain(key) if len(key) <= USUAL_KEY else plain(key)) in keys or (":" in key and _is_media(key))
 
 
 def _is_media(text: str) -> bool:
-    return ":" in text and _DATA_URI.search(text) is not None
+    return _DATA_URI.search(text) is not None
 
 
 def plain(key: str) -> str:

@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from orchestrator.kernel.deadlines import Deadlines
 from orchestrator.kernel.errors import NotDelivered
 from orchestrator.kernel.ref import Ref
 from orchestrator.kernel.reply import reply_of
@@ -25,6 +26,7 @@ class Mailbox(Generic[M]):
         self.name = name
         self.capacity = capacity
         self.peak = 0
+        self.deadlines = Deadlines()
         self._tail, self._head = anyio.create_memory_object_stream[M](capacity)
         # A mailbox is only memory: one that is dropped unclosed is no leak that anyio need warn of.
         weakref.finalize(self, _close, self._tail, self._head)
@@ -37,7 +39,7 @@ class Mailbox(Generic[M]):
     @property
     def ref(self) -> Ref[M]:
         """The sending side, to give away."""
-        return Ref(self.name, self.post)
+        return Ref(self.name, self.post, self.deadlines)
 
     def post(self, message: M) -> None:
         """Add a message without waiting. Raises `NotDelivered` when the mailbox is full or closed."""

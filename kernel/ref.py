@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-import anyio
-
+from orchestrator.kernel.deadlines import Deadlines
 from orchestrator.kernel.errors import AskTimeout
-from orchestrator.kernel.reply import Reply
+from orchestrator.kernel.reply import Expired, Reply
 
 M_contra = TypeVar("M_contra", contravariant=True)
 R = TypeVar("R")
@@ -15,11 +14,11 @@ R = TypeVar("R")
 class Ref(Generic[M_contra]):
     """Posts messages to an actor. It stays valid across the actor's restarts."""
 
-    __slots__ = ("_post", "name")
+    __slots__ = ("_deadlines", "_post", "name")
 
-    def __init__(self, name: str, post: Callable[[M_contra], None]) -> None:
+    def __init__(self, name: str, post: Callable[[M_contra], None], deadlines: Deadlines) -> None:
         self.name = name
-        self._post = post
+        self._post, self._deadlines = post, deadlines
 
     def tell(self, message: M_contra) -> None:
         """Post a message without waiting. Raises `NotDelivered` when the mailbox is full or closed."""
@@ -37,9 +36,10 @@ class Ref(Generic[M_contra]):
         """
         reply: Reply[R] = Reply()
         self._post(make(reply))
-        with anyio.move_on_after(within):
-            return await reply.wait()
-        raise AskTimeout(self.name, within)
+        try:
+            return await self._deadlines.wait(reply, within)
+        except Expired:
+            raise AskTimeout(self.name, within) from None
 
     def __repr__(self) -> str:
         return f"<Ref {self.name}>"

@@ -10,20 +10,24 @@ import anyio.lowlevel
 R = TypeVar("R")
 
 
+class Expired(Exception):
+    """Who waits for an answer waits no longer."""
+
+
 class Reply(Generic[R]):
     """One answer, a value or an error. The first one wins, later ones are ignored.
 
     Answering never waits and never fails, whether or not somebody still waits for it.
     """
 
-    __slots__ = ("_answered", "_awaited", "_error", "_listeners", "_value")
+    __slots__ = ("_answered", "_awaited", "_error", "_expired", "_listener", "_value")
 
     def __init__(self) -> None:
-        self._answered = False
+        self._answered = self._expired = False
         self._awaited: anyio.Event | None = None
         self._value: R | None = None
         self._error: Exception | None = None
-        self._listeners: list[Callable[[Reply[R]], None]] = []
+        self._listener: Callable[[Reply[R]], None] | None = None
 
     def send(self, value: R) -> bool:
         """Answer with a value. False if there was an answer already."""
@@ -34,19 +38,33 @@ class Reply(Generic[R]):
         return self._settle(None, error)
 
     async def wait(self) -> R:
-        """The answer, when it comes. Raises what `fail` was given. Cancelling leaves the slot as it is."""
-        if self._answered:
+        """The answer, when it comes. Raises what `fail` was given, and Expired when the wait expires before.
+
+        Cancelling leaves the slot as it is.
+        """
+        if self._answered or self._expired:
             await anyio.lowlevel.checkpoint()
         else:
             self._awaited = self._awaited or anyio.Event()
             await self._awaited.wait()
         if self._error is not None:
             raise self._error
+        if not self._answered:
+            raise Expired
         return cast(R, self._value)
 
+    def expire(self) -> None:
+        """Nobody waits any longer. The slot stays as it is: an answer that comes later goes nowhere."""
+        self._expired = True
+        if self._awaited is not None:
+            self._awaited.set()
+
     def when_answered(self, listener: Callable[["Reply[R]"], None]) -> None:
-        """Have `listener` called once, synchronously, with the answer; an answer that is already there calls none."""
-        self._listeners.append(listener)
+        """Have `listener` called once, synchronously, with the answer; an answer that is already there calls none.
+
+        There is one listener: the incarnation that has the request in hand.
+        """
+        self._listener = listener
 
     def _settle(self, value: R | None, error: Exception | None) -> bool:
         if self._answered:
@@ -54,8 +72,8 @@ class Reply(Generic[R]):
         self._value, self._error, self._answered = value, error, True
         if self._awaited is not None:
             self._awaited.set()
-        for listener in self._listeners:
-            listener(self)
+        if self._listener is not None:
+            self._listener(self)
         return True
 
     def __repr__(self) -> str:

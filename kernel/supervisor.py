@@ -88,6 +88,8 @@ class Supervisor:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch)
+                for slot in self._slots:
+                    tasks.start_soon(slot.child.mailbox.deadlines.keep)
                 try:
                     await self._supervise(tasks, task_status)
                     await self._stop_all(gracefully=True)

@@ -44,10 +44,12 @@ class Line:
     def last(self) -> int:
         return self.window[-1].seq if self.window else 0
 
+    def is_beyond(self, ticket: Ticket) -> bool:
+        """Whether the ticket's place is behind the window, among what the ledger alone knows."""
+        return not self.complete and ticket.seq > self.last
+
     def insert(self, ticket: Ticket, size: int) -> Ticket | None:
-        """Puts the ticket in its place; returns the one that falls out of a full window."""
-        if not self.complete and ticket.seq > self.last:
-            return ticket
+        """Puts a ticket that is not beyond the window in its place; returns the one that falls out, if it is full."""
         if not self.window or ticket.seq > self.last:
             self.window.append(ticket)
         else:
@@ -114,7 +116,8 @@ class EmbeddedQueue:
         self._ended.discard(ticket.task_id)
         line = self._line(ticket.priority, ticket.lane)
         if line is not None:
-            self._insert(line, ticket)
+            if not line.is_beyond(ticket):
+                self._insert(line, ticket)
             self.wake()
 
     def wake(self) -> None:

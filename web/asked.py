@@ -20,17 +20,19 @@ class DirectHeaders:
     """Headers as ASGI has them, with their names in lower case; decoded when somebody asks."""
 
     def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        self._pairs = pairs
+        self._pairs, self._first = pairs, dict(reversed(pairs))
 
     def getlist(self, name: str) -> list[str]:
         """All values of a header, in their order."""
         wanted = name.lower().encode()
+        if wanted not in self._first:
+            return []
         return [value.decode("latin-1") for key, value in self._pairs if key == wanted]
 
     def get(self, name: str, default: str) -> str:
         """Its first value."""
-        wanted = name.lower().encode()
-        return next((value.decode("latin-1") for key, value in self._pairs if key == wanted), default)
+        value = self._first.get(name.lower().encode())
+        return default if value is None else value.decode("latin-1")
 
 
 class ClientGone(Exception):

@@ -13,9 +13,8 @@ import anyio
 from orchestrator.web import http_rules
 from orchestrator.web.asked import ARRIVED
 from orchestrator.web.door import Door, early_bytes
-from orchestrator.web.fast_reading import Chunked, Counted, Refused, read_head
+from orchestrator.web.fast_reading import Chunked, Counted, Head, Refused, read_head
 from orchestrator.web.faults import log_fault
-from orchestrator.web.http_rules import Headers
 from orchestrator.web.identity.certificates import STATE
 from orchestrator.web.server_config import ServerConfig
 
@@ -52,6 +51,8 @@ class Connection(asyncio.Protocol):
         self._scheme = "http" if transport.get_extra_info("ssl_object") is None else "https"
         self._state = {**door.state, STATE: door.certificate}
         self._buffer, self._requests = b"", 0
+        # Most clients send the same head again and again: what it says was read once.
+        self._read: tuple[bytes, Head | None] = (b"", None)
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._until, self._timer = 0.0, cast("asyncio.TimerHandle | None", None)
@@ -149,29 +150,30 @@ class Connection(asyncio.Protocol):
     def _begin_request(self) -> bool:
         """Whether there was a whole head. Raises Refused."""
         end = self._buffer.find(b"\r\n\r\n")
-        head = self._buffer if end < 0 else self._buffer[: end + 4]
-        found = read_head(head, self.config.limits)
-        if found is None:
-            return False
+        text = self._buffer if end < 0 else self._buffer[: end + 4]
+        if text != self._read[0]:
+            head = read_head(text, self.config.limits)
+            if head is None:
+                return False
+            self._read = (text, head)
+        head = cast("Head", self._read[1])
         self._buffer = self._buffer[end + 4 :]
         self._requests += 1
-        method, target, version, headers = found
-        self._exchange = exchange = Exchange(self, method, version, headers)
-        exchange.feed(b"")
+        self._exchange = exchange = Exchange(self, head)
         if self.config.connections.ending:
             exchange.end()
         # Its own task, as every server has one for each request: it is held here, and ends with the answer.
-        self._task = self.loop.create_task(exchange.run(self.scope(method, target, version, headers, exchange)))
+        self._task = self.loop.create_task(exchange.run(self.scope(head, exchange)))
         return True
 
-    def scope(self, method: str, target: bytes, version: str, headers: Headers, exchange: "Exchange") -> dict[str, Any]:
+    def scope(self, head: Head, exchange: "Exchange") -> dict[str, Any]:
         """The request as ASGI has it (HTTP connection scope, 2.1)."""
-        path, _, query = target.partition(b"?")
+        path, _, query = head.target.partition(b"?")
         decoded = path.decode("ascii")
         return {
-            "type": "http", "asgi": {"spec_version": "2.1", "version": "3.0"}, "http_version": version,
-            "method": method, "scheme": self._scheme, "path": unquote(decoded) if "%" in decoded else decoded,
-            "raw_path": path, "query_string": query, "root_path": "", "headers": headers,
+            "type": "http", "asgi": {"spec_version": "2.1", "version": "3.0"}, "http_version": head.version,
+            "method": head.method, "scheme": self._scheme, "path": unquote(decoded) if "%" in decoded else decoded,
+            "raw_path": path, "query_string": query, "root_path": "", "headers": list(head.headers),
             "client": self._peers[0], "server": self._peers[1], "state": self._state.copy(),
             "extensions": {ARRIVED: exchange.arrived},
         }  # fmt: skip
@@ -261,16 +263,11 @@ class Connection(asyncio.Protocol):
 class Exchange:
     """One request and its answer, as the application has them (ASGI 3.0)."""
 
-    def __init__(self, connection: Connection, method: str, version: str, headers: list[tuple[bytes, bytes]]) -> None:
-        self._connection, self._method, self._old = connection, method, version == "1.0"
-        named = dict(headers)
-        self.framing = Chunked() if b"transfer-encoding" in named else Counted(int(named.get(b"content-length", 0)))
-        self._expects = named.get(b"expect", b"").lower() == b"100-continue" and not self._old
-        connecting = b",".join(value for name, value in headers if name == b"connection").lower()
-        self.goes = b"close" in [token.strip() for token in connecting.split(b",")]
-        """Whether the client said that this is its last request."""
-        self._keeps = not self._old and not self.goes
-        self.body, self.whole = b"", False
+    def __init__(self, connection: Connection, head: Head) -> None:
+        self._connection, self._method, self._old = connection, head.method, head.version == "1.0"
+        self.framing = Chunked() if head.length is None else Counted(head.length)
+        self._expects, self._keeps, self.goes = head.expects, head.keeps, head.goes
+        self.body, self.whole = b"", self.framing.done
         self._told = self._ended = self._left = self.begun = self._chunked = False
         self._waiting: asyncio.Future[None] | None = None
         self._running: anyio.CancelScope | None = None

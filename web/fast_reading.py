@@ -6,6 +6,7 @@ httptools is given whole heads that passed `http_rules.ambiguous`, and no bodies
 import re
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from msgspec import Struct
 
 from orchestrator.settings import Limits
 from orchestrator.web import http_rules
@@ -87,8 +88,28 @@ class _Collector:
         self.headers.append((name.lower(), value.strip(b" \t")))
 
 
-def read_head(text: bytes, limits: Limits) -> tuple[str, bytes, str, list[tuple[bytes, bytes]]] | None:
-    """Method, target, version and headers of a head; None where its end is still to come. Raises Refused."""
+class Head(Struct, frozen=True):
+    """All that the head of a request says: where it goes, how its body ends, and what becomes of the connection.
+
+    `length` is None for a body in chunks. `goes`: the client said that this is its last request.
+    """
+
+    method: str
+    target: bytes
+    version: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    length: int | None
+    expects: bool
+    goes: bool
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the client wants the connection to stay."""
+        return self.version != "1.0" and not self.goes
+
+
+def read_head(text: bytes, limits: Limits) -> Head | None:
+    """The head; None where its end is still to come. Raises Refused."""
     if ambiguous(text) or text.startswith(b"\r"):
         raise Refused
     if not text.endswith(b"\r\n\r\n"):
@@ -112,4 +133,18 @@ def read_head(text: bytes, limits: Limits) -> tuple[str, bytes, str, list[tuple[
         status = None if hosts == 1 or (version == b"1.0" and not hosts) else 400
     if status is not None:
         raise Refused(status)
-    return method.decode(), target, version.decode(), found.headers
+    return _head(method.decode(), target, version.decode(), found.headers)
+
+
+def _head(method: str, target: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> Head:
+    named = dict(headers)
+    connecting = b",".join(value for name, value in headers if name == b"connection").lower()
+    return Head(
+        method,
+        target,
+        version,
+        tuple(headers),
+        length=None if b"transfer-encoding" in named else int(named.get(b"content-length", 0)),
+        expects=named.get(b"expect", b"").lower() == b"100-continue" and version != "1.0",
+        goes=b"close" in [token.strip() for token in connecting.split(b",")],
+    )

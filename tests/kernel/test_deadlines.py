@@ -46,6 +46,43 @@ async def test_ask_has_a_deadline():
     assert anyio.current_time() - begin == pytest.approx(5.0)
 
 
+async def test_asks_of_a_running_actor_have_a_deadline_each(tree):
+    """One timer serves them all; each waits exactly as long as it said, in whatever order they came."""
+    ref = tree.child("a", worker, stall_after=100.0).ref
+    supervisor = tree.supervisor()
+    waited: dict[float, float] = {}
+
+    async def ask(begin: float, within: float) -> None:
+        await anyio.sleep(begin)
+        with pytest.raises(AskTimeout):
+            await ref.ask(partial(Work, seconds=50), within=within)
+        waited[within] = anyio.current_time() - began
+
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(supervisor.run)
+        began = anyio.current_time()
+        async with anyio.create_task_group() as askers:
+            for begin, within in [(0, 5), (0, 9), (0, 3), (1, 1), (4, 4), (4, 0)]:
+                askers.start_soon(ask, begin, within)
+        supervisor.stop()
+    assert waited == {5: 5, 9: 9, 3: 3, 1: 2, 4: 8, 0: 4}
+
+
+async def test_an_answer_that_comes_in_time(tree):
+    """Its asker gets it, though others have given up before; a cancelled ask leaves nothing behind."""
+    mailbox = tree.child("a", worker, stall_after=100.0)
+    supervisor = tree.supervisor()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(supervisor.run)
+        with pytest.raises(AskTimeout):
+            await mailbox.ref.ask(partial(Work, seconds=2), within=1)
+        with anyio.move_on_after(0.5):
+            await mailbox.ref.ask(partial(Work, seconds=2), within=9)
+        assert await mailbox.ref.ask(partial(Work, seconds=2), within=9) == "done"
+        assert mailbox.deadlines.waiting == 0
+        supervisor.stop()
+
+
 async def test_stalled_child(tree):
     """No progress with a message in hand is a crash: it is cancelled, its asker is told, and it is started again."""
     ref = tree.child("a", worker, stall_after=10.0).ref
