@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+import anyio
 from msgspec import Struct
 from msgspec.json import encode
 from msgspec.structs import replace
@@ -148,13 +149,16 @@ class Admission:
     def decide(self, task: Task) -> Decision:
         """Who would do the task now."""
         demand = demand_of(task, self._environment.now())
-        return self._decisions.about(demand, demand.lane).decision
+        return self._decisions.about(demand, demand.lane, anyio.current_time()).decision
 
-    def plan(self, task: Task, request: TaskRequest | None, key: Key | None, by: str | None = None) -> Plan:
-        """What is to be stored of the task, which `request` may delay; `by` asks for it, if not its owner."""
+    def plan(self, task: Task, request: TaskRequest | None, key: Key | None, now: float, by: str | None = None) -> Plan:
+        """What is to be stored of the task, which `request` may delay; `by` asks for it, if not its owner.
+
+        It is decided on the agents as they are `now`, in monotonic seconds.
+        """
         demand = demand_of(task, task.created_at)
         lane = demand.lane
-        decided = self._decisions.about(demand, lane)
+        decided = self._decisions.about(demand, lane, now)
         if decided.decision.refused:
             return Plan(decided.decision, Note(_refusal(task, decided)))
         url, progress = None, READY

@@ -1,6 +1,5 @@
 """Decisions about tasks that ask the same of the same agents: worked out once, as long as no agent changes."""
 
-import anyio
 from msgspec import Struct
 from msgspec.json import encode
 
@@ -38,9 +37,12 @@ class Decisions:
         """How much is kept; bounded."""
         return len(self._fields) + len(self._decided)
 
-    def about(self, demand: Demand, lane: str) -> Decided:
-        """The decision about a task that makes `demand` and has met nobody before; `lane` is the demand's."""
-        now, asked = anyio.current_time(), (lane, demand.urgent)
+    def about(self, demand: Demand, lane: str, now: float) -> Decided:
+        """The decision, at `now` (monotonic seconds), about a task that makes `demand` and has met nobody before.
+
+        `lane` is the demand's.
+        """
+        asked = lane, demand.urgent
         if now >= self._until or self._directory is not self._watched.value:
             self._begin(now)
         field = self._fields.get(asked)

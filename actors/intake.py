@@ -84,7 +84,8 @@ class Intake:
 
     async def accept(self, task: Task, request: TaskRequest | None, key: Key | None, by: str | None = None) -> Routed:
         """Decides, stores, and where the type is synchronous and somebody is free, has it done."""
-        began, plan = anyio.current_time(), self._admission.plan(task, request, key, by)
+        began = anyio.current_time()
+        plan = self._admission.plan(task, request, key, began, by)
         routed = None
         if plan.startable is not None and self._policy.task_types[task.task_type].sync:
             routed = await self._run_sync(plan.startable, plan.decision)
@@ -106,13 +107,15 @@ class Intake:
     async def _accept_all(
         self, orders: Iterable[tuple[TaskRequest, Sender]], *, together: bool
     ) -> list[Routed | OrchestratorError]:
-        began, claimed = anyio.current_time(), set[Name]()
+        began = now = anyio.current_time()
+        claimed = set[Name]()
         try:
             plans: list[Plan | OrchestratorError] = []
             for number, (request, sender) in enumerate(orders):
                 if number % SHARE == SHARE - 1:
                     await anyio.lowlevel.checkpoint()
-                plans.append(self._planned(request, sender, claimed, together))
+                    now = anyio.current_time()
+                plans.append(self._planned(request, sender, claimed, now, together=together))
             outcomes = iter(await self._committed(plans, together))
         finally:
             for name in claimed:
@@ -134,19 +137,19 @@ class Intake:
             return [copy(error) for _ in commands]
 
     def _planned(
-        self, request: TaskRequest, sender: Sender, claimed: set[Name], together: bool
+        self, request: TaskRequest, sender: Sender, claimed: set[Name], now: float, *, together: bool
     ) -> Plan | OrchestratorError:
         try:
             task = self._admission.task(request, sender.principal, sender.traceparent)
             if request.idempotency_key is None:
-                return self._admission.plan(task, request, None)
+                return self._admission.plan(task, request, None, now)
             name = _name(request.idempotency_key, sender)
             if together and name in claimed:
                 key = self._admission.key(*name, fingerprint(request), task.created_at)
-                return self._admission.plan(task, request, key)
+                return self._admission.plan(task, request, key, now)
             key = self._claim(name, request, task.created_at)
             claimed.add(name)
-            return self._admission.plan(task, request, key)
+            return self._admission.plan(task, request, key, now)
         except OrchestratorError as error:
             return error
 

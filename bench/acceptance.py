@@ -185,7 +185,7 @@ BENCHMARKS = (
         baseline=_SQLITE.name,
     ),
     Benchmark(
-        "batches", "POST /route_tasks in batches of 100, 8 connections; a bare and a chained row each in commits of 256",
+        "batches", "POST /route_tasks in batches of 100, 8 connections; bare and chained rows in commits of 256",
         (Subject("orchestrator, batches", in_batches), _SQLITE),
         (Target("tasks/s", "orchestrator, batches", least=20_000),),
         baseline=_SQLITE.name,

@@ -25,7 +25,10 @@ class State(StrEnum):
 
     @property
     def final(self) -> bool:
-        return self not in (State.QUEUED, State.LEASED, State.RETRY_WAIT)
+        return self not in UNFINISHED
+
+
+UNFINISHED = (State.QUEUED, State.LEASED, State.RETRY_WAIT)
 
 
 class Step(StrEnum):

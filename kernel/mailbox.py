@@ -25,7 +25,7 @@ class Mailbox(Generic[M]):
             raise ValueError("a mailbox needs room for one message")
         self.name = name
         self.capacity = capacity
-        self.peak = 0
+        self._peak = 0
         self.deadlines = Deadlines()
         self._tail, self._head = anyio.create_memory_object_stream[M](capacity)
         # A mailbox is only memory: one that is dropped unclosed is no leak that anyio need warn of.
@@ -35,6 +35,12 @@ class Mailbox(Generic[M]):
     def depth(self) -> int:
         """How many messages wait. One that a waiting actor was just handed is not among them."""
         return self._head.statistics().current_buffer_used
+
+    @property
+    def peak(self) -> int:
+        """The most that ever waited at once."""
+        self._note_peak()
+        return self._peak
 
     @property
     def ref(self) -> Ref[M]:
@@ -49,17 +55,21 @@ class Mailbox(Generic[M]):
             raise NotDelivered(self.name, "full") from None
         except anyio.ClosedResourceError:
             raise NotDelivered(self.name, "closed") from None
-        depth = self.depth
-        if depth > self.peak:
-            self.peak = depth
 
     async def take(self) -> M:
         """The oldest message, when there is one. Cancelling takes none: a message is returned, or it stays."""
+        self._note_peak()
         return await self._head.receive()
 
     def take_waiting(self, limit: int) -> list[M]:
         """Up to `limit` of the messages that wait now, oldest first."""
-        return [self._head.receive_nowait() for _ in range(min(limit, self.depth))]
+        return [self._head.receive_nowait() for _ in range(min(limit, self._note_peak()))]
+
+    def _note_peak(self) -> int:
+        """The depth. It only shrinks when something is taken, so before that is the time to look for the highest."""
+        depth = self.depth
+        self._peak = max(self._peak, depth)
+        return depth
 
     def close(self) -> None:
         """Refuse all messages from now on, those that wait included: their askers get `NotDelivered`. Twice is safe."""

@@ -162,7 +162,8 @@ class Work:
         self.accepted.append(record)
         if command.callback_url is not None:
             self.webhooks.append((task.task_id, command.callback_url))
-        self._count(task.priority, None, command.progress)
+        self.ready[task.priority] += _is_ready(command.progress)
+        self.open[task.priority] += _is_open(command.progress)
         self._tell(task.task_id, task.priority, None, command.progress)
         if command.override is not None:
             self._log(command.override)

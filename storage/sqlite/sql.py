@@ -47,11 +47,23 @@ READ_TASK = (
 )
 
 READ_TO_ERASE = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE task_id = ? AND payload <> x''"
+
+
+# The index by case is one for each segment of the trail: see the migration that brought it.
+def _of_case(number: int) -> str:
+    """Before a statement: `of_case`, the entries of the case that its parameter of that number names."""
+    return (
+        "WITH RECURSIVE segments (segment) AS (SELECT min(position) >> 12 FROM audit_entries UNION ALL"
+        " SELECT segment + 1 FROM segments WHERE segment < (SELECT max(position) >> 12 FROM audit_entries)),"
+        " of_case AS NOT MATERIALIZED (SELECT audit_entries.* FROM segments CROSS JOIN audit_entries"
+        f" ON position >> 12 = segment AND case_id = ?{number}) "
+    )
+
+
 # Each task has one entry of its acceptance, in the order of acceptance.
 READ_CASE_TO_ERASE = (
-    "SELECT " + TASK_COLUMNS + " FROM (SELECT position, task_id AS accepted FROM audit_entries"
-    " WHERE case_id = ? AND event = 'accepted') CROSS JOIN tasks ON task_id = accepted"
-    " WHERE payload <> x'' ORDER BY position LIMIT ?"
+    _of_case(1) + "SELECT " + TASK_COLUMNS + " FROM (SELECT position, task_id AS accepted FROM of_case"
+    " WHERE event = 'accepted') CROSS JOIN tasks ON task_id = accepted WHERE payload <> x'' ORDER BY position LIMIT ?2"
 )
 ERASE_TASK = "UPDATE tasks SET payload = x'', meta = x'', data_key = NULL WHERE task_id = ?"
 ERASE_RESULT = "DELETE FROM results WHERE task_id = ?"
@@ -115,14 +127,20 @@ _AUDIT_PAGE = " ORDER BY position LIMIT ?"
 FIRST_SINCE = "SELECT min(position) FROM audit_entries WHERE created_at >= ?"
 READ_AUDIT = _READ_AUDIT + _AUDIT_PAGE
 READ_AUDIT_OF_TASK = _READ_AUDIT + " AND task_id = ?" + _AUDIT_PAGE
-READ_AUDIT_OF_CASE = _READ_AUDIT + " AND case_id = ?" + _AUDIT_PAGE
+READ_AUDIT_OF_CASE = (
+    _of_case(3) + "SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position > ?1 AND created_at >= ?2"
+    " ORDER BY position LIMIT ?4"
+)
 READ_AUDIT_OF_TASK_IN_CASE = _READ_AUDIT + " AND task_id = ? AND case_id = ?" + _AUDIT_PAGE
 LATEST = "SELECT max(created_at) FROM audit_entries"
 _NEWEST = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position < ? AND created_at >= ?"
 _BACKWARDS = " ORDER BY position DESC LIMIT ?"
 READ_NEWEST = _NEWEST + " AND position > ?" + _BACKWARDS
 READ_NEWEST_OF_TASK = _NEWEST + " AND task_id = ?" + _BACKWARDS
-READ_NEWEST_OF_CASE = _NEWEST + " AND case_id = ?" + _BACKWARDS
+READ_NEWEST_OF_CASE = (
+    _of_case(3) + "SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position < ?1 AND created_at >= ?2"
+    " ORDER BY position DESC LIMIT ?4"
+)
 READ_NEWEST_OF_TASK_IN_CASE = _NEWEST + " AND task_id = ? AND case_id = ?" + _BACKWARDS
 # By position: the event stands in no index, and looking for it must not become a search through the whole trail.
 READ_LAST_CHECKPOINT = (
@@ -132,10 +150,8 @@ READ_LAST_CHECKPOINT = (
 _FITTING = " WHERE seq < ?1 AND seq >= ?2 AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR principal = ?4)"
 READ_BRIEFS = "SELECT " + BRIEF_COLUMNS + " FROM tasks" + _FITTING + " ORDER BY seq DESC LIMIT ?5"
 READ_BRIEFS_OF_CASE = (
-    "SELECT " + BRIEF_COLUMNS + " FROM (SELECT position, task_id AS accepted FROM audit_entries"
-    " WHERE case_id = ?6 AND event = 'accepted') CROSS JOIN tasks ON task_id = accepted"
-    + _FITTING
-    + " ORDER BY position DESC LIMIT ?5"
+    _of_case(6) + "SELECT " + BRIEF_COLUMNS + " FROM (SELECT position, task_id AS accepted FROM of_case"
+    " WHERE event = 'accepted') CROSS JOIN tasks ON task_id = accepted" + _FITTING + " ORDER BY position DESC LIMIT ?5"
 )
 READ_CHAIN = (
     "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE writer = CAST(? AS TEXT) AND seq > ? ORDER BY seq LIMIT ?"

@@ -35,7 +35,7 @@ def directory(*views: AgentView) -> Directory:
 
 def told(decisions: Decisions, key: str = "task-1", *, urgent: bool = False) -> Decision:
     demand = Demand("embed", consented=False, raw_media=False, urgent=urgent, key=key)
-    return decisions.about(demand, demand.lane).decision
+    return decisions.about(demand, demand.lane, anyio.current_time()).decision
 
 
 async def test_an_agent_falls_silent():
@@ -77,7 +77,7 @@ async def test_the_text_is_that_of_the_decision():
     decisions = Decisions(POLICY, Watch(directory(view(1), view(2))))
     for number in range(20):
         demand = Demand("embed", consented=False, raw_media=False, key=f"task-{number}")
-        decided = decisions.about(demand, demand.lane)
+        decided = decisions.about(demand, demand.lane, anyio.current_time())
         assert msgspec.json.decode(decided.text, type=Decision) == decided.decision
 
 
@@ -86,5 +86,5 @@ async def test_endless_lanes():
     decisions = Decisions(POLICY, Watch(directory(view(1))))
     for number in range(3_000):
         demand = Demand("embed", consented=False, raw_media=False, site=f"site-{number}")
-        assert decisions.about(demand, demand.lane).decision.agent_id == "agent-1"
+        assert decisions.about(demand, demand.lane, anyio.current_time()).decision.agent_id == "agent-1"
     assert decisions.remembered <= 2_048

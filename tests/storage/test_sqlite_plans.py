@@ -36,6 +36,10 @@ WALKS_BY_POSITION = {
 """Found by the primary key from a cursor on: what does not fit is passed over, row by row."""
 
 
+OF_A_CASE = {"READ_AUDIT_OF_CASE", "READ_NEWEST_OF_CASE", "READ_BRIEFS_OF_CASE", "READ_CASE_TO_ERASE"}
+"""Sorted are the entries of one case, which are found segment by segment."""
+
+
 @pytest.fixture
 def plan():
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
@@ -70,4 +74,10 @@ def test_plan(plan, name):
 def test_order(plan, name):
     """Pages come out of the index in their order: nothing but ties is sorted, so nothing is read to its end first."""
     sorts = [step for step in plan(STATEMENTS[name]) if "TEMP B-TREE FOR" in step and "RIGHT PART" not in step]
-    assert name == "READ_CHAINS" or sorts == []
+    assert name in {"READ_CHAINS", *OF_A_CASE} or sorts == []
+
+
+@pytest.mark.parametrize("name", OF_A_CASE)
+def test_entries_of_a_case(plan, name):
+    """Of each segment only those are read that the case has in it."""
+    assert any("USING INDEX audit_entries_case (<expr>=? AND case_id=?" in step for step in plan(STATEMENTS[name]))
