@@ -38,7 +38,7 @@ _PRAGMAS = (
     # What is deleted is overwritten with zeros (https://www.sqlite.org/pragma.html#pragma_secure_delete).
     "PRAGMA secure_delete = ON",
     "PRAGMA journal_size_limit = 67108864",
-    # Pages are written to the log many times before they are full; the less often it is emptied, the fewer go to the file.
+    # Pages go to the log many times before they are full: the less often it is emptied, the fewer go to the file.
     "PRAGMA wal_autocheckpoint = 4000",
 )
 

@@ -50,19 +50,16 @@ READ_TO_ERASE = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE task_id = ? AND pa
 
 
 # The index by case is one for each segment of the trail: see the migration that brought it.
-def _of_case(number: int) -> str:
-    """Before a statement: `of_case`, the entries of the case that its parameter of that number names."""
-    return (
-        "WITH RECURSIVE segments (segment) AS (SELECT min(position) >> 12 FROM audit_entries UNION ALL"
-        " SELECT segment + 1 FROM segments WHERE segment < (SELECT max(position) >> 12 FROM audit_entries)),"
-        " of_case AS NOT MATERIALIZED (SELECT audit_entries.* FROM segments CROSS JOIN audit_entries"
-        f" ON position >> 12 = segment AND case_id = ?{number}) "
-    )
-
-
+# Before a statement: `of_case`, the entries of a case. What follows first is the parameter that names it.
+_OF_CASE = (
+    "WITH RECURSIVE segments (segment) AS (SELECT min(position) >> 12 FROM audit_entries UNION ALL"
+    " SELECT segment + 1 FROM segments WHERE segment < (SELECT max(position) >> 12 FROM audit_entries)),"
+    " of_case AS NOT MATERIALIZED (SELECT audit_entries.* FROM segments CROSS JOIN audit_entries"
+    " ON position >> 12 = segment AND case_id = "
+)
 # Each task has one entry of its acceptance, in the order of acceptance.
 READ_CASE_TO_ERASE = (
-    _of_case(1) + "SELECT " + TASK_COLUMNS + " FROM (SELECT position, task_id AS accepted FROM of_case"
+    _OF_CASE + "?1) SELECT " + TASK_COLUMNS + " FROM (SELECT position, task_id AS accepted FROM of_case"
     " WHERE event = 'accepted') CROSS JOIN tasks ON task_id = accepted WHERE payload <> x'' ORDER BY position LIMIT ?2"
 )
 ERASE_TASK = "UPDATE tasks SET payload = x'', meta = x'', data_key = NULL WHERE task_id = ?"
@@ -128,7 +125,7 @@ FIRST_SINCE = "SELECT min(position) FROM audit_entries WHERE created_at >= ?"
 READ_AUDIT = _READ_AUDIT + _AUDIT_PAGE
 READ_AUDIT_OF_TASK = _READ_AUDIT + " AND task_id = ?" + _AUDIT_PAGE
 READ_AUDIT_OF_CASE = (
-    _of_case(3) + "SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position > ?1 AND created_at >= ?2"
+    _OF_CASE + "?3) SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position > ?1 AND created_at >= ?2"
     " ORDER BY position LIMIT ?4"
 )
 READ_AUDIT_OF_TASK_IN_CASE = _READ_AUDIT + " AND task_id = ? AND case_id = ?" + _AUDIT_PAGE
@@ -138,7 +135,7 @@ _BACKWARDS = " ORDER BY position DESC LIMIT ?"
 READ_NEWEST = _NEWEST + " AND position > ?" + _BACKWARDS
 READ_NEWEST_OF_TASK = _NEWEST + " AND task_id = ?" + _BACKWARDS
 READ_NEWEST_OF_CASE = (
-    _of_case(3) + "SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position < ?1 AND created_at >= ?2"
+    _OF_CASE + "?3) SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position < ?1 AND created_at >= ?2"
     " ORDER BY position DESC LIMIT ?4"
 )
 READ_NEWEST_OF_TASK_IN_CASE = _NEWEST + " AND task_id = ? AND case_id = ?" + _BACKWARDS
@@ -150,7 +147,7 @@ READ_LAST_CHECKPOINT = (
 _FITTING = " WHERE seq < ?1 AND seq >= ?2 AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR principal = ?4)"
 READ_BRIEFS = "SELECT " + BRIEF_COLUMNS + " FROM tasks" + _FITTING + " ORDER BY seq DESC LIMIT ?5"
 READ_BRIEFS_OF_CASE = (
-    _of_case(6) + "SELECT " + BRIEF_COLUMNS + " FROM (SELECT position, task_id AS accepted FROM of_case"
+    _OF_CASE + "?6) SELECT " + BRIEF_COLUMNS + " FROM (SELECT position, task_id AS accepted FROM of_case"
     " WHERE event = 'accepted') CROSS JOIN tasks ON task_id = accepted" + _FITTING + " ORDER BY position DESC LIMIT ?5"
 )
 READ_CHAIN = (

@@ -77,7 +77,7 @@ def test_order(plan, name):
     assert name in {"READ_CHAINS", *OF_A_CASE} or sorts == []
 
 
-@pytest.mark.parametrize("name", OF_A_CASE)
+@pytest.mark.parametrize("name", sorted(OF_A_CASE))
 def test_entries_of_a_case(plan, name):
     """Of each segment only those are read that the case has in it."""
     assert any("USING INDEX audit_entries_case (<expr>=? AND case_id=?" in step for step in plan(STATEMENTS[name]))

@@ -13,6 +13,7 @@ FROZEN = {
     "sqlite/0002_tasks_of_a_case.sql": "8b46e0ae836c06c987ded3f5cc527e5fb1aab716d6a9ca8013195a91ed3ab3ca",
     "sqlite/0003_retention.sql": "abeca636f883fea61eaa2d8d1197c65204ad06799dc5ac1ce8e84cbf1b7720cd",
     "sqlite/0004_keys_at_rest.sql": "7328db89ee733fb4a94ba95a0c0a62ba057656626d1928ea055896da16f83c38",
+    "sqlite/0005_segments.sql": "114f480dba618591d4a7ca963a140712c3651d5c75817c202236a62c7031f781",
     "postgres/0001_core.sql": "e74ebce00e23030e76004f3424020e67657039076166b96006017fd9dc3f510d",
     "postgres/0002_batch.sql": "799182db23dc756a2ed8c13961fbb26d6685d864a9c7d7b95a107e68fe96b081",
     "postgres/0003_retention.sql": "abeca636f883fea61eaa2d8d1197c65204ad06799dc5ac1ce8e84cbf1b7720cd",
