@@ -7,24 +7,30 @@ from typing import cast
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time."""
+    """One request at a time; opened again once the server has said that it serves no more on it."""
 
-    def __init__(self) -> None:
-        self._buffer, self._answer = b"", asyncio.get_running_loop().create_future()
+    def __init__(self, port: int) -> None:
+        self._port, self._buffer = port, b""
+        self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     @classmethod
     async def opened(cls, port: int) -> "Connection":
         """To a server on loopback."""
-        _, connection = await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port)
+        connection = cls(port)
+        await connection._open()
         return connection
 
+    async def _open(self) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", self._port)
+
     async def post(self, path: str, body: bytes) -> bytes:
-        """The answer's body, of a status below 300. Raises RuntimeError."""
+        """The answer's body, of a status below 300. Raises RuntimeError, or ConnectionError."""
+        if self._transport.is_closing():
+            await self._open()
         self._answer = asyncio.get_running_loop().create_future()
         head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
         self._transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        answer: bytes = await self._answer
-        return answer
+        return await self._answer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -36,6 +42,8 @@ class Connection(asyncio.Protocol):
         if not found or len(body) < int(head[at + 17 :].partition(b"\r\n")[0]):
             return
         self._buffer = b""
+        if b"\r\nconnection: close" in head.lower():
+            self._transport.close()
         if head.startswith(b"HTTP/1.1 2"):
             self._answer.set_result(body)
         else:

@@ -11,8 +11,10 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.domain.reach import Network, Ports, Reach
+from orchestrator.outbound import connections
 from orchestrator.outbound.agents import HttpAgentClient
 from orchestrator.outbound.ports import Busy, Call, Ending, Garbled, Refused, Succeeded, TimedOut
 
@@ -45,7 +47,7 @@ async def an_agent(behave: Behave) -> AsyncGenerator[str]:
                 await behave(reader, writer)
         finally:
             writer.close()
-            with suppress(ConnectionError):
+            with suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
             serving.discard(task)
 
@@ -229,23 +231,57 @@ async def test_an_address_that_swallows_everything() -> None:
                 one.close()
 
 
-async def test_an_answer_too_many() -> None:
+SPARE = an_answer(b'{"success": true, "output": "of another"}')
+
+
+@pytest.mark.parametrize(
+    "cut", [len(SPARE), 8, 40, len(SPARE) - 5], ids=["whole", "its start", "half a head", "half a body"]
+)
+async def test_an_answer_too_many(cut: int) -> None:
     """Is not taken for the answer to the next task: that one has a connection of its own, and its own answer."""
     calls = 0
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal calls
+        rest = b""
         while True:
             await a_request(reader)
             calls += 1
             right = an_answer(b'{"success": true, "output": "right %d"}' % calls)
-            writer.write(right + an_answer(b'{"success": true, "output": "of another"}'))
+            writer.write(rest + right + SPARE[:cut])
             await writer.drain()
+            rest = SPARE[cut:]
 
     async with an_agent(behave) as endpoint, a_client() as client:
         for number in range(1, 6):
             ending: Any = await client.call(a_call(endpoint), 5)
             assert ending == Succeeded(f"right {number}")
+
+
+async def test_a_connection_that_nobody_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is closed from our side after a while."""
+    monkeypatch.setattr(connections, "KEPT_S", 0.02)
+    monkeypatch.setattr(connections, "SWEEP_S", 0.01)
+    left = anyio.Event()
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await a_request(reader)
+        writer.write(an_answer(GOOD))
+        assert await reader.read() == b""
+        left.set()
+
+    async with an_agent(behave) as endpoint, a_client() as client:
+        assert await client.call(a_call(endpoint), 5) == Succeeded(1)
+        with anyio.fail_after(5):
+            await left.wait()
+
+
+async def test_a_header_that_would_be_two() -> None:
+    """Is not sent, whatever it came from: it could make a second request of one."""
+    async with an_agent(says(an_answer(GOOD))) as endpoint, a_client() as client:
+        for text in ("a\r\nX: b", "a\nX: b", "a\rb"):
+            with pytest.raises(ValueError, match="no line"):
+                await client.call(replace(a_call(endpoint), traceparent=text), 5)
 
 
 async def test_a_connection_that_the_agent_ended() -> None:

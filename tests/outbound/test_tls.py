@@ -94,6 +94,15 @@ async def test_an_agent_of_our_authority(clinic: Clinic) -> None:
         assert seen == [None, None]
 
 
+async def test_the_name_is_what_counts(clinic: Clinic) -> None:
+    """An agent that is called by its name shows it: the right address is not enough, nor the reverse."""
+    tls = client_context(str(clinic.ca_file), "", "")
+    for shown, called_by in [("127.0.0.1", "localhost"), ("agent.example", "localhost"), ("localhost", "127.0.0.1")]:
+        async with an_agent(clinic.ca.issue_cert(shown)) as (endpoint, seen):
+            assert await called(endpoint.replace("127.0.0.1", called_by), tls) == Refused()
+            assert not seen
+
+
 @pytest.mark.parametrize("case", ["another authority", "another name", "no authority named"])
 async def test_an_agent_that_is_not_who_it_should_be(clinic: Clinic, tmp_path: Path, case: str) -> None:
     """Gets nothing: the connection does not come about."""
