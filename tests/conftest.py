@@ -1,5 +1,6 @@
 """The servers that tests start themselves: each once for a session, when it is first asked for."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -60,6 +61,12 @@ async def ledger(request, anyio_backend, tmp_path) -> dict[str, str]:
     else:
         url = f"sqlite:///{tmp_path}/ledger.db"
     return {"DATABASE_URL": url} | ({"REDIS_URL": request.getfixturevalue("redis_url")} if queue else {})
+
+
+def pytest_configure():
+    """A script that runs us in its background has us ignore Ctrl-C, and all that we start would do the same."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter):
