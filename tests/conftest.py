@@ -1,5 +1,6 @@
 """The servers that tests start themselves: each once for a session, when it is first asked for."""
 
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -67,6 +68,12 @@ def pytest_configure():
     """A script that runs us in its background has us ignore Ctrl-C, and all that we start would do the same."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """Thousands of tests stay for good: to look through them again and again stops the loops of those that run."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):
