@@ -6,9 +6,9 @@
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import ExitStack, aclosing
-from functools import partial
+from functools import partial, wraps
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from urllib.parse import quote
 
 import aiohttp
@@ -20,6 +20,9 @@ from orchestrator.domain.retry import backoff
 from orchestrator.kernel.environment import Environment
 
 MARGIN_S = 15.0
+
+Q = ParamSpec("Q")
+T = TypeVar("T")
 
 
 class Unreachable(Exception):
@@ -87,7 +90,7 @@ class Client:
 
     async def task(self, task_id: str, wait_s: float = 0.0) -> Answer:
         """`GET /task/{id}`, held back until the task ends or `wait_s` is over."""
-        query = {"wait": str(wait_s)} if wait_s else None
+        query = {"wait": f"{wait_s:.3f}"} if wait_s else None
         return await self.call("GET", f"/task/{segment(task_id)}", query=query, wait_s=wait_s)
 
     async def events(self, task_id: str, last: str | None = None) -> AsyncGenerator["Event"]:
@@ -145,8 +148,8 @@ class Refused(Exception):
 
     @property
     def passing(self) -> bool:
-        """Whether the same request may be answered otherwise in a while."""
-        return self.status in (429, 503) or self.code == "E_IN_PROGRESS"
+        """Whether the same request may be answered otherwise in a while: by us, or by a proxy that finds us again."""
+        return self.status in (429, 502, 503, 504) or self.code == "E_IN_PROGRESS"
 
 
 class Submitted(msgspec.Struct, frozen=True):
@@ -190,8 +193,8 @@ class Event(msgspec.Struct, frozen=True):
 class Orchestrator:
     """`async with Orchestrator(url) as orchestrator: task = await orchestrator.submit(case_id=…, …)`.
 
-    What may be answered otherwise in a while is asked again, the same request under the same key, for at most
-    `deadline_s` in all; Retry-After is honoured. Then, and for every other refusal, it raises Refused or Unreachable.
+    What may be answered otherwise in a while is asked again, the same request under the same key, until `deadline_s`
+    after it first failed; Retry-After is honoured. Then, and for every other refusal, it raises Refused or Unreachable.
     """
 
     def __init__(
@@ -237,23 +240,29 @@ class Orchestrator:
     async def stream(self, task_id: str) -> AsyncGenerator[Event]:
         """What happens to the task, to its end; over as many connections as it takes, without a gap."""
         last: str | None = None
-        failures, since = 0, anyio.current_time()
+        failures, since = 0, None
         while True:
             try:
                 async with aclosing(self._client.events(task_id, last)) as events:
                     async for event in events:
-                        last, failures, since = event.number, 0, anyio.current_time()
+                        last, failures, since = event.number, 0, None
                         yield event
                         if event.name == "end":
                             return
                 await anyio.sleep(self._pause(1, None))
             except (Refused, Unreachable) as error:
-                failures += 1
+                failures, since = failures + 1, since or anyio.current_time()
                 await self._bear(error, failures, since)
 
     async def cancel(self, task_id: str) -> TaskStatus:
-        """Ends a task that has not ended."""
-        answer = await self._insist(partial(self._client.call, "DELETE", f"/task/{segment(task_id)}"))
+        """Ends a task that has not ended; twice is once. Raises Refused where it ended otherwise."""
+        try:
+            answer = await self._insist(partial(self._client.call, "DELETE", f"/task/{segment(task_id)}"))
+        except Refused as refused:
+            # Ours may be the second attempt at it, after an answer that was lost.
+            if refused.code == "E_ALREADY_FINISHED" and (status := await self.task(task_id)).status == "cancelled":
+                return status
+            raise
         return msgspec.convert(answer.body, TaskStatus)
 
     async def dead_letters(self) -> AsyncGenerator[TaskStatus]:
@@ -276,7 +285,7 @@ class Orchestrator:
         return (await self._insist(partial(self._client.call, "POST", "/register_agent", agent))).body
 
     async def _insist(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        failures, began = 0, anyio.current_time()
+        failures, since = 0, None
         while True:
             try:
                 answer = await ask()
@@ -284,8 +293,9 @@ class Orchestrator:
                     return answer
                 raise Refused(answer)
             except (Refused, Unreachable) as error:
-                failures += 1
-                await self._bear(error, failures, began)
+                # Not since it was asked: an answer may be held back on purpose.
+                failures, since = failures + 1, since or anyio.current_time()
+                await self._bear(error, failures, since)
 
     async def _bear(self, error: Refused | Unreachable, failures: int, since: float) -> None:
         """Waits for the next attempt; raises `error` where there is to be none."""
@@ -299,6 +309,34 @@ class Orchestrator:
         return (asked or 0.0) + backoff(failures, 0.2, 10.0, self._environment.random.random())
 
 
+def _blocking(
+    call: Callable[Concatenate[Orchestrator, Q], Awaitable[T]],
+) -> Callable[Concatenate["BlockingOrchestrator", Q], T]:
+    @wraps(call)
+    def wait_for(self: "BlockingOrchestrator", *args: Q.args, **options: Q.kwargs) -> T:
+        return self.portal.call(partial(call, self.wrapped, *args, **options))
+
+    return wait_for
+
+
+def _stepping(
+    call: Callable[Concatenate[Orchestrator, Q], AsyncGenerator[T]],
+) -> Callable[Concatenate["BlockingOrchestrator", Q], Generator[T]]:
+    @wraps(call)
+    def steps(self: "BlockingOrchestrator", *args: Q.args, **options: Q.kwargs) -> Generator[T]:
+        values = call(self.wrapped, *args, **options)
+        try:
+            while True:
+                try:
+                    yield self.portal.call(values.__anext__)
+                except StopAsyncIteration:
+                    return
+        finally:
+            self.portal.call(values.aclose)
+
+    return steps
+
+
 class BlockingOrchestrator:
     """The same for programs without an event loop: `with BlockingOrchestrator(url) as orchestrator: …`."""
 
@@ -310,40 +348,23 @@ class BlockingOrchestrator:
         deadline_s: float = 60,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._wrapped = Orchestrator(url, authorization, deadline_s=deadline_s, tls=tls)
+        self.wrapped = Orchestrator(url, authorization, deadline_s=deadline_s, tls=tls)
+        self.portal: BlockingPortal
         self._stack = ExitStack()
-        self._portal: BlockingPortal
 
     def __enter__(self) -> "BlockingOrchestrator":
-        self._portal = self._stack.enter_context(start_blocking_portal())
-        self._stack.enter_context(self._portal.wrap_async_context_manager(self._wrapped))
+        self.portal = self._stack.enter_context(start_blocking_portal())
+        self._stack.enter_context(self.portal.wrap_async_context_manager(self.wrapped))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def submit(self, **task: Any) -> Submitted:
-        return self._portal.call(partial(self._wrapped.submit, **task))
-
-    def task(self, task_id: str) -> TaskStatus:
-        return self._portal.call(self._wrapped.task, task_id)
-
-    def wait(self, task_id: str, within_s: float = 300.0) -> TaskStatus:
-        return self._portal.call(self._wrapped.wait, task_id, within_s)
-
-    def stream(self, task_id: str) -> Generator[Event]:
-        events = self._wrapped.stream(task_id)
-        try:
-            while True:
-                try:
-                    yield self._portal.call(events.__anext__)
-                except StopAsyncIteration:
-                    return
-        finally:
-            self._portal.call(events.aclose)
-
-    def cancel(self, task_id: str) -> TaskStatus:
-        return self._portal.call(self._wrapped.cancel, task_id)
-
-    def register(self, **agent: Any) -> dict[str, Any]:
-        return self._portal.call(partial(self._wrapped.register, **agent))
+    submit = _blocking(Orchestrator.submit)
+    task = _blocking(Orchestrator.task)
+    wait = _blocking(Orchestrator.wait)
+    stream = _stepping(Orchestrator.stream)
+    cancel = _blocking(Orchestrator.cancel)
+    dead_letters = _stepping(Orchestrator.dead_letters)
+    replay = _blocking(Orchestrator.replay)
+    register = _blocking(Orchestrator.register)

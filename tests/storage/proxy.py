@@ -1,4 +1,4 @@
-"""A line to a server on which a test can hold and slow down the answers, count the turns, and cut off a COMMIT."""
+"""A line to a server on which a test can hold and slow down the answers, count the turns, and cut off one of them."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,11 +8,11 @@ COMMIT = b"COMMIT\x00"
 
 
 class Proxy:
-    """Passes bytes on. Nothing of the answer to a COMMIT that was cut off ever comes back."""
+    """Passes bytes on. Nothing of the answer to what was cut off ever comes back."""
 
-    def __init__(self, port: int, *, delay: Callable[[], float] | None = None) -> None:
-        """Each piece of an answer is held for the seconds that `delay` says."""
-        self._to, self._delay = port, delay
+    def __init__(self, port: int, *, delay: Callable[[], float] | None = None, cutting: bytes = COMMIT) -> None:
+        """Each piece of an answer is held for the seconds that `delay` says; what holds `cutting` can be cut off."""
+        self._to, self._delay, self.cutting = port, delay, cutting
         self._tasks: set[asyncio.Task[None]] = set()
         self._let_through = asyncio.Event()
         self._let_through.set()
@@ -93,7 +93,7 @@ class _Line:
         while data := await self._reader.read(65_536):
             proxy.turns += self._answered
             self._answered = False
-            if proxy.cut and COMMIT in data:
+            if proxy.cut and proxy.cutting in data:
                 how, proxy.cut = proxy.cut, None
                 proxy.cuts += 1
                 proxy.refusing = proxy.refusing_after_cut
