@@ -21,11 +21,11 @@ Advance = Callable[[int, int], None]
 """Told how many entries were looked at, and of how many."""
 
 
-async def entries(url: str, *, task_id: str | None, case_id: str | None, limit: int) -> list[AuditEntry]:
-    """Entries of the ledger at `url`, oldest first."""
+async def entries(url: str, *, query: AuditQuery) -> list[AuditEntry]:
+    """Entries of the ledger at `url` that fit, oldest first."""
 
     async def read(reader: LedgerReader) -> list[AuditEntry]:
-        return (await reader.audit(AuditQuery(task_id=task_id, case_id=case_id, limit=limit))).entries
+        return (await reader.audit(query)).entries
 
     return await _read(url, read)
 

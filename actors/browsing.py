@@ -16,7 +16,7 @@ from orchestrator.storage.ports import LedgerError, LedgerReader
 
 
 class Trail(Struct, frozen=True):
-    """The end of each chain, and the newest signed checkpoint, if there is one among the newest entries."""
+    """The end of each chain, and the newest signed checkpoint, if there is one."""
 
     heads: list[Head]
     checkpoint: AuditEntry | None
@@ -42,6 +42,10 @@ class Browser:
             if record is None or not self._principal.owns(record.task.principal):
                 raise NotFound("There is no such task.")
         return await read(self._reader.newest(search))
+
+    async def events(self) -> list[str]:
+        """The events that there are entries of, by their names."""
+        return await read(self._reader.events())
 
     async def trail(self) -> Trail:
         """Where the chains end; for operators."""

@@ -24,14 +24,17 @@ def audit() -> None:
 @audit.command("show")
 @click.option("--task", "task_id", help="Only this task's.")
 @click.option("--case", "case_id", help="Only this case's.")
+@click.option("--event", help="Only this event's: accepted, leased, dead, erased, …")
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
 @json_option
 @file_option
-def audit_show(task_id: str | None, case_id: str | None, limit: int, file: Path | None) -> None:
+def audit_show(task_id: str | None, case_id: str | None, event: str | None, limit: int, file: Path | None) -> None:
     """Show entries, oldest first."""
     from orchestrator import auditing
+    from orchestrator.storage.ports import AuditQuery
 
-    entries = on_ledger(file, partial(auditing.entries, task_id=task_id, case_id=case_id, limit=limit))
+    query = AuditQuery(task_id, case_id, event, limit=limit)
+    entries = on_ledger(file, partial(auditing.entries, query=query))
     fields = ("audit_id", "created_at", "event", "task_id", "case_id", "agent_id", "status", "reason")
     rows = [tuple(getattr(entry, field) for field in fields) for entry in entries]
     print_table(("entry", "at", "event", "task", "case", "agent", "status", "reason"), rows)

@@ -1,6 +1,7 @@
 """What people look through: tasks and audit entries, newest first, page by page, without payloads and results."""
 
 from collections.abc import Iterable
+from enum import Enum
 from typing import Protocol
 
 from msgspec import Struct
@@ -12,8 +13,6 @@ from orchestrator.storage.commands import TaskRecord
 
 WINDOW = 10_000
 """Through so many tasks one page is looked for: what is rare costs more pages, never a long search."""
-CHECKPOINTS_WITHIN = 5_000
-"""Among so many of the newest entries the last checkpoint is looked for."""
 NEWEST = 2**62
 
 
@@ -51,12 +50,46 @@ class TaskPage(Struct, frozen=True):
     next: int | None = None
 
 
-class AuditSearch(Struct, frozen=True):
-    """Which audit entries: of a task, of a case, from `since` (in the form of `created_at`); below the cursor."""
+class By(Enum):
+    """What entries of the audit are found by: the narrowest that is asked for."""
+
+    TASK = "task"
+    CASE = "case"
+    EVENT = "event"
+    POSITION = "position"
+
+
+class Selection(Struct, frozen=True):
+    """Which audit entries: of a task, of a case, of an event, from `since` on (in the form of `created_at`)."""
 
     task_id: str | None = None
     case_id: str | None = None
+    event: str | None = None
     since: str | None = None
+
+    def narrowed(self) -> tuple[By, tuple[str | None, ...]]:
+        """What they are found by, and the values of that statement, where None narrows nothing."""
+        if self.task_id is not None:
+            return By.TASK, (self.task_id, self.case_id, self.event)
+        if self.case_id is not None:
+            return By.CASE, (self.case_id, self.event)
+        if self.event is not None:
+            return By.EVENT, (self.event,)
+        return By.POSITION, ()
+
+    def fits(self, entry: AuditEntry) -> bool:
+        """Whether `entry` is one of them."""
+        return (
+            self.task_id in (None, entry.task_id)
+            and self.case_id in (None, entry.case_id)
+            and self.event in (None, entry.event)
+            and entry.created_at >= (self.since or "")
+        )
+
+
+class AuditSearch(Selection, frozen=True):
+    """Those of them that stand before the cursor."""
+
     before: int = NEWEST
     limit: int = 50
 
@@ -79,8 +112,12 @@ class Browsing(Protocol):
         """Audit entries that fit."""
         ...
 
+    async def events(self) -> list[str]:
+        """The events of which there are entries, by their names."""
+        ...
+
     async def last_checkpoint(self) -> AuditEntry | None:
-        """The newest checkpoint, if there is one among the newest entries."""
+        """The newest checkpoint, if there is one."""
         ...
 
 

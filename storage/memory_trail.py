@@ -23,26 +23,15 @@ class MemoryTrail:
         return self.head
 
     def page(self, query: AuditQuery) -> AuditPage:
-        found = [
-            entry
-            for entry in self._entries
-            if entry.seq > query.after
-            and (query.task_id is None or entry.task_id == query.task_id)
-            and (query.case_id is None or entry.case_id == query.case_id)
-            and entry.created_at >= (query.since or "")
-        ][: query.limit]
+        found = [e for e in self._entries if e.seq > query.after and query.fits(e)][: query.limit]
         return AuditPage(found, found[-1].seq if found and len(found) == query.limit else None)
 
     def newest(self, search: AuditSearch) -> Found:
-        found = [
-            entry
-            for entry in reversed(self._entries)
-            if entry.seq < search.before
-            and search.task_id in (None, entry.task_id)
-            and search.case_id in (None, entry.case_id)
-            and entry.created_at >= (search.since or "")
-        ][: search.limit]
+        found = [e for e in reversed(self._entries) if e.seq < search.before and search.fits(e)][: search.limit]
         return Found(found, found[-1].seq if found and len(found) == search.limit else None)
+
+    def events(self) -> list[str]:
+        return sorted({entry.event for entry in self._entries})
 
     def last_checkpoint(self) -> AuditEntry | None:
         return next((entry for entry in reversed(self._entries) if entry.event == "checkpoint"), None)
@@ -69,6 +58,9 @@ class TrailReader:
 
     async def newest(self, search: AuditSearch) -> Found:
         return self._trail.newest(search)
+
+    async def events(self) -> list[str]:
+        return self._trail.events()
 
     async def last_checkpoint(self) -> AuditEntry | None:
         return self._trail.last_checkpoint()

@@ -10,7 +10,7 @@ from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditEntry, Head
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
-from orchestrator.storage.browsing import Browsing
+from orchestrator.storage.browsing import Browsing, Selection
 from orchestrator.storage.commands import Command, Outcome, TaskRecord, Webhook
 from orchestrator.storage.retaining import RetentionReader
 
@@ -66,12 +66,9 @@ class Outgoing(Struct, frozen=True):
     reason: str | None
 
 
-class AuditQuery(Struct, frozen=True):
-    """Which audit entries: of a task, of a case, from `since` (in the form of `created_at`), after a cursor."""
+class AuditQuery(Selection, frozen=True):
+    """Audit entries that stand after a cursor."""
 
-    task_id: str | None = None
-    case_id: str | None = None
-    since: str | None = None
     after: int = 0
     limit: int = 100
 

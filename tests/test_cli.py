@@ -135,6 +135,8 @@ def test_the_audit_is_shown_exported_and_verified_while_the_server_runs(box: Box
     """The audit commands read the database itself, beside its owner."""
     task_id = submitted(box)
     assert task_id in box.run("audit", "show", "--task", task_id).stdout
+    assert task_id in box.run("audit", "show", "--event", "accepted").stdout
+    assert task_id not in box.run("audit", "show", "--event", "refused").stdout
     exported = [json.loads(line) for line in box.run("audit", "export").stdout.splitlines()]
     assert [entry["seq"] for entry in exported] == list(range(1, len(exported) + 1))
     verdict = box.run("audit", "verify")

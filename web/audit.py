@@ -17,6 +17,7 @@ def routes(context: Context) -> Blueprint:
             AuditQuery(
                 task_id=wire.query(request, "task_id"),
                 case_id=wire.query(request, "case_id"),
+                event=wire.query(request, "event"),
                 since=wire.instant(wire.query(request, "since"), "since"),
                 after=wire.whole(wire.query(request, "after"), "after", 0, 0, 2**53),
                 limit=wire.whole(wire.query(request, "limit"), "limit", 100, 1, 1000),

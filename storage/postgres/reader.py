@@ -10,15 +10,7 @@ from orchestrator.domain.lifecycle import State
 from orchestrator.domain.retention import Ended
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
-from orchestrator.storage.browsing import (
-    CHECKPOINTS_WITHIN,
-    AuditSearch,
-    Found,
-    TaskPage,
-    TaskQuery,
-    floor_of,
-    page_of,
-)
+from orchestrator.storage.browsing import AuditSearch, Found, TaskPage, TaskQuery, floor_of, page_of
 from orchestrator.storage.commands import TaskRecord, Webhook
 from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Outgoing, Ticket, Unreadable
 from orchestrator.storage.postgres import sql
@@ -99,31 +91,22 @@ class PostgresReader:
         return [rows.sighting(row) for row in await self._all(sql.READ_SIGHTINGS, self._clock.offset)]
 
     async def audit(self, query: AuditQuery) -> AuditPage:
-        statement, narrowing = sql.READ_AUDIT, ()
-        if query.task_id is not None and query.case_id is not None:
-            statement, narrowing = sql.READ_AUDIT_OF_TASK_IN_CASE, (query.task_id, query.case_id)
-        elif query.task_id is not None:
-            statement, narrowing = sql.READ_AUDIT_OF_TASK, (query.task_id,)
-        elif query.case_id is not None:
-            statement, narrowing = sql.READ_AUDIT_OF_CASE, (query.case_id,)
-        found = await self._all(statement, query.after, query.since or "", query.limit, *narrowing)
+        by, values = query.narrowed()
+        found = await self._all(sql.PAGE_BY[by], query.after, query.since or "", query.limit, *values)
         full = bool(found) and len(found) == query.limit
         return AuditPage([rows.audit_entry(row[1:]) for row in found], found[-1][0] if full else None)
 
     async def newest(self, search: AuditSearch) -> Found:
-        statement, narrowing = sql.READ_NEWEST, ()
-        if search.task_id is not None and search.case_id is not None:
-            statement, narrowing = sql.READ_NEWEST_OF_TASK_IN_CASE, (search.task_id, search.case_id)
-        elif search.task_id is not None:
-            statement, narrowing = sql.READ_NEWEST_OF_TASK, (search.task_id,)
-        elif search.case_id is not None:
-            statement, narrowing = sql.READ_NEWEST_OF_CASE, (search.case_id,)
-        found = await self._all(statement, search.before, search.since or "", search.limit, *narrowing)
+        by, values = search.narrowed()
+        found = await self._all(sql.NEWEST_BY[by], search.before, search.since or "", search.limit, *values)
         full = bool(found) and len(found) == search.limit
         return Found([rows.audit_entry(row[1:]) for row in found], found[-1][0] if full else None)
 
+    async def events(self) -> list[str]:
+        return [row[0] for row in await self._all(sql.READ_EVENTS)]
+
     async def last_checkpoint(self) -> AuditEntry | None:
-        found = await self._all(sql.READ_LAST_CHECKPOINT, CHECKPOINTS_WITHIN)
+        found = await self._all(sql.READ_LAST_CHECKPOINT)
         return rows.audit_entry(found[0]) if found else None
 
     async def briefs(self, query: TaskQuery) -> TaskPage:

@@ -7,6 +7,7 @@ is taken off again.
 """
 
 from orchestrator.domain.idempotency import REPLAYS
+from orchestrator.storage.browsing import By
 from orchestrator.storage.rows import AUDIT_COLUMNS, BRIEF_COLUMNS, RESULT_COLUMNS
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -138,22 +139,36 @@ READ_RECEIPT = "SELECT writer, seq, entry_hash FROM audit_entries WHERE task_id 
 LAST_LINK = "SELECT seq, entry_hash FROM audit_entries WHERE writer = $1 ORDER BY seq DESC LIMIT 1"
 LATEST = "SELECT max(created_at) FROM audit_entries"
 READ_CHAIN = "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE writer = $1 AND seq > $2 ORDER BY seq LIMIT $3"
+# What else is asked of the entries of a task or a case, which are few.
+_OF_TASK = " AND task_id = $4 AND ($5::text IS NULL OR case_id = $5) AND ($6::text IS NULL OR event = $6)"
+_OF_THE_CASE = " AND case_id = $4 AND ($5::text IS NULL OR event = $5)"
 _AUDIT = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position > $1 AND created_at >= $2"
 _AUDIT_PAGE = " ORDER BY position LIMIT $3"
 READ_AUDIT = _AUDIT + _AUDIT_PAGE
-READ_AUDIT_OF_TASK = _AUDIT + " AND task_id = $4" + _AUDIT_PAGE
-READ_AUDIT_OF_CASE = _AUDIT + " AND case_id = $4" + _AUDIT_PAGE
-READ_AUDIT_OF_TASK_IN_CASE = _AUDIT + " AND task_id = $4 AND case_id = $5" + _AUDIT_PAGE
+READ_AUDIT_OF_TASK = _AUDIT + _OF_TASK + _AUDIT_PAGE
+READ_AUDIT_OF_CASE = _AUDIT + _OF_THE_CASE + _AUDIT_PAGE
+READ_AUDIT_OF_EVENT = _AUDIT + " AND event = $4" + _AUDIT_PAGE
+PAGE_BY = {
+    By.TASK: READ_AUDIT_OF_TASK, By.CASE: READ_AUDIT_OF_CASE, By.EVENT: READ_AUDIT_OF_EVENT, By.POSITION: READ_AUDIT,
+}  # fmt: skip
 _NEWEST = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position < $1 AND created_at >= $2"
 _BACKWARDS = " ORDER BY position DESC LIMIT $3"
 READ_NEWEST = _NEWEST + _BACKWARDS
-READ_NEWEST_OF_TASK = _NEWEST + " AND task_id = $4" + _BACKWARDS
-READ_NEWEST_OF_CASE = _NEWEST + " AND case_id = $4" + _BACKWARDS
-READ_NEWEST_OF_TASK_IN_CASE = _NEWEST + " AND task_id = $4 AND case_id = $5" + _BACKWARDS
-# By position: the event stands in no index, and looking for it must not become a search through the whole trail.
+READ_NEWEST_OF_TASK = _NEWEST + _OF_TASK + _BACKWARDS
+READ_NEWEST_OF_CASE = _NEWEST + _OF_THE_CASE + _BACKWARDS
+READ_NEWEST_OF_EVENT = _NEWEST + " AND event = $4" + _BACKWARDS
+NEWEST_BY = {
+    By.TASK: READ_NEWEST_OF_TASK, By.CASE: READ_NEWEST_OF_CASE, By.EVENT: READ_NEWEST_OF_EVENT,
+    By.POSITION: READ_NEWEST,
+}  # fmt: skip
+# From event to event by their index: entries are not read.
+READ_EVENTS = (
+    "WITH RECURSIVE found AS ((SELECT event FROM audit_entries ORDER BY event LIMIT 1) UNION ALL"
+    " SELECT (SELECT event FROM audit_entries WHERE event > found.event ORDER BY event LIMIT 1) FROM found"
+    " WHERE found.event IS NOT NULL) SELECT event FROM found WHERE event IS NOT NULL"
+)
 READ_LAST_CHECKPOINT = (
-    "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE event = 'checkpoint'"
-    " AND position > (SELECT max(position) FROM audit_entries) - $1::bigint ORDER BY position DESC LIMIT 1"
+    "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE event = 'checkpoint' ORDER BY position DESC LIMIT 1"
 )
 LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM tasks"
 _BRIEF = "SELECT " + BRIEF_COLUMNS + " FROM tasks WHERE"

@@ -14,16 +14,7 @@ from orchestrator.domain.lifecycle import State
 from orchestrator.domain.retention import Ended
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
-from orchestrator.storage.browsing import (
-    CHECKPOINTS_WITHIN,
-    NEWEST,
-    AuditSearch,
-    Found,
-    TaskPage,
-    TaskQuery,
-    floor_of,
-    page_of,
-)
+from orchestrator.storage.browsing import NEWEST, AuditSearch, By, Found, TaskPage, TaskQuery, floor_of, page_of
 from orchestrator.storage.commands import TaskRecord, Webhook
 from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Outgoing, Ticket, Unreadable
 from orchestrator.storage.sealing import PLAIN, Codec
@@ -31,6 +22,8 @@ from orchestrator.storage.sqlite import sql
 from orchestrator.storage.work import stream_of
 
 _CHUNK = 1_000
+_NARROW = (By.TASK, By.CASE)
+"""Of these there are so few entries that those before an instant may be walked through."""
 
 
 class SqliteReader:
@@ -104,15 +97,9 @@ class SqliteReader:
         return [rows.sighting(row) for row in await self._all(sql.READ_SIGHTINGS, ())]
 
     async def audit(self, query: AuditQuery) -> AuditPage:
-        statement, narrowing = sql.READ_AUDIT, ()
-        if query.task_id is not None and query.case_id is not None:
-            statement, narrowing = sql.READ_AUDIT_OF_TASK_IN_CASE, (query.task_id, query.case_id)
-        elif query.task_id is not None:
-            statement, narrowing = sql.READ_AUDIT_OF_TASK, (query.task_id,)
-        elif query.case_id is not None:
-            statement, narrowing = sql.READ_AUDIT_OF_CASE, (query.case_id,)
-        after = query.after if narrowing or query.after else await self._before(query.since)
-        found = await self._all(statement, (after, query.since or "", *narrowing, query.limit))
+        by, values = query.narrowed()
+        after = query.after if by in _NARROW or query.after else await self._before(query.since)
+        found = await self._all(sql.PAGE_BY[by], (after, query.since or "", query.limit, *values))
         full = bool(found) and len(found) == query.limit
         return AuditPage([rows.audit_entry(row[1:]) for row in found], found[-1][0] if full else None)
 
@@ -122,21 +109,17 @@ class SqliteReader:
         return 0 if since is None else NEWEST if first is None else first - 1
 
     async def newest(self, search: AuditSearch) -> Found:
-        narrowing: tuple[Any, ...]
-        if search.task_id is not None and search.case_id is not None:
-            statement, narrowing = sql.READ_NEWEST_OF_TASK_IN_CASE, (search.task_id, search.case_id)
-        elif search.task_id is not None:
-            statement, narrowing = sql.READ_NEWEST_OF_TASK, (search.task_id,)
-        elif search.case_id is not None:
-            statement, narrowing = sql.READ_NEWEST_OF_CASE, (search.case_id,)
-        else:
-            statement, narrowing = sql.READ_NEWEST, (await self._before(search.since),)
-        found = await self._all(statement, (search.before, search.since or "", *narrowing, search.limit))
+        by, values = search.narrowed()
+        floor = () if by in _NARROW else (await self._before(search.since),)
+        found = await self._all(sql.NEWEST_BY[by], (search.before, search.since or "", search.limit, *floor, *values))
         full = bool(found) and len(found) == search.limit
         return Found([rows.audit_entry(row[1:]) for row in found], found[-1][0] if full else None)
 
+    async def events(self) -> list[str]:
+        return [row[0] for row in await self._all(sql.READ_EVENTS)]
+
     async def last_checkpoint(self) -> AuditEntry | None:
-        found = await self._all(sql.READ_LAST_CHECKPOINT, (CHECKPOINTS_WITHIN,))
+        found = await self._all(sql.READ_LAST_CHECKPOINT)
         return rows.audit_entry(found[0]) if found else None
 
     async def briefs(self, query: TaskQuery) -> TaskPage:

@@ -1,6 +1,7 @@
 """Every statement of the embedded ledger. Constants only: values travel as parameters."""
 
 from orchestrator.domain.idempotency import REPLAYS
+from orchestrator.storage.browsing import By
 from orchestrator.storage.rows import AUDIT_COLUMNS, BRIEF_COLUMNS, NEW_TASK_COLUMNS, RESULT_COLUMNS, TASK_COLUMNS
 
 # Not only whether it can be written, but whether there is room for a task. The room is given back at once.
@@ -119,30 +120,43 @@ READ_CHAINS = (
     " LEFT JOIN audit_heads USING (writer) ORDER BY writer"
 )
 READ_HEADS = "SELECT writer, seq, entry_hash FROM audit_heads ORDER BY writer"
-_READ_AUDIT = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position > ? AND created_at >= ?"
-_AUDIT_PAGE = " ORDER BY position LIMIT ?"
+_READ_AUDIT = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position > ?1 AND created_at >= ?2"
+_AUDIT_PAGE = " ORDER BY position LIMIT ?3"
+# What else is asked of the entries of a task or a case, which are few.
+_OF_TASK = " AND task_id = ?4 AND (?5 IS NULL OR case_id = ?5) AND (?6 IS NULL OR event = ?6)"
 FIRST_SINCE = "SELECT min(position) FROM audit_entries WHERE created_at >= ?"
 READ_AUDIT = _READ_AUDIT + _AUDIT_PAGE
-READ_AUDIT_OF_TASK = _READ_AUDIT + " AND task_id = ?" + _AUDIT_PAGE
+READ_AUDIT_OF_TASK = _READ_AUDIT + _OF_TASK + _AUDIT_PAGE
 READ_AUDIT_OF_CASE = (
-    _OF_CASE + "?3) SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position > ?1 AND created_at >= ?2"
-    " ORDER BY position LIMIT ?4"
+    _OF_CASE + "?4) SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position > ?1 AND created_at >= ?2"
+    " AND (?5 IS NULL OR event = ?5)" + _AUDIT_PAGE
 )
-READ_AUDIT_OF_TASK_IN_CASE = _READ_AUDIT + " AND task_id = ? AND case_id = ?" + _AUDIT_PAGE
+READ_AUDIT_OF_EVENT = _READ_AUDIT + " AND event = ?4" + _AUDIT_PAGE
+PAGE_BY = {
+    By.TASK: READ_AUDIT_OF_TASK, By.CASE: READ_AUDIT_OF_CASE, By.EVENT: READ_AUDIT_OF_EVENT, By.POSITION: READ_AUDIT,
+}  # fmt: skip
 LATEST = "SELECT max(created_at) FROM audit_entries"
-_NEWEST = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position < ? AND created_at >= ?"
-_BACKWARDS = " ORDER BY position DESC LIMIT ?"
-READ_NEWEST = _NEWEST + " AND position > ?" + _BACKWARDS
-READ_NEWEST_OF_TASK = _NEWEST + " AND task_id = ?" + _BACKWARDS
+_NEWEST = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position < ?1 AND created_at >= ?2"
+_BACKWARDS = " ORDER BY position DESC LIMIT ?3"
+READ_NEWEST = _NEWEST + " AND position > ?4" + _BACKWARDS
+READ_NEWEST_OF_TASK = _NEWEST + _OF_TASK + _BACKWARDS
 READ_NEWEST_OF_CASE = (
-    _OF_CASE + "?3) SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position < ?1 AND created_at >= ?2"
-    " ORDER BY position DESC LIMIT ?4"
+    _OF_CASE + "?4) SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position < ?1 AND created_at >= ?2"
+    " AND (?5 IS NULL OR event = ?5)" + _BACKWARDS
 )
-READ_NEWEST_OF_TASK_IN_CASE = _NEWEST + " AND task_id = ? AND case_id = ?" + _BACKWARDS
-# By position: the event stands in no index, and looking for it must not become a search through the whole trail.
+READ_NEWEST_OF_EVENT = _NEWEST + " AND position > ?4 AND event = ?5" + _BACKWARDS
+NEWEST_BY = {
+    By.TASK: READ_NEWEST_OF_TASK, By.CASE: READ_NEWEST_OF_CASE, By.EVENT: READ_NEWEST_OF_EVENT,
+    By.POSITION: READ_NEWEST,
+}  # fmt: skip
+# From event to event by their index: entries are not read.
+READ_EVENTS = (
+    "WITH RECURSIVE found (event) AS (SELECT min(event) FROM audit_entries UNION ALL"
+    " SELECT (SELECT min(event) FROM audit_entries WHERE event > found.event) FROM found WHERE found.event IS NOT NULL)"
+    " SELECT event FROM found WHERE event IS NOT NULL"
+)
 READ_LAST_CHECKPOINT = (
-    "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE event = 'checkpoint'"
-    " AND position > (SELECT max(position) FROM audit_entries) - ? ORDER BY position DESC LIMIT 1"
+    "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE event = 'checkpoint' ORDER BY position DESC LIMIT 1"
 )
 _FITTING = " WHERE seq < ?1 AND seq >= ?2 AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR principal = ?4)"
 READ_BRIEFS = "SELECT " + BRIEF_COLUMNS + " FROM tasks" + _FITTING + " ORDER BY seq DESC LIMIT ?5"

@@ -43,6 +43,13 @@ async def test_browse_and_filter(service: Service, visitor: Visitor, entries: li
     await page.get_by_role("button", name="Filter").click()
     await expect(rows).to_have_count(21)
     assert not [url for url in visitor.requests if "case-2" in url]
+    await page.get_by_label("Event").select_option("checkpoint")
+    await page.get_by_role("button", name="Filter").click()
+    await expect(page.get_by_text("There are no such entries.")).to_be_visible()
+    await page.get_by_role("textbox", name="Case").fill("")
+    await page.get_by_role("button", name="Filter").click()
+    await expect(page.get_by_label("Event")).to_have_value("checkpoint")
+    await expect(rows.filter(has_text="checkpoint")).to_have_count(await rows.count() - 1)
     await page.get_by_label("Since").fill("yesterday")
     await page.get_by_role("button", name="Filter").click()
     await expect(page.get_by_role("alert")).to_contain_text("RFC 3339")

@@ -407,7 +407,7 @@ class Trail(Contract):
         assert [entry.seq for entry in await trail(ledger)] == list(range(1, 2_501))
 
     async def test_pages(self, ledger):
-        """By task, by case, by both, since a time; each goes on where the one before it ended, until there is none."""
+        """By task, case, event, or several of them, since a time; each goes on where the last one ended, to the end."""
         for number in range(1, 5):
             await stored(ledger, accept(number, case_id=f"case-{number % 2}", at=NOW + number))
             await ledger.commit([Note(draft("note", a_task(number, case_id=f"case-{number % 2}"), at=NOW + number))])
@@ -417,6 +417,12 @@ class Trail(Contract):
             (AuditQuery(case_id="case-1"), [1, 2, 5, 6]),
             (AuditQuery(case_id="case-1", task_id=task_id(3)), [5, 6]),
             (AuditQuery(case_id="case-1", task_id=task_id(2)), []),
+            (AuditQuery(event="accepted"), [1, 3, 5, 7]),
+            (AuditQuery(event="note", task_id=task_id(2)), [4]),
+            (AuditQuery(event="note", case_id="case-1"), [2, 6]),
+            (AuditQuery(event="note", case_id="case-1", task_id=task_id(3)), [6]),
+            (AuditQuery(event="note", since=rfc3339(NOW + 3)), [6, 8]),
+            (AuditQuery(event="not"), []),
             (AuditQuery(since=rfc3339(NOW + 2)), [3, 4, 5, 6, 7, 8]),
             (AuditQuery(since=rfc3339(NOW + 2), case_id="case-1"), [5, 6]),
             (AuditQuery(since=rfc3339(NOW + 3), task_id=task_id(2)), []),

@@ -1,7 +1,7 @@
 """What people look through: the part of the contract of ledgers about lists, newest first."""
 
 import pytest
-from ledger_builders import NOW, accept, draft, moved, read, stored, task_id
+from ledger_builders import NOW, a_task, accept, draft, moved, read, stored, task_id
 from msgspec.structs import replace
 
 from orchestrator.domain.audit import rfc3339
@@ -71,6 +71,29 @@ class Looking:
         assert (await ledger.newest(AuditSearch(task_id=task_id(2), case_id="case-1"))).entries == []
         late = await ledger.newest(AuditSearch(since=rfc3339(NOW + 50)))
         assert [entry.event for entry in late.entries] == ["noted"]
+
+    async def test_entries_of_an_event(self, ledger):
+        """The newest first, page by page; of a task or a case, from an instant on; and which events there are."""
+        assert await ledger.events() == []
+        for n in range(1, 6):
+            await stored(ledger, accept(n, case_id=f"case-{n % 2}", at=NOW + n))
+            await ledger.commit([Note(draft("noted", a_task(n, case_id=f"case-{n % 2}"), at=NOW + n))])
+        for search, expected in [
+            (AuditSearch(event="noted"), [10, 8, 6, 4, 2]),
+            (AuditSearch(event="noted", task_id=task_id(2)), [4]),
+            (AuditSearch(event="noted", case_id="case-1"), [10, 6, 2]),
+            (AuditSearch(event="noted", case_id="case-1", task_id=task_id(2)), []),
+            (AuditSearch(event="accepted", since=rfc3339(NOW + 3)), [9, 7, 5]),
+            (AuditSearch(event="Noted"), []),
+        ]:
+            for limit in (1, 2, 50):
+                found, before = [], browsing.NEWEST
+                while before is not None:
+                    page = await ledger.newest(replace(search, before=before, limit=limit))
+                    found += [entry.seq for entry in page.entries]
+                    before = page.next
+                assert found == expected
+        assert await ledger.events() == ["accepted", "noted"]
 
     async def test_the_last_checkpoint(self, ledger):
         """Is found behind what was written since."""

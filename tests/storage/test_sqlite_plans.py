@@ -28,13 +28,15 @@ WALKS_BY_POSITION = {
     "READ_AUDIT": "a page of the whole trail",
     "READ_DATA_KEYS": "each key, for who wraps them anew",
     "READ_BRIEFS": "a page of all tasks, through a bounded window of them",
-    "READ_LAST_CHECKPOINT": "through a bounded number of the newest entries",
     "READ_NEWEST": "a page of the whole trail, backwards",
     "READ_STATE": "only dead letters are listed, by an index of their own",
     "READ_STATE_OF": "only dead letters are listed, by an index of their own",
 }
 """Found by the primary key from a cursor on: what does not fit is passed over, row by row."""
 
+
+OF_AN_EVENT = {"READ_AUDIT_OF_EVENT", "READ_NEWEST_OF_EVENT", "READ_LAST_CHECKPOINT", "READ_EVENTS"}
+"""Found by the index of events: what else was written is not walked through."""
 
 OF_A_CASE = {"READ_AUDIT_OF_CASE", "READ_NEWEST_OF_CASE", "READ_BRIEFS_OF_CASE", "READ_CASE_TO_ERASE"}
 """Sorted are the entries of one case, which are found segment by segment."""
@@ -75,6 +77,16 @@ def test_order(plan, name):
     """Pages come out of the index in their order: nothing but ties is sorted, so nothing is read to its end first."""
     sorts = [step for step in plan(STATEMENTS[name]) if "TEMP B-TREE FOR" in step and "RIGHT PART" not in step]
     assert name in {"READ_CHAINS", *OF_A_CASE} or sorts == []
+
+
+@pytest.mark.parametrize("name", sorted(OF_AN_EVENT))
+def test_entries_of_an_event(plan, name):
+    """Only that event's are read, from the cursor on; and of which events there are any, not one entry is."""
+    steps = [step for step in plan(STATEMENTS[name]) if "audit_entries" in step]
+    covering, found = ("COVERING ", r"( \(event>\?\))?") if name == "READ_EVENTS" else ("", r" \(event=\?.*\)")
+    wanted = re.compile(rf"SEARCH audit_entries USING {covering}INDEX audit_entries_event{found}")
+    assert steps, name
+    assert [step for step in steps if not wanted.fullmatch(step)] == []
 
 
 @pytest.mark.parametrize("name", sorted(OF_A_CASE))

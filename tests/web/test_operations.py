@@ -60,7 +60,9 @@ async def test_the_audit_page_by_page(service: Service) -> None:
     """Pages join without gap or overlap, for every filter."""
     for number in range(7):
         await service.route({"case_id": f"case-{number % 2}"})
-    for query in ("", "&case_id=case-0", "&since=2000-01-01T00:00:00Z", "&since=2000-01-01T00:00:00%2B02:00"):
+    events = ("&event=accepted", "&event=accepted&case_id=case-0")
+    instants = ("&since=2000-01-01T00:00:00Z", "&since=2000-01-01T00:00:00%2B02:00")
+    for query in ("", "&case_id=case-0", *events, *instants):
         whole = (await service.ask("GET", f"/audit?limit=1000{query}")).json
         assert whole["next"] is None
         found, after = [], 0
@@ -74,6 +76,7 @@ async def test_the_audit_page_by_page(service: Service) -> None:
         assert len(found) == (4 if "case_id" in query else 7)
     assert (await service.ask("GET", "/audit?since=2999-01-01T00:00:00Z")).json == {"entries": [], "next": None}
     assert (await service.ask("GET", "/audit?task_id=none")).json["entries"] == []
+    assert (await service.ask("GET", "/audit?event=leased")).json["entries"] == []
 
 
 @pytest.mark.parametrize(
@@ -84,7 +87,8 @@ async def test_the_audit_page_by_page(service: Service) -> None:
         "/audit?limit=1&limit=2", "/audit?after=-1", "/audit?after=99999999999999999999", "/audit?after=x",
         "/audit?since=yesterday", "/audit?since=2024-01-01", "/audit?since=2024-01-01T00:00:00", "/audit?since=",
         "/audit?since=0001-01-01T00:00:00%2B23:59", "/audit?since=9999-12-31T23:59:59-23:59", "/audit?since=1&since=2",
-        "/audit?task_id=a&task_id=b", "/dlq?limit=x", "/dlq?limit=0", "/dlq?after=-1", "/task/x?wait=x",
+        "/audit?task_id=a&task_id=b", "/audit?event=a&event=b",
+        "/dlq?limit=x", "/dlq?limit=0", "/dlq?after=-1", "/task/x?wait=x",
         "/task/x?wait=-1",
         "/task/x?wait=nan", "/task/x?wait=inf", "/task/x?wait=1_0", "/task/x?wait=", "/task/x?wait=1e400",
         "/task/x?wait=1&wait=2", "/task/x?wait=%D9%A3",

@@ -16,7 +16,7 @@ from orchestrator.web.dashboard.pages import Pages
 from orchestrator.web.events import Streams
 from orchestrator.web.rights import caller
 
-FIELDS = ("task_id", "case_id", "since")
+FIELDS = ("task_id", "case_id", "event", "since")
 
 
 def add(blueprint: Blueprint, pages: Pages) -> None:
@@ -30,6 +30,8 @@ def add(blueprint: Blueprint, pages: Pages) -> None:
             "audit.html",
             problem=problem,
             search=search,
+            fields=FIELDS,
+            events=await browser.events(),
             found=await browser.audit(search) if seen and not problem else None,
             trail=await browser.trail() if operates else None,
             judged=lambda entry: None if (d := stories.decision_of(entry)) is None else stories.judged(d),  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
@@ -68,8 +70,6 @@ def add(blueprint: Blueprint, pages: Pages) -> None:
 
 
 def _search(fields: Any) -> AuditSearch:
-    task_id, case_id, since = (str(fields.get(name) or "").strip() or None for name in FIELDS)
-    before = fields.get("before")
-    return AuditSearch(
-        task_id, case_id, wire.instant(since, "since"), wire.whole(before, "before", NEWEST, 1, NEWEST), 50
-    )
+    task_id, case_id, event, since = (str(fields.get(name) or "").strip() or None for name in FIELDS)
+    before = wire.whole(fields.get("before"), "before", NEWEST, 1, NEWEST)
+    return AuditSearch(task_id, case_id, event, wire.instant(since, "since"), before)

@@ -142,7 +142,7 @@ CALLS: tuple[Call, ...] = (
     Call("delete", "/agents/{agent_id}", "Forget an agent", {200: (answers.AgentRemoved,)}),
     Call(
         "get", "/audit", "Audit entries", {200: (answers.Entries,)},
-        query=("task_id", "case_id", "since", "after", "limit"),
+        query=("task_id", "case_id", "event", "since", "after", "limit"),
     ),
     Call("get", "/keys", "All API keys, without their secrets", {200: (answers.Keys,)}),
     Call(

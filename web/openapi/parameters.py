@@ -11,6 +11,7 @@ QUERY: dict[str, tuple[str, dict[str, Any]]] = {
     "limit": ("How many, at most.", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}),
     "task_id": ("Of this task only.", {"type": "string"}),
     "case_id": ("Of this case only.", {"type": "string"}),
+    "event": ("Of this event only, as entries name it.", {"type": "string"}),
     "since": ("Not before this instant (RFC 3339).", {"type": "string", "format": "date-time"}),
 }
 

@@ -1,0 +1,3 @@
+-- Entries of an event, in the order of their writing. There are few events, so what is written goes to the end of a few
+-- places in it, whatever the trail's length.
+CREATE INDEX audit_entries_event ON audit_entries (event, position);
