@@ -554,7 +554,7 @@ class TestTheDatabase:
         await stored(ledger, accept(3))
         assert len(await trail(reader)) == 2
         await reader.close()
-        assert len(await auditing.entries(url, task_id=None, case_id=None, limit=9)) == 3
+        assert len(await auditing.entries(url, query=AuditQuery(limit=9))) == 3
         assert (await auditing.verify(url)).flaws == []
         output = BytesIO()
         await auditing.export(url, output=output)
