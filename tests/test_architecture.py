@@ -58,13 +58,13 @@ def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def is_constant(node: ast.expr) -> bool:
-    """Whether the expression is a literal, a constant by its name, or a sum of such."""
+    """Whether the expression is a literal, a constant by its name, or made of such by counting and repeating."""
     match node:
         case ast.Constant():
             return True
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return CONSTANT_NAME.fullmatch(name) is not None
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub() | ast.Mult(), right=right):
             return is_constant(left) and is_constant(right)
         case _:
             return False
@@ -232,6 +232,7 @@ def test_storage_speaks_constant_sql() -> None:
         'text = ""\ntext += x\ndb.execute(text)',
         'def read(x):\n    return f"SELECT {x} FROM tasks"',
         'run("DELETE FROM " + x)',
+        'run("INSERT INTO tasks VALUES " + (", " + x) * ROWS)',
         "run(\"... WHERE a = '%s'\" % x)",
     ],
 )
@@ -245,6 +246,7 @@ def test_dynamic_sql_is_found(code: str) -> None:
     [
         'db.execute("SELECT a FROM b WHERE c = ?", (x,))',
         'READ = "SELECT " + rows.COLUMNS + " FROM tasks"\ndb.execute(READ)',
+        'ADD = "INSERT INTO tasks VALUES " + ROW + (", " + ROW) * (ROWS - 1)\ndb.execute(ADD)',
         "db.execute(sql.READ_TASK, (x,))",
         'raise Corrupt(f"row {x} is damaged")',
         'db.execute("PRAGMA max_page_count = " + str(number))',

@@ -9,6 +9,7 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Collection, Sequence
+from itertools import chain
 
 from orchestrator.domain.audit import Head
 from orchestrator.domain.lifecycle import Progress
@@ -224,12 +225,26 @@ def _bulk(connection: sqlite3.Connection, book: Book, commands: Sequence[Command
     if work.consents and _any_revoked(connection, work.consents):
         raise Unexpected
     for statement, parameters, must_match in _statements(work):
-        cursor = connection.executemany(statement, parameters)
-        if must_match and cursor.rowcount != len(parameters):
+        if _executed(connection, statement, parameters) != len(parameters) and must_match:
             raise Unexpected
     if work.head != book.head:
         connection.execute(sql.SAVE_HEAD, (work.head.writer, work.head.seq, work.head.entry_hash))
     return work.book(), outcomes
+
+
+def _executed(connection: sqlite3.Connection, statement: str, parameters: Sequence[rows.Row]) -> int:
+    """How many rows the statement changed, in the order of its parameters.
+
+    What of them depends on one another, as two moves of one task do, changes fewer where it is done at once.
+    """
+    at_once, changed, done = sql.AT_ONCE.get(statement), 0, 0
+    while at_once is not None and len(parameters) - done >= sql.ROWS:
+        some = parameters[done : done + sql.ROWS]
+        changed += connection.execute(at_once, [*chain.from_iterable(some)]).rowcount
+        done += sql.ROWS
+    if done < len(parameters):
+        changed += connection.executemany(statement, parameters[done:]).rowcount
+    return changed
 
 
 def _statements(work: Work) -> list[tuple[str, list[rows.Row], bool]]:

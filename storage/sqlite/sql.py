@@ -11,10 +11,15 @@ PROBE = (
     "DELETE FROM room",
 )
 
-ADD_KEY = (
-    "INSERT INTO idempotency_keys (scope, key, fingerprint, task_id, expires_at) VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT DO NOTHING"
-)
+# To step through a statement for each row costs as much again as storing the row: what a commit has many of is written
+# for so many rows at once, by the second of two statements.
+ROWS = 16
+
+_KEY = "(?, ?, ?, ?, ?)"
+_ADD_KEY = "INSERT INTO idempotency_keys (scope, key, fingerprint, task_id, expires_at) VALUES " + _KEY
+_ADD_KEYS = _ADD_KEY + (", " + _KEY) * (ROWS - 1)
+_IF_NEW = " ON CONFLICT DO NOTHING"
+ADD_KEY = _ADD_KEY + _IF_NEW
 FIND_KEY = "SELECT fingerprint, task_id FROM idempotency_keys WHERE scope = ? AND key = ?"
 EXPIRE_KEY = "DELETE FROM idempotency_keys WHERE scope = ? AND key = ? AND expires_at <= ?"
 READ_DISGUISE = "SELECT data_key, secret FROM secrets WHERE name = ?"
@@ -28,10 +33,8 @@ EXPIRE_KEYS = "DELETE FROM idempotency_keys WHERE expires_at IS NOT NULL AND exp
 
 # How far a new task is stands here and not in parameters: to bind one costs as much as to store it. What is further on
 # from the start is moved there.
-ADD_TASK = (
-    "INSERT INTO tasks (" + NEW_TASK_COLUMNS + ", state, attempt, failures, lost, tried)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, 0, x'5b5d')"
-)
+_NEW_TASK = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, 0, x'5b5d')"
+ADD_TASK = "INSERT INTO tasks (" + NEW_TASK_COLUMNS + ", state, attempt, failures, lost, tried) VALUES " + _NEW_TASK
 BEGIN_TASK = (
     "UPDATE tasks SET state = ?, attempt = ?, failures = ?, lost = ?, due_at = ?, agent_id = ?, owner = ?,"
     " lease_until = ?, tried = ?, reason = ? WHERE task_id = ?"
@@ -41,6 +44,13 @@ MOVE_TASK = (
     " lease_until = ?, tried = ?, reason = ?, updated_at = ? WHERE task_id = ? AND state = ? AND attempt = ?"
     # Coming due leaves state and attempt as they are: this tells the task before from the task after.
     " AND due_at IS ?"
+)
+_MOVE = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_MOVE_TASKS = (
+    "UPDATE tasks SET state = column1, attempt = column2, failures = column3, lost = column4, due_at = column5,"
+    " agent_id = column6, owner = column7, lease_until = column8, tried = column9, reason = column10,"
+    " updated_at = column11 FROM (VALUES " + _MOVE + (", " + _MOVE) * (ROWS - 1) + ") WHERE task_id = column12"
+    " AND state = column13 AND attempt = column14 AND due_at IS column15"
 )
 READ_TASK = (
     "SELECT " + TASK_COLUMNS + ", EXISTS (SELECT 1 FROM revoked_consents WHERE consent_id = tasks.consent_id)"
@@ -82,7 +92,8 @@ READ_UNDER_CONSENT = (
     " ORDER BY seq"
 )
 
-ADD_RESULT = "INSERT INTO results (task_id, " + RESULT_COLUMNS + ") VALUES (?, ?, ?, ?, ?, ?)"
+_RESULT = "(?, ?, ?, ?, ?, ?)"
+ADD_RESULT = "INSERT INTO results (task_id, " + RESULT_COLUMNS + ") VALUES " + _RESULT
 READ_RESULT = "SELECT " + RESULT_COLUMNS + " FROM results WHERE task_id = ?"
 
 SAVE_AGENT = (
@@ -103,9 +114,8 @@ FORGET_API_KEY = "DELETE FROM api_keys WHERE key_id = ?"
 READ_API_KEYS = "SELECT api_key FROM api_keys ORDER BY key_id"
 READ_API_KEY = "SELECT api_key FROM api_keys WHERE key_id = ?"
 
-ADD_AUDIT = (
-    "INSERT INTO audit_entries (" + AUDIT_COLUMNS + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
+_ENTRY = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+ADD_AUDIT = "INSERT INTO audit_entries (" + AUDIT_COLUMNS + ") VALUES " + _ENTRY
 SAVE_HEAD = (
     "INSERT INTO audit_heads (writer, seq, entry_hash) VALUES (?, ?, ?)"
     " ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq, entry_hash = excluded.entry_hash"
@@ -268,3 +278,12 @@ REMOVE_REPLAY = (
 REMOVE_KEYS = "DELETE FROM idempotency_keys WHERE task_id = ?"
 REMOVE_TOLD = "DELETE FROM outbox WHERE task_id = ?"
 REMOVE_TASK = "DELETE FROM tasks WHERE task_id = ? AND " + _ENDED
+
+AT_ONCE = {
+    ADD_KEY: _ADD_KEYS + _IF_NEW,
+    ADD_TASK: ADD_TASK + (", " + _NEW_TASK) * (ROWS - 1),
+    MOVE_TASK: _MOVE_TASKS,
+    ADD_RESULT: ADD_RESULT + (", " + _RESULT) * (ROWS - 1),
+    ADD_AUDIT: ADD_AUDIT + (", " + _ENTRY) * (ROWS - 1),
+}
+"""For a statement about one row: the same about ROWS of them."""

@@ -11,6 +11,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from conformance_browsing import Looking
 from conformance_consents import Consents
+from conformance_crowds import InCrowds
 from conformance_erasure import Erasing
 from conformance_outbox import Telling
 from conformance_retention import Removing
@@ -695,6 +696,7 @@ class LedgerContract(
     Moving,
     Trail,
     Failing,
+    InCrowds,
     Reading,
     Looking,
     Seeing,
