@@ -130,8 +130,7 @@ def _lease_desk(s: System) -> LeaseDesk:
     attempts = s.attempts("lease_desk")
     leasing = s.leasing(attempts)
     granting = Granting(attempts, leasing, s.environment, s.policy, s.ledger, s.committer)
-    emit = s.telemetry.emit
-    handing_in = HandingIn(s.environment, s.policy, s.verdicts, s.ledger, s.committer, s.leases, s.feed, emit)
+    handing_in = HandingIn(s.environment, s.policy, s.verdicts, s.ledger, s.committer, s.leases, s.feed)
     return LeaseDesk(attempts, leasing, granting, handing_in, s.policy, s.directory, s.ledger, s.queue, s.drain)
 
 

@@ -1,4 +1,4 @@
-"""Traces for OpenTelemetry, an extra: the acceptance of a task, its wait in the queue, and each call to an agent.
+"""Traces for OpenTelemetry, an extra: the acceptance of a task, its wait in the queue, and each attempt of an agent.
 
 Spans are made when they are over, out of the events that metrics are made of as well: where there are no traces,
 nothing is done for them. What is in a span is in the event: ids and words of ours, nothing of a payload.
@@ -73,10 +73,10 @@ class Tracing:
         dispatch = self._span("dispatch", SpanKind.CONSUMER, trace, accepted, ready, begin, fields, link)
         self._ids.next(trace.trace_id, trace.call_id(event.attempt))
         fields |= {"orchestrator.agent_id": event.agent_id, "orchestrator.outcome": event.outcome}
-        call = self._start("call", SpanKind.CLIENT, trace, dispatch, begin, fields)
+        attempt = self._start("lease" if event.pulled else "call", SpanKind.CLIENT, trace, dispatch, begin, fields)
         if event.outcome != "succeeded":
-            call.set_status(Status(StatusCode.ERROR))
-        call.end(_ns(end))
+            attempt.set_status(Status(StatusCode.ERROR))
+        attempt.end(_ns(end))
 
     def _span(
         self, name: str, kind: SpanKind, trace: Trace, parent: str | None, begin: float, end: float,

@@ -67,7 +67,10 @@ class TaskDispatched(Struct, frozen=True):
 
 
 class AttemptEnded(Struct, frozen=True):
-    """An attempt ended: `succeeded`, or the reason why not; it began `waited` seconds after the task was accepted."""
+    """An attempt ended: `succeeded`, or the reason why not; it began `waited` seconds after the task was accepted.
+
+    `pulled`: its agent had asked for the task, and its seconds are those of the lease.
+    """
 
     task_id: str
     outcome: str
@@ -76,6 +79,7 @@ class AttemptEnded(Struct, frozen=True):
     attempt: int = 0
     waited: float = 0.0
     traceparent: str | None = None
+    pulled: bool = False
 
 
 class TaskEnded(Struct, frozen=True):

@@ -1,15 +1,12 @@
 """What comes from agents that have a task: its result, or word that they are still at it. Only its holder is heard."""
 
-import anyio
-
 from orchestrator.actors.attempts import LEASE_MARGIN_S
 from orchestrator.actors.committing import Committer
-from orchestrator.actors.events import AttemptEnded, Emit
 from orchestrator.actors.feed import Headway, TaskFeed
 from orchestrator.actors.messages import Extended, ExtendLease, GiveResult
 from orchestrator.actors.pull_leases import CALLED, MARGIN_S, Hold, PullLeases, is_pulled
 from orchestrator.actors.reading import read
-from orchestrator.actors.verdicts import Verdicts, draft, reason_of
+from orchestrator.actors.verdicts import Verdicts, draft
 from orchestrator.domain.errors import NotFound, OrchestratorError, Overloaded, StaleLease
 from orchestrator.domain.lifecycle import Progress, State, Step
 from orchestrator.domain.policy import Policy
@@ -35,11 +32,10 @@ class HandingIn:
         committer: Committer,
         leases: PullLeases,
         feed: TaskFeed,
-        emit: Emit,
     ) -> None:
         self._environment, self._policy, self._verdicts = environment, policy, verdicts
         self._reader, self._committer = reader, committer
-        self._leases, self._feed, self._emit = leases, feed, emit
+        self._leases, self._feed = leases, feed
 
     async def serve(self, message: GiveResult | ExtendLease) -> None:
         """Answers `message`."""
@@ -58,14 +54,9 @@ class HandingIn:
                 raise _stale()
             if not is_pulled(record.progress):
                 return record
-            since = self._leases.since(task_id)
+            self._know(record)
             outcome = await self._committer.commit(self._verdicts.ended(record, ending))
             if isinstance(outcome, Moved):
-                seconds = 0.0 if since is None else anyio.current_time() - since
-                waited = max(0.0, self._environment.now() - seconds - record.task.created_at)
-                agent_id, attempt = record.progress.agent_id or "", record.progress.attempt
-                traceparent = record.task.traceparent
-                self._emit(AttemptEnded(task_id, reason_of(ending), seconds, agent_id, attempt, waited, traceparent))
                 return outcome.record
         raise Overloaded("The task changes too fast; try again.", retry_after=1)
 
@@ -86,12 +77,17 @@ class HandingIn:
         wanted = until if kind is None else min(now + kind.timeout_s, task.deadline_at)
         if kind is None or wanted - until < kind.timeout_s * RENEWED_BY:
             return Extended(record, until)
+        self._know(record)
         progress = record.progress.extend(wanted + MARGIN_S)
         audit = draft(Step.EXTEND.value, record, progress, now)
         outcome = await self._committer.commit(Transition(record, progress, audit))
         if not isinstance(outcome, Moved):
             raise _stale()
         return Extended(outcome.record, wanted)
+
+    def _know(self, record: TaskRecord) -> None:
+        """Another replica may have leased it: then nobody here knows yet since when."""
+        self._leases.committed(record)
 
     async def _record(self, task_id: str) -> TaskRecord:
         record = await read(self._reader.task(task_id))

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from orchestrator.actors.events import Emit, TaskEnded
+from orchestrator.actors.events import AttemptEnded, Emit, TaskEnded
 from orchestrator.actors.feed import TaskFeed
 from orchestrator.actors.messages import (
     ForgetTask,
@@ -12,7 +12,7 @@ from orchestrator.actors.messages import (
     TellStream,
     WakeAt,
 )
-from orchestrator.actors.pull_leases import PullLeases
+from orchestrator.actors.pull_leases import Change, PullLeases
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import lane_of
 from orchestrator.kernel.errors import NotDelivered
@@ -45,11 +45,9 @@ class Observer:
         if progress.state is not State.QUEUED:
             # Who leased it may not have taken it from the queue, and who cancelled it did not.
             self._queue.forget(task.task_id)
-        holder = self._leases.committed(record)
-        if holder is not None:
-            # A registry with a full mailbox counts anew at the next change.
-            with contextlib.suppress(NotDelivered):
-                self._registry.tell(LeasesChanged(holder))
+        change = self._leases.committed(record)
+        if change is not None:
+            self._tell_of_lease(record, change)
         if record.erased:
             self._tell_relay(ForgetTask(task.task_id))
             if progress.reason != ERASED:
@@ -67,6 +65,22 @@ class Observer:
             lane = lane_of(task, record.updated_at)
             self._queue.announce(Ticket(task.task_id, task.priority, lane, record.seq, record.updated_at))
             self._tell_relay(TellStream(task.priority))
+
+    def _tell_of_lease(self, record: TaskRecord, change: Change) -> None:
+        # A registry with a full mailbox counts anew at the next change.
+        with contextlib.suppress(NotDelivered):
+            self._registry.tell(LeasesChanged(change.agent_id))
+        task, progress = record.task, record.progress
+        # What was given back reached nobody; of an attempt before the last one the end was seen elsewhere.
+        if change.lasted is not None and progress.attempt == change.attempt and progress.state is not State.QUEUED:
+            waited = max(0.0, record.updated_at - change.lasted - task.created_at)
+            outcome = progress.reason or progress.state.value
+            self._emit(
+                AttemptEnded(
+                    task.task_id, outcome, change.lasted, change.agent_id, change.attempt, waited, task.traceparent,
+                    pulled=True,
+                )
+            )  # fmt: skip
 
     def _tell_relay(self, message: RelayMessage) -> None:
         if self._relay is not None:

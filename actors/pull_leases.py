@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from hmac import compare_digest
 from math import inf
 
-import anyio
 from msgspec import Struct
 
 from orchestrator.domain.lifecycle import Progress, State
@@ -18,6 +17,8 @@ CALLED = "call/"
 PULLED = "pull/"
 MARGIN_S = 2.0
 """How much longer a lease stands in the ledger than its agent is told, so that a last extension comes in time."""
+FORGOTTEN_S = 600.0
+"""How long after its time a lease is remembered whose end nobody here has seen: its end may be written late."""
 
 
 class Hold(Struct, frozen=True):
@@ -43,6 +44,14 @@ def is_pulled(progress: Progress) -> bool:
     return progress.state is State.LEASED and (progress.owner or "").startswith(PULLED)
 
 
+class Change(Struct, frozen=True):
+    """An agent has a task more or less, or has it for longer; `lasted`: the attempt is over, after so many seconds."""
+
+    agent_id: str
+    attempt: int
+    lasted: float | None = None
+
+
 class _Held(Struct, frozen=True):
     agent_id: str
     attempt: int
@@ -60,29 +69,33 @@ class PullLeases:
         self._held: dict[str, _Held] = {}
         self.loaded = False
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def load(self, records: Iterable[TaskRecord]) -> None:
         """What the ledger held at the start."""
         for record in records:
             self.committed(record)
         self.loaded = True
 
-    def committed(self, record: TaskRecord) -> str | None:
-        """A task changed; the agent that has one task more or less, or has it for longer, if there is one."""
-        task_id, progress = record.task.task_id, record.progress
+    def committed(self, record: TaskRecord) -> Change | None:
+        """A task changed, or was read; what that means for the agent that has it or had it. Twice is safe."""
+        task_id, progress, now = record.task.task_id, record.progress, record.updated_at
         before = self._held.pop(task_id, None)
         if not is_pulled(progress):
-            return before.agent_id if before is not None else None
+            return None if before is None else Change(before.agent_id, before.attempt, max(0.0, now - before.since))
         same = before is not None and before.attempt == progress.attempt
-        since = before.since if before is not None and same else anyio.current_time()
+        since = before.since if before is not None and same else now
         agent_id, until = progress.agent_id or "", progress.lease_until
+        self._forget(now)
         self._held[task_id] = _Held(agent_id, progress.attempt, inf if until is None else until, since)
-        return agent_id
+        return Change(agent_id, progress.attempt)
 
     def count(self, agent_id: str, now: float) -> int:
         """How many tasks the agent has at `now`, in seconds since the epoch."""
         return sum(held.agent_id == agent_id and now < held.until for held in self._held.values())
 
-    def since(self, task_id: str) -> float | None:
-        """When the agent took the task, in monotonic seconds; None where that is not known any more."""
-        held = self._held.get(task_id)
-        return None if held is None else held.since
+    def _forget(self, now: float) -> None:
+        """Those that were written first and are long over: another replica saw their end."""
+        while self._held and next(iter(self._held.values())).until + FORGOTTEN_S < now:
+            del self._held[next(iter(self._held))]
