@@ -33,7 +33,7 @@ from orchestrator.settings_sources import (
     read,
     read_text,
 )
-from orchestrator.settings_types import Age, Count, Host, Name, NotNegative, Positive, Weight
+from orchestrator.settings_types import Age, Count, Host, Name, NotNegative, OwnHost, Positive, Weight
 
 __all__ = ["Effective", "Settings", "SettingsError", "load", "load_with_sources"]
 
@@ -107,6 +107,7 @@ class Audit(_Section, frozen=True):
 
 class Web(_Section, frozen=True):
     host: Annotated[str, Meta(min_length=1, max_length=255)]
+    hosts: tuple[OwnHost, ...]
     insecure: bool
     port: Annotated[int, Meta(ge=0, le=65_535)]
     tls_certificate_file: str

@@ -115,7 +115,7 @@ class BadClients:
             source = (f"127.0.{1 + number // 200 % 200}.1", 0)
             _, writer = await asyncio.open_connection("127.0.0.1", self._port, local_addr=source)
             if number < trickling:
-                writer.write(b"POST /route_task HTTP/1.1\r\nHost: x\r\nX: ")
+                writer.write(b"POST /route_task HTTP/1.1\r\nHost: localhost\r\nX: ")
                 self._trickling.append(writer)
             else:
                 self._idle.append(writer)

@@ -64,7 +64,7 @@ class Requests:
     def next(self) -> bytes:
         """The next request."""
         body = self._body.replace(b"%d", b"%d" % next(self._numbers))
-        head = f"POST {self._path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+        head = f"POST {self._path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
     def note(self, answer: bytes) -> None:

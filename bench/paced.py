@@ -28,7 +28,7 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             await self._open()
         self._answer = asyncio.get_running_loop().create_future()
-        head = f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         self._transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         return await self._answer
 

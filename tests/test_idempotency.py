@@ -205,7 +205,7 @@ async def test_a_client_that_leaves_before_its_answer(service: Service) -> None:
     async with ScriptedAgent("a", answer, capabilities=["analyze_light"]) as agent:
         await agent.register(service)
         body = json.dumps({**a_task(), **SYNC}).encode()
-        head = b"POST /route_task HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = b"POST /route_task HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         async with await anyio.connect_tcp("127.0.0.1", service.port) as stream:
             await stream.send(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             call = await agent.until_called()
@@ -220,7 +220,7 @@ async def test_a_client_that_leaves_before_its_answer(service: Service) -> None:
 
 async def test_a_hundred_clients_that_leave_at_once(service: Service, agent: ScriptedAgent) -> None:
     """Whatever became of their requests, each key is one task, and asking again says which."""
-    head = b"POST /route_task HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /route_task HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
     async def leave(key: str) -> None:
         body = json.dumps(a_task(idempotency_key=key)).encode()

@@ -18,6 +18,7 @@ from orchestrator.web.dashboard import routes as dashboard
 from orchestrator.web.dashboard.sessions import Sessions
 from orchestrator.web.desk import Desk
 from orchestrator.web.direct import Direct
+from orchestrator.web.hosts import Hosts
 from orchestrator.web.identity.authenticator import Authenticator
 from orchestrator.web.identity.opening import MakeVerifier, verifier_of
 from orchestrator.web.identity.strangers import Strangers
@@ -58,7 +59,8 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens
     # The framework answers for its other methods.
     app.add_url_rule(ROUTE_TASK, "route_task", methods=["POST"])
     gate = Gate(app.asgi_app, settings.web.max_batches)
-    app.asgi_app = Direct(gate, {ROUTE_TASK: tasks.accepting(context)}, desk, hardened, settings)
+    direct = Direct(gate, {ROUTE_TASK: tasks.accepting(context)}, desk, hardened, settings)
+    app.asgi_app = Hosts(direct, settings)
     return app
 
 

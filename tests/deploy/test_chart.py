@@ -136,6 +136,22 @@ def test_values_that_cannot_be(values: Values, why: str, render: Any, helm: Any)
         render(values)
 
 
+OPEN_TO_ALL: Values = {**INGRESS, "insecure": True, "auth": {"apiKeys": False, "firstKeys": {"enabled": False}}}
+
+
+def test_by_which_names_it_is_called(render: Any):
+    """Where nobody is asked who he is, by those of its service and its ingress; otherwise by any."""
+
+    def hosts(values: Values) -> str | None:
+        return render(values)["ConfigMap/demo-pediagents"]["data"].get("ORCHESTRATOR_WEB_HOSTS")
+
+    service = "demo-pediagents,demo-pediagents.clinic,demo-pediagents.clinic.svc"
+    assert hosts(OPEN_TO_ALL) == f"{service},orchestrator.example.org"
+    assert hosts({**OPEN_TO_ALL, "ingress": {"enabled": False}}) == service
+    assert hosts(INGRESS) is hosts({"insecure": True}) is None
+    assert hosts({**OPEN_TO_ALL, "config": {"ORCHESTRATOR_WEB_HOSTS": "box"}}) == "box"
+
+
 def test_every_value_has_its_words_and_its_type(path: Path, chart: Any):
     """The schema knows exactly the values there are; beside or above each line of them stands what it means."""
 

@@ -148,7 +148,7 @@ async def test_a_socket_of_the_manager(activate):
         held.listen()
         for _ in range(2):
             early = await anyio.connect_tcp("127.0.0.1", held.getsockname()[1])
-            await early.send(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            await early.send(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             server = await activate(held)
             with anyio.fail_after(PATIENCE_S):
                 assert (await early.receive()).startswith(b"HTTP/1.1 200 ")

@@ -298,14 +298,14 @@ async def test_what_is_spoken(clinic: Clinic, version: ssl.TLSVersion) -> None:
         )  # fmt: skip
         async with stream:
             assert stream.extra_attributes[TLSAttribute.alpn_protocol]() == "http/1.1"
-            await stream.send(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            await stream.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert (await stream.receive()).startswith(b"HTTP/1.1 200")
 
 
 async def test_what_is_not_spoken(clinic: Clinic) -> None:
     """Plain HTTP and TLS 1.1: there is no answer."""
     async with clinic.serving(certificate_scopes="tasks:read") as service:
-        assert await service.raw(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+        assert await service.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n") == b""
         context = clinic.context(clinic.ca.issue_cert("ward-3.clinic"))
         context.set_ciphers("ALL:@SECLEVEL=0")
         with pytest.warns(DeprecationWarning, match="TLSv1_1"):

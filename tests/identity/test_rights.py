@@ -181,6 +181,6 @@ async def test_who_asks_without_a_key_learns_how(service: Service) -> None:
 async def test_two_tokens_at_once(service: Service, caller) -> None:
     """Are refused, the good one with the bad: which of them counts is not to be guessed."""
     token = (await caller("root")).token.encode()
-    head = b"GET /agents HTTP/1.1\r\nHost: box\r\nConnection: close\r\nAuthorization: Bearer " + token
+    head = b"GET /agents HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer " + token
     assert (await service.raw(head + b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
     assert (await service.raw(head + b"\r\nAuthorization: Bearer x\r\n\r\n")).startswith(b"HTTP/1.1 401")

@@ -16,7 +16,7 @@ from aiohttp import web
 from orchestrator.testing import SUCCESS, ScriptedAgent, Service, a_task
 
 SETTINGS = {"ORCHESTRATOR_SYNC_TIMEOUT": "30", "ORCHESTRATOR_DISPATCH_DRAIN_S": "5"}
-HEAD = b"POST /route_task HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /route_task HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 
 
 class Client:
@@ -72,13 +72,15 @@ async def scenario(ledger: dict[str, str]) -> dict[str, Any]:
         waiting = (await service.route({"task_type": "indexing"})).json["task_id"]
         sync = {"task_type": "analyze_monitor", "idempotency_key": "slow", "meta": {"site": "slow"}}
         clients = {
-            "long_poll": Client(service, b"GET /task/%s?wait=50 HTTP/1.1\r\nHost: x\r\n\r\n" % waiting.encode()),
-            "stream": Client(service, b"GET /task/%s/events HTTP/1.1\r\nHost: x\r\n\r\n" % waiting.encode()),
+            "long_poll": Client(
+                service, b"GET /task/%s?wait=50 HTTP/1.1\r\nHost: localhost\r\n\r\n" % waiting.encode()
+            ),
+            "stream": Client(service, b"GET /task/%s/events HTTP/1.1\r\nHost: localhost\r\n\r\n" % waiting.encode()),
             "sync": Client(service, posted(**sync)),
             "sync_in_time": Client(service, posted(task_type="analyze_monitor", meta={"site": "soon"})),
             "half_body": Client(service, HEAD + b"Content-Length: 100\r\n\r\nhalf"),
             "half_header": Client(service, HEAD),
-            "idle": Client(service, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"),
+            "idle": Client(service, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"),
             "silent": Client(service, b""),
         }
         for client in clients.values():

@@ -158,7 +158,10 @@ async def test_another_content_type(service: Service, rows) -> None:
         await refuses(service, rows, 415, "E_UNSUPPORTED_MEDIA_TYPE", data=GOOD, headers=headers)
     headers = {**JSON, "Content-Encoding": "gzip"}
     await refuses(service, rows, 415, "E_UNSUPPORTED_MEDIA_TYPE", data=GOOD, headers=headers)
-    sent = b"POST /route_task HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(GOOD) + GOOD
+    sent = (
+        b"POST /route_task HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(GOOD)
+        + GOOD
+    )
     assert (await service.raw(sent)).startswith(b"HTTP/1.1 415")
     accepted = {"Content-Type": "Application/JSON; Charset=UTF-8"}
     assert (await service.ask("POST", "/route_task", data=GOOD, headers=accepted)).status == 202
@@ -167,7 +170,9 @@ async def test_another_content_type(service: Service, rows) -> None:
 async def test_a_body_that_does_not_come(ledger, environ: dict[str, str], rows) -> None:
     """408 in words when its time is over, however far it came."""
     async with Service(ledger, {**environ, "ORCHESTRATOR_WEB_BODY_TIMEOUT_S": "0.3"}) as service:
-        head = b"POST /route_task HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        head = (
+            b"POST /route_task HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+        )
         answers = await asyncio.gather(service.raw(head), service.raw(head, b'{"case_id": "canary7'))
         for answer in answers:
             assert answer.startswith(b"HTTP/1.1 408"), answer

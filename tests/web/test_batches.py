@@ -222,7 +222,9 @@ async def test_a_batch_of_another_media_type_or_with_one_key_for_all(service: Se
 
 async def test_more_batches_than_may_be_in_memory(service: Service) -> None:
     """Those beyond are told 503, and when to try again, before they are read; the others go on."""
-    head = b"POST /route_tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n[{}"
+    head = (
+        b"POST /route_tasks HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n[{}"
+    )
     async with anyio.create_task_group() as group:
         for _ in range(service.orchestrator.settings.web.max_batches):
             group.start_soon(service.raw, head)

@@ -41,7 +41,7 @@ def problem(answer: bytes | Reply, status: int, code: str | None = None) -> dict
 def request(
     method: str = "GET", target: str = "/health", *headers: str, version: str = "1.1", body: bytes = b""
 ) -> bytes:
-    lines = [f"{method} {target} HTTP/{version}", "Host: box", "Connection: close", *headers]
+    lines = [f"{method} {target} HTTP/{version}", "Host: localhost", "Connection: close", *headers]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
@@ -103,21 +103,21 @@ async def test_every_answer_forbids_sniffing_and_storing(service: Service) -> No
         b"rubbish\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
         b"GET /health\r\n\r\n",
-        b"GET  /health HTTP/1.1\r\nHost: box\r\n\r\n",
+        b"GET  /health HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /health HTTP/1.1\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: box\r\nHost: other\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: other\r\n\r\n",
         b"GET /health HTTP/1.1\r\nHost : box\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: box\r\n folded: x\r\nb@d: x\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: box\r\nX: a\x00b\r\n\r\n",
-        b"GET /h\xc3\xa4lth HTTP/1.1\r\nHost: box\r\n\r\n",
-        b"GET ?x HTTP/1.1\r\nHost: box\r\n\r\n",
-        b"GET health HTTP/1.1\r\nHost: box\r\n\r\n",
-        b"CONNECT box:443 HTTP/1.1\r\nHost: box\r\n\r\n",
-        b"POST /route_task HTTP/1.1\r\nHost: box\r\nContent-Length: x\r\n\r\n",
-        b"POST /route_task HTTP/1.1\r\nHost: box\r\nContent-Length: -1\r\n\r\n",
-        b"POST /route_task HTTP/1.1\r\nHost: box\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-        b"POST /route_task HTTP/1.1\r\nHost: box\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
-        b"POST /route_task HTTP/1.1\r\nHost: box\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\n folded: x\r\nb@d: x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\x00b\r\n\r\n",
+        b"GET /h\xc3\xa4lth HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET ?x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET health HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"CONNECT box:443 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /route_task HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+        b"POST /route_task HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /route_task HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"POST /route_task HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
+        b"POST /route_task HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n\r\n",
     ],
 )
 async def test_malformed_http(service: Service, bytes_sent: bytes) -> None:
@@ -147,7 +147,7 @@ async def test_an_offer_to_upgrade_is_not_taken_up(service: Service) -> None:
 
 async def test_http_2_by_prior_knowledge(service: Service) -> None:
     """Is refused: only HTTP/1.x is spoken."""
-    problem(await service.raw(b"PRI * HTTP/2.0\r\nHost: box\r\n\r\nSM\r\n\r\n"), 505)
+    problem(await service.raw(b"PRI * HTTP/2.0\r\nHost: localhost\r\n\r\nSM\r\n\r\n"), 505)
     answer = await service.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
     assert answer.split(b" ")[1] in (b"400", b"505")
     assert b"problem+json" in answer

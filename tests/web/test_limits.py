@@ -14,7 +14,7 @@ from orchestrator.web.connections import peer_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("door")]
 
-GET = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @asynccontextmanager
@@ -25,7 +25,7 @@ async def limited(ledger: Mapping[str, str] | Path, **limits: Any) -> AsyncGener
 
 
 def head(*headers: str, target: str = "/health") -> bytes:
-    return "\r\n".join([f"GET {target} HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""]).encode()
+    return "\r\n".join([f"GET {target} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]).encode()
 
 
 def status(answer: bytes) -> int:
@@ -35,7 +35,7 @@ def status(answer: bytes) -> int:
 async def test_the_bytes_of_a_head(tmp_path: Path) -> None:
     """431 beyond the bound, whether it comes at once, piece by piece, or never to its end."""
     async with limited(tmp_path, limits_header_bytes=2048) as service:
-        room = 2048 - len("/health" + "hostx" + "connectionclose" + "x") - 3 * 4
+        room = 2048 - len("/health" + "hostlocalhost" + "connectionclose" + "x") - 3 * 4
         for size, expected in ((room - 1, 200), (room, 200), (room + 1, 431)):
             assert status(await service.raw(head("X: " + "x" * size))) == expected
         endless = head("X: " + "x" * 2048)[:-4]
@@ -88,7 +88,7 @@ async def test_a_callers_rate(ledger, rows) -> None:
             assert (await service.ask("GET", path)).status == 200
         metrics = (await service.ask("GET", "/metrics")).body
         assert b'orchestrator_tasks_failed_total{reason="E_RATE_LIMITED"} 2.0' in metrics
-        assert status(await from_peer(service, "127.0.0.2", b"GET /agents HTTP/1.1\r\nHost: x\r\n\r\n")) == 200
+        assert status(await from_peer(service, "127.0.0.2", b"GET /agents HTTP/1.1\r\nHost: localhost\r\n\r\n")) == 200
     assert rows("tasks") == 3
 
 
@@ -158,7 +158,7 @@ async def test_good_clients_beside_bad_ones(tmp_path: Path) -> None:
             stream = await anyio.connect_tcp("127.0.0.1", service.port, local_host=f"127.0.0.{2 + number % 2}")
             held.append(stream)
             # The first bytes of a request, and never the rest; a server that has enough of this peer says so at once.
-            await stream.send(b"POST /route_task HTTP/1.1\r\nHost: x\r\n" if number % 4 else b"G")
+            await stream.send(b"POST /route_task HTTP/1.1\r\nHost: localhost\r\n" if number % 4 else b"G")
             with anyio.move_on_after(0.05):
                 turned_away += status(await stream.receive()) == 429
         assert turned_away == 40 - 2 * 8

@@ -136,7 +136,7 @@ async def test_a_large_result(service: Service) -> None:
     await register(service)
     task_id = (await service.route({})).json["task_id"]
     (task,) = await lease(service, wait=5)
-    head = f"POST /task/{task_id}/result HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"POST /task/{task_id}/result HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     said = await service.raw(f"{head}Content-Length: {2**20 + 1}\r\nConnection: close\r\n\r\n".encode())
     assert b" 413 " in said.split(b"\r\n")[0]
     assert (await post(service, task_id, "result", proof(task, success=True, output="x" * 1_000_000)))[0] == 200
