@@ -45,7 +45,7 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens
     context = Context(gateway, telemetry, settings, rates, dangers(settings))
     make = tokens or verifier_of(settings.auth)
     authenticator = Authenticator(settings.auth, gateway.key, make and make(gateway.now, gateway.clock_behind))
-    sessions = Sessions(authenticator.of_token, anyio.current_time, gateway.token, needed=settings.auth.configured)
+    sessions = Sessions(authenticator.showing, anyio.current_time, gateway.token, needed=settings.auth.configured)
     desk = Desk(rates, telemetry, Strangers(telemetry), authenticator.principal, sessions.principal)
     app.before_request(partial(_authorise, desk))
     app.register_blueprint(dashboard.routes(context, sessions))

@@ -12,6 +12,8 @@ from orchestrator.testing import Service
 
 if (here := str(Path(__file__).parent)) not in sys.path:
     sys.path.append(here)
+if (callers := str(Path(__file__).parents[1] / "identity")) not in sys.path:
+    sys.path.append(callers)
 
 from visiting import CHROMIUM, FLAGS, Visitor
 

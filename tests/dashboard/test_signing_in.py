@@ -10,7 +10,8 @@ from visiting import Visitor
 from orchestrator.domain.errors import Unauthenticated
 from orchestrator.domain.identity import Principal, Scope
 from orchestrator.testing import ScriptedAgent, Service, a_task
-from orchestrator.web.dashboard.sessions import IDLE_S, LASTS_S, MOST, Sessions
+from orchestrator.web.asked import Asked, DirectRequest
+from orchestrator.web.dashboard.sessions import COOKIE, IDLE_S, LASTS_S, MOST, Sessions
 from orchestrator.web.rights import PAGES, Known
 
 pytestmark = pytest.mark.anyio
@@ -172,27 +173,32 @@ async def test_sessions_end() -> None:
     now, somebody = 0.0, Principal("somebody")
     made = iter(range(10_000))
 
-    async def identify(_credential: str) -> Principal:
+    async def identify(_request: Asked, _credential: str | None) -> Principal:
         return somebody
 
     store = Sessions(identify, lambda: now, lambda: f"cookie-{next(made)}", needed=True)
 
     async def open_still(cookie: str) -> bool:
         try:
-            return await store.holder(cookie)() == somebody
+            return await store.principal(showing(cookie)) == somebody
         except Unauthenticated:
             return False
 
-    used = await store.open("key")
+    def showing(cookie: str) -> DirectRequest:
+        headers = [(b"cookie", f"{COOKIE}={cookie}".encode())]
+        scope = {"method": "GET", "path": "/", "query_string": b"", "headers": headers}
+        return DirectRequest(scope, None, most=0, within_s=0)
+
+    used = await store.open(showing(""), "key")
     for _ in range(int(LASTS_S / IDLE_S)):
         now += IDLE_S
         assert await open_still(used)
     now += 1
     assert not await open_still(used)
-    idle = await store.open("key")
+    idle = await store.open(showing(""), "key")
     now += IDLE_S + 1
     assert not await open_still(idle)
-    first, second, *_ = [await store.open("key") for _ in range(MOST + 1)]
+    first, second, *_ = [await store.open(showing(""), "key") for _ in range(MOST + 1)]
     assert not await open_still(first)
     assert await open_still(second)
 

@@ -22,9 +22,9 @@ class Visitor:
     policy are among them), requests to anybody else, dialogs of scripts, and requests that failed.
     """
 
-    def __init__(self, browser: Browser, port: int, **options: Any) -> None:
+    def __init__(self, browser: Browser, port: int, scheme: str = "http", **options: Any) -> None:
         self._browser, self._options = browser, options
-        self.origin = f"http://127.0.0.1:{port}"
+        self.origin = f"{scheme}://127.0.0.1:{port}"
         self.wrong: list[str] = []
         self.allowed: tuple[str, ...] = ()
         self.requests: list[str] = []

@@ -11,7 +11,7 @@ from orchestrator.web.dashboard import views
 from orchestrator.web.dashboard.live import Parts, live
 from orchestrator.web.dashboard.pages import Pages, rights_of
 from orchestrator.web.events import Streams
-from orchestrator.web.rights import caller
+from orchestrator.web.rights import asked_again, caller
 
 
 def add(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:
@@ -42,7 +42,7 @@ def add(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:
 
     @blueprint.get("/ui/live")
     async def overview_live() -> Response:
-        principal, still = caller(), pages.still()
+        principal, still = caller(), asked_again()
 
         async def take() -> Parts:
             values = shown(principal)

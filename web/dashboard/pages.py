@@ -1,7 +1,7 @@
 """What every page is made with: the templates, the policy of its content, and what stands on each of them."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from importlib import resources
 from typing import Any
@@ -14,7 +14,7 @@ from orchestrator.domain.errors import Forbidden
 from orchestrator.domain.identity import Principal
 from orchestrator.web.context import Context
 from orchestrator.web.dashboard import words
-from orchestrator.web.dashboard.sessions import Sessions, cookie_of
+from orchestrator.web.dashboard.sessions import Sessions
 from orchestrator.web.origins import here
 from orchestrator.web.rights import caller
 
@@ -61,10 +61,6 @@ class Pages:
             "here": request.path,
         }
         return self.html(self.text(template, {**known, **values}), status)
-
-    def still(self) -> Callable[[], Awaitable[object]]:
-        """What raises Unauthenticated once whoever sent the request is not signed in any more."""
-        return self.sessions.holder(cookie_of(request))
 
     def text(self, template: str, values: Mapping[str, Any]) -> str:
         """A template with `values`: what is in them is text, never markup."""

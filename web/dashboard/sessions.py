@@ -1,4 +1,6 @@
-"""Who is signed in to the page. A session holds what its owner showed, so it ends with the key or token behind it."""
+"""Who is signed in to the page. A session holds what its owner showed, so it ends with the key or token behind it; one
+that was opened by a certificate holds nothing, and is good where that certificate is shown again.
+"""
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -16,12 +18,13 @@ LASTS_S = 8 * 3_600.0
 IDLE_S = 3_600.0
 MOST = 1_000
 
-Identify = Callable[[str], Awaitable[Principal]]
-"""From a key or token to who stands behind it. Raises Unauthenticated."""
+Identify = Callable[[Asked, str | None], Awaitable[Principal]]
+"""Who is behind a request with a key or token, or with its certificate alone. Raises Unauthenticated."""
 
 
 class _Session(Struct):
-    credential: str
+    subject: str
+    credential: str | None
     opened_at: float
     used_at: float
 
@@ -41,11 +44,11 @@ class Sessions:
         self._sessions: OrderedDict[bytes, _Session] = OrderedDict()
         self.needed = needed
 
-    async def open(self, credential: str) -> str:
-        """Signs in with a key or token; returns the cookie that stands for it. Raises Unauthenticated."""
-        await self._identify(credential)
+    async def open(self, request: Asked, credential: str | None) -> str:
+        """Signs in with a key or token, or by the certificate; returns the cookie for it. Raises Unauthenticated."""
+        principal = await self._identify(request, credential)
         cookie, now = self._token(), self._now()
-        self._sessions[_mark(cookie)] = _Session(credential, now, now)
+        self._sessions[_mark(cookie)] = _Session(principal.subject, credential, now, now)
         while len(self._sessions) > MOST:
             self._sessions.popitem(last=False)
         return cookie
@@ -55,29 +58,31 @@ class Sessions:
         self._sessions.pop(_mark(cookie), None)
 
     async def principal(self, request: Asked) -> Principal:
-        """Who is signed in. Asks anew each time whether the key or token still holds. Raises Unauthenticated."""
-        return await self.holder(cookie_of(request))()
+        """Who is signed in. Asks anew each time whether what he showed still holds. Raises Unauthenticated."""
+        if not self.needed:
+            return ANONYMOUS
+        mark, now = _mark(cookie_of(request)), self._now()
+        session = self._sessions.get(mark)
+        if session is None or session.over(now):
+            self._sessions.pop(mark, None)
+            raise Unauthenticated("Sign in first.")
+        session.used_at = now
+        self._sessions.move_to_end(mark)
+        try:
+            principal = await self._identify(request, session.credential)
+        except Unauthenticated:
+            self._sessions.pop(mark, None)
+            raise
+        if principal.subject != session.subject:
+            raise Unauthenticated("The session is another caller's.")
+        return principal
 
-    def holder(self, cookie: str) -> Callable[[], Awaitable[Principal]]:
-        """What tells who is signed in with that cookie, now and later; raises Unauthenticated."""
-        mark = _mark(cookie)
-
-        async def ask() -> Principal:
-            if not self.needed:
-                return ANONYMOUS
-            now, session = self._now(), self._sessions.get(mark)
-            if session is None or session.over(now):
-                self._sessions.pop(mark, None)
-                raise Unauthenticated("Sign in first.")
-            session.used_at = now
-            self._sessions.move_to_end(mark)
-            try:
-                return await self._identify(session.credential)
-            except Unauthenticated:
-                self._sessions.pop(mark, None)
-                raise
-
-        return ask
+    async def certified(self, request: Asked) -> Principal | None:
+        """Who could sign in by the certificate of the connection."""
+        try:
+            return await self._identify(request, None)
+        except Unauthenticated:
+            return None
 
 
 def cookie_of(request: Asked) -> str:

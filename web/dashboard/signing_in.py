@@ -1,4 +1,4 @@
-"""Signing in to the page with an API key or a token, and out again. Without authentication nobody needs to."""
+"""Signing in to the page by key, token or certificate, and out again. Without authentication nobody needs to."""
 
 from quart import Blueprint, Response, request
 
@@ -14,6 +14,7 @@ WORDS = {
     "ended": "You were signed out: the session is over, or its key is not valid any more.",
     "out": "You are signed out.",
 }
+NOT_VALID = "That key, token or certificate is not valid, or it is not of the one whose certificate the browser shows."
 
 
 def add(blueprint: Blueprint, pages: Pages) -> None:
@@ -21,25 +22,29 @@ def add(blueprint: Blueprint, pages: Pages) -> None:
     sessions, context = pages.sessions, pages.context
     strangers = Strangers(context.telemetry)
 
+    async def form(status: int, said: str) -> Response:
+        return pages.page("sign_in.html", status, said=said, certified=await sessions.certified(request))
+
     @blueprint.get("/ui/sign-in")
     async def sign_in() -> Response:
         if not sessions.needed:
             return see("/")
-        return pages.page("sign_in.html", said=WORDS.get(request.args.get("why", ""), ""))
+        return await form(200, WORDS.get(request.args.get("why", ""), ""))
 
     @blueprint.post("/ui/sign-in")
     async def signed_in() -> Response:
         check_origin()
         fields, _ = await wire.read_fields(request, context.bounds)
-        credential = str(fields.get("credential", "")).strip()
+        # Without the field, whoever is asked for means his certificate.
+        credential = str(fields["credential"]).strip() if "credential" in fields else None
         try:
-            if not 0 < len(credential) <= MAX_TOKEN:
+            if credential is not None and not 0 < len(credential) <= MAX_TOKEN:
                 raise Unauthenticated("That is neither a key nor a token.")
-            cookie = await sessions.open(credential)
+            cookie = await sessions.open(request, credential)
         except Unauthenticated:
             strangers.seen()
             context.rates.admit_stranger(request)
-            return pages.page("sign_in.html", 401, said="That key or token is not valid.")
+            return await form(401, NOT_VALID)
         response, secure = see("/"), request.scheme == "https"
         response.set_cookie(COOKIE, cookie, int(LASTS_S), secure=secure, httponly=True, samesite="Strict")
         return response

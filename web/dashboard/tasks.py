@@ -18,7 +18,7 @@ from orchestrator.web.dashboard import stories
 from orchestrator.web.dashboard.live import END, Parts, live
 from orchestrator.web.dashboard.pages import Pages, rights_of, see
 from orchestrator.web.events import Streams
-from orchestrator.web.rights import caller
+from orchestrator.web.rights import asked_again, caller
 
 TASK = re.compile(r"task-[0-9a-f]{32}")
 STATES = [state.value for state in State]
@@ -64,7 +64,7 @@ def add_list(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:
         async def take() -> Parts:
             return {"tasks": pages.text("part_tasks.html", await shown(principal, query))}
 
-        return live(streams, take, pages.still(), lambda: context.system.closing)
+        return live(streams, take, asked_again(), lambda: context.system.closing)
 
 
 def add_task(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:
@@ -101,7 +101,7 @@ def add_task(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:
             parts = {"task": pages.text("part_task.html", shown(principal, record, entries))}
             return parts | ({END: ""} if record.progress.state.final else {})
 
-        still, wait = pages.still(), partial(timeline.changed, LOOK_AGAIN_S)
+        still, wait = asked_again(), partial(timeline.changed, LOOK_AGAIN_S)
         return live(streams, take, still, lambda: context.system.closing, wait, timeline)
 
     @blueprint.get("/ui/task/<task_id>/result")

@@ -14,7 +14,7 @@ from orchestrator.web.dashboard import stories
 from orchestrator.web.dashboard.live import END, Parts, live
 from orchestrator.web.dashboard.pages import Pages
 from orchestrator.web.events import Streams
-from orchestrator.web.rights import caller
+from orchestrator.web.rights import asked_again, caller
 
 FIELDS = ("task_id", "case_id", "event", "since")
 
@@ -66,7 +66,7 @@ def add(blueprint: Blueprint, pages: Pages) -> None:
                 return {"check": pages.text("part_check.html", {"seen": step, "report": None})}
             return {"check": pages.text("part_check.html", {"seen": 0, "report": step}), END: ""}
 
-        return live(checks, take, pages.still(), lambda: context.system.closing, anyio.lowlevel.checkpoint)
+        return live(checks, take, asked_again(), lambda: context.system.closing, anyio.lowlevel.checkpoint)
 
 
 def _search(fields: Any) -> AuditSearch:

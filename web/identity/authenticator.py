@@ -27,26 +27,29 @@ class Authenticator:
         self._holders = CertificateHolders(auth)
 
     async def principal(self, request: Asked) -> Principal:
-        """Who sent the request. Raises Unauthenticated, or AuditUnavailable while the ledger cannot be asked.
+        """Who sent the request. Raises Unauthenticated, or AuditUnavailable while the ledger cannot be asked."""
+        if not self._auth.configured:
+            return ANONYMOUS
+        return await self.showing(request, bearer(request.headers.getlist("Authorization")))
+
+    async def showing(self, request: Asked, token: str | None) -> Principal:
+        """Who is behind a request with that API key or token, whatever its headers say. Raises as `principal` does.
 
         A certificate is enough. A token beside it must be of the same caller, who then has the rights of both.
         """
-        if not self._auth.configured:
-            return ANONYMOUS
         holder = self._holders.principal(cast("Any", request.scope).get("state", {}))
-        token = bearer(request.headers.getlist("Authorization"))
         if token is None:
             if holder is None:
                 raise Unauthenticated("Send an API key or a token: Authorization: Bearer …")
             return holder
-        bearing = await self.of_token(token)
+        bearing = await self._of_token(token)
         if holder is None:
             return bearing
         if bearing.subject != holder.subject:
             raise Unauthenticated("The certificate and the token are of two callers.")
         return Principal(bearing.subject, bearing.scopes | holder.scopes)
 
-    async def of_token(self, token: str) -> Principal:
+    async def _of_token(self, token: str) -> Principal:
         """Who stands behind an API key or a token. Raises Unauthenticated, or AuditUnavailable."""
         if token.startswith(api_key.PREFIX):
             first = next((key for key in self._auth.first_keys if key.matches(token)), None)
