@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
-import anyio
 import anyio.lowlevel
+
+from orchestrator.kernel.signal import Signal, signal
 
 R = TypeVar("R")
 
@@ -24,7 +25,7 @@ class Reply(Generic[R]):
 
     def __init__(self) -> None:
         self._answered = self._expired = False
-        self._awaited: anyio.Event | None = None
+        self._awaited: Signal | None = None
         self._value: R | None = None
         self._error: Exception | None = None
         self._listener: Callable[[Reply[R]], None] | None = None
@@ -40,13 +41,18 @@ class Reply(Generic[R]):
     async def wait(self) -> R:
         """The answer, when it comes. Raises what `fail` was given, and Expired when the wait expires before.
 
-        Cancelling leaves the slot as it is.
+        Cancelling leaves the slot as it is. One waits at a time: for a second one it is a RuntimeError.
         """
         if self._answered or self._expired:
             await anyio.lowlevel.checkpoint()
         else:
-            self._awaited = self._awaited or anyio.Event()
-            await self._awaited.wait()
+            if self._awaited is not None:
+                raise RuntimeError("somebody waits for this answer already")
+            self._awaited = signal()
+            try:
+                await self._awaited.wait()
+            finally:
+                self._awaited = None
         if self._error is not None:
             raise self._error
         if not self._answered:
