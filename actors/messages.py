@@ -37,7 +37,7 @@ class Routed(Struct, frozen=True):
 
     answer: Answer
     record: TaskRecord
-    receipt: Head
+    receipt: Head | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from orchestrator.domain.audit import AuditEntry, ChainCheck, Flaw, Head
-from orchestrator.domain.evidence import Evidence
+from orchestrator.domain.evidence import Evidence, Removed
 
 STEP = 1_000
 
@@ -16,9 +16,25 @@ class Report(msgspec.Struct, frozen=True):
     heads: list[Head]
     flaws: list[Flaw]
     signed: dict[str, int]
-    """How many entries of each writer are under a signature."""
+    """Up to which entry each writer's chain is under a signature."""
     signers: list[str]
     """The public keys of those signatures."""
+    removed: dict[str, Removed]
+    """Of each writer whose chain does not begin with its first entry: the anchor that testifies to that."""
+    untold: int
+    """How many receipts are of entries that were removed: nothing tells whether they hold."""
+
+    def entries(self, head: Head) -> int:
+        """How many entries of a chain are there."""
+        return head.seq - self._gone(head)
+
+    def signed_entries(self, head: Head) -> int:
+        """How many of them are under a signature."""
+        return max(0, self.signed.get(head.writer, 0) - self._gone(head))
+
+    def _gone(self, head: Head) -> int:
+        removed = self.removed.get(head.writer)
+        return removed.place.seq if removed else 0
 
 
 async def verifying(
@@ -40,6 +56,7 @@ async def verifying(
             if seen % STEP == 0:
                 yield seen
         flaws.extend(check.end())
+        evidence.begins(check.begin)
     # Once more, since a checkpoint of one chain testifies to the others, and may stand anywhere.
     ends = {head.writer: head.seq for head in heads}
     for writer in sorted(evidence.writers):
@@ -51,4 +68,5 @@ async def verifying(
             if seen % STEP == 0:
                 yield seen
     flaws.extend(evidence.end(heads))
-    yield Report(heads, flaws, evidence.signed, sorted(evidence.signers))
+    signers = sorted(evidence.signers)
+    yield Report(heads, flaws, evidence.signed, signers, evidence.removed, evidence.untold)

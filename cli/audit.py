@@ -71,6 +71,8 @@ def _told(report: "Report") -> dict[str, Any]:
         "holds": not report.flaws,
         "flaws": report.flaws,
         "chains": [{**asdict(head), "signed": report.signed.get(head.writer, 0)} for head in report.heads],
+        "removed": [asdict(removed) for _, removed in sorted(report.removed.items())],
+        "receipts_of_removed_entries": report.untold,
         "signers": list(report.signers),
     }
 
@@ -79,8 +81,13 @@ def _say(report: "Report") -> None:
     for flaw in report.flaws:
         click.echo(f"{flaw.audit_id or flaw.writer}: {flaw.what}")
     for head in report.heads:
-        signed = report.signed.get(head.writer, 0)
-        click.echo(f"{head.writer}: {head.seq} entries, {signed} of them signed, head {head.entry_hash}")
+        signed, there = report.signed_entries(head), report.entries(head)
+        click.echo(f"{head.writer}: {there} entries, {signed} of them signed, head {head.entry_hash}")
+        if (removed := report.removed.get(head.writer)) is not None:
+            says = f"the anchor {removed.anchor} of {removed.at}; they were kept for {removed.kept_s} s"
+            click.echo(f"{head.writer}: entries up to {removed.place.seq} were removed, says {says}")
+    if report.untold:
+        click.echo(f"receipts of removed entries, which nothing can check any more: {report.untold}")
     for signer in report.signers:
         click.echo(f"signed with {signer}")
     click.echo("the chain does not hold" if report.flaws else "the chain holds")

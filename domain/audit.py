@@ -103,6 +103,11 @@ def head_of(entry: AuditEntry) -> Head:
     return Head(entry.writer, entry.seq, entry.entry_hash)
 
 
+def head_before(entry: AuditEntry) -> Head:
+    """The end of the chain that this entry continues."""
+    return Head(entry.writer, entry.seq - 1, entry.prev_hash)
+
+
 def audit_id(writer: str, seq: int) -> str:
     """The name of the `seq`-th entry of `writer`."""
     return f"audit-{writer}-{seq}"
@@ -121,10 +126,17 @@ class ChainCheck:
 
     def __init__(self, head: Head) -> None:
         self._head = head
-        self._before = Head(head.writer)
+        self.begin = self._before = Head(head.writer)
+        """The place behind which the chain begins: where that is not `seq` 0, an anchor has to testify to it."""
+        self._begun = False
 
     def add(self, entry: AuditEntry) -> Iterator[Flaw]:
         """What is wrong with `entry` where it stands."""
+        if not self._begun:
+            self._begun = True
+            # Of a row that was tampered with the number may be anything.
+            if type(entry.seq) is int and entry.seq > 1:
+                self.begin = self._before = head_before(entry)
         what = _broken_link(self._before, entry)
         if what is None and entry.seq == self._head.seq + 1:
             what = f"it stands beyond the chain's head, which says {self._head.seq}"
@@ -145,10 +157,20 @@ class ChainCheck:
 
 def flaws(entries: Iterable[AuditEntry], head: Head) -> Iterator[Flaw]:
     """Where the chain of `head.writer`, given in the order of `seq`, does not hold. Nothing means that it is whole."""
-    check = ChainCheck(head)
+    check, begun = ChainCheck(head), False
     for entry in entries:
-        yield from check.add(entry)
+        wrong = list(check.add(entry))
+        if check.begin.seq and not begun:
+            yield unanchored(check.begin)
+        begun = True
+        yield from wrong
     yield from check.end()
+
+
+def unanchored(begin: Head) -> Flaw:
+    """What is wrong with a chain that begins behind `begin`, where no anchor testifies to that."""
+    what = "what stood before it is missing, and no anchor testifies to its removal"
+    return Flaw(begin.writer, begin.seq + 1, audit_id(begin.writer, begin.seq + 1), what)
 
 
 def _broken_link(before: Head, entry: AuditEntry) -> str | None:

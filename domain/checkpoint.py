@@ -6,11 +6,12 @@ cannot be taken out of its chain; its `detail` holds the heads, the public key a
 
 import json
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, rfc3339
+from orchestrator.domain.audit import AuditDraft, Head, rfc3339
 
 EVENT = "checkpoint"
 _PREFIX = b"\x02"
@@ -29,12 +30,14 @@ class Checkpoint(Struct, frozen=True, forbid_unknown_fields=True):
     public_key: str
     signature: str
 
+    def statement(self, created_at: str) -> bytes:
+        """What was signed, if it was at that time."""
+        return statement(created_at, self.heads)
+
 
 def statement(created_at: str, heads: Iterable[Head]) -> bytes:
     """What is signed: 0x02 and the canonical JSON of `[created_at, [[writer, seq, entry_hash], …]]`."""
-    value = [created_at, [[head.writer, head.seq, head.entry_hash] for head in heads]]
-    canonical = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return _PREFIX + canonical.encode("utf-8", "surrogatepass")
+    return canonical(_PREFIX, created_at, places(heads))
 
 
 def checkpoint(heads: Iterable[Head], now: float, public_key: str, sign: Sign) -> AuditDraft:
@@ -44,14 +47,12 @@ def checkpoint(heads: Iterable[Head], now: float, public_key: str, sign: Sign) -
     return AuditDraft(event=EVENT, created_at=now, detail=msgspec.json.encode(found).decode())
 
 
-def checkpoint_of(entry: AuditEntry) -> Checkpoint | None:
-    """The checkpoint that an entry of that event holds; None where it holds none that can be read."""
-    try:
-        return msgspec.json.decode(entry.detail or "", type=Checkpoint)
-    except (msgspec.DecodeError, UnicodeError):
-        return None
+def canonical(prefix: bytes, *values: Any) -> bytes:
+    """The prefix and the values as a JSON array that any language writes alike."""
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    return prefix + text.encode("utf-8", "surrogatepass")
 
 
-def is_signed(entry: AuditEntry, found: Checkpoint, verifies: Verifies) -> bool:
-    """Whether the signature is that of this entry's time and heads."""
-    return verifies(found.public_key, statement(entry.created_at, found.heads), found.signature)
+def places(heads: Iterable[Head]) -> list[list[str | int]]:
+    """Places in the trail as they are signed."""
+    return [[head.writer, head.seq, head.entry_hash] for head in heads]

@@ -1,8 +1,12 @@
 """How long what has ended is kept, and what of it is due to be removed. Times are seconds; 0 keeps it for ever."""
 
+from collections.abc import Iterable
+from itertools import groupby, pairwise
 from math import inf
 
 from msgspec import Struct
+
+from orchestrator.domain.audit import Head
 
 FIRST = (0.0, 0)
 """The place before all that has ended."""
@@ -65,6 +69,39 @@ def due(ended: Ended, periods: Periods, now: float) -> Due:
         result=ended.result and (over or age >= _or_ever(periods.result_s)),
         task=over and not ended.keyed,
     )
+
+
+class Entry(Struct, frozen=True):
+    """An entry of the trail, as far as retention asks for it."""
+
+    writer: str
+    seq: int
+    created_at: str
+    prev_hash: str
+    entry_hash: str
+    held: bool
+    """Whether its task is still open, or more was written of it since, but for its erasure."""
+
+
+def due_entries(oldest: Iterable[Entry], before: str, most: int) -> tuple[int, tuple[Head, ...]]:
+    """How many of the `oldest` entries are to be removed, at most `most`, and where the chains begin then.
+
+    They come chain by chain in the order of `seq`. An entry goes when it was written before `before` and is not held,
+    and all before it in its chain go; the last one stays, so that the chain goes on. A chain that begins with its first
+    entry is not named.
+    """
+    removed, begins = 0, list[Head]()
+    for writer, chain in groupby(oldest, key=lambda entry: entry.writer):
+        entries = list(chain)
+        begin = Head(writer, entries[0].seq - 1, entries[0].prev_hash)
+        for entry, _ in pairwise(entries):
+            if entry.held or entry.created_at >= before or removed == most:
+                break
+            removed += 1
+            begin = Head(writer, entry.seq, entry.entry_hash)
+        if begin.seq > 0:
+            begins.append(begin)
+    return removed, tuple(begins)
 
 
 def _or_ever(period: float) -> float:

@@ -181,65 +181,147 @@ def broken_link(before: Place, entry: Entry) -> str | None:
     return None
 
 
+class Claim(NamedTuple):
+    entry_hash: str
+    source: str
+    received: bool
+
+
+class Removal(NamedTuple):
+    """What an anchor says of a chain: that all of it up to a place was removed."""
+
+    place: Place
+    anchor: str
+    at: str
+    kept_s: int
+
+
 class Trail:
     """First `collect` all entries, then `check` all of them, then ask for the `end`; each tells what is wrong."""
 
     def __init__(self, public_key: str | None) -> None:
         self.public_key = public_key
+        self.begins: dict[str, Place] = {}
         self.heads: dict[str, Place] = {}
         self.signed: dict[str, int] = {}
         self.signers: set[str] = set()
-        self._claims: dict[Key, list[tuple[str, str]]] = {}
+        self.removed: dict[str, Removal] = {}
+        self.untold = 0
+        self._anchored: dict[str, list[Removal]] = {}
+        self._claims: dict[Key, list[Claim]] = {}
 
-    def claim(self, place: Place, source: str) -> None:
+    def claim(self, place: Place, source: str, *, received: bool = True) -> None:
         if place.seq > 0:
-            self._claims.setdefault((place.writer, place.seq), []).append((place.entry_hash, source))
+            claims = self._claims.setdefault((place.writer, place.seq), [])
+            claims.append(Claim(place.entry_hash, source, received))
 
     def collect(self, entry: Entry) -> Iterator[str]:
-        before = self.heads.get(entry["writer"], Place(entry["writer"], 0, GENESIS))
-        what = broken_link(before, entry)
-        self.heads[entry["writer"]] = Place(entry["writer"], entry["seq"], str(entry["entry_hash"]))
-        if what is None and entry["event"] == "checkpoint":
-            what = self._testimony(entry)
+        writer = entry["writer"]
+        if writer not in self.begins:
+            # Where a chain does not begin with its first entry, an anchor has to testify to that.
+            first = Place(writer, 0, GENESIS)
+            begin = Place(writer, entry["seq"] - 1, str(entry["prev_hash"]))
+            self.begins[writer] = self.heads[writer] = begin if entry["seq"] > 1 else first
+        what = broken_link(self.heads[writer], entry)
+        self.heads[writer] = Place(writer, entry["seq"], str(entry["entry_hash"]))
+        if what is None and entry["event"] in ("checkpoint", "anchor"):
+            what = self._testimony(entry, entry["event"])
         if what is not None:
             yield what
 
-    def _testimony(self, entry: Entry) -> str | None:
+    def _testimony(self, entry: Entry, event: str) -> str | None:
         found = members(parsed(entry["detail"]))
-        if not isinstance(found.get("heads"), list):
-            return "it is no checkpoint that can be read"
-        heads, key, signature = (
-            [place_of(head) for head in found["heads"]],
-            found.get("public_key"),
-            found.get("signature"),
-        )
-        named = [head for head in heads if head is not None]
-        if len(named) != len(heads) or not isinstance(key, str) or not isinstance(signature, str):
-            return "it is no checkpoint that can be read"
+        listed = found.get("heads" if event == "checkpoint" else "begins")
+        key, signature, kept_s = found.get("public_key"), found.get("signature"), found.get("kept_s", 0)
+        named = [place_of(place) for place in cast("list[Any]", listed)] if isinstance(listed, list) else [None]
+        places = [place for place in named if place is not None]
+        if len(named) != len(places) or not (isinstance(key, str) and isinstance(signature, str)):
+            return f"it is no {event} that can be read"
+        if type(kept_s) is not int or (event == "anchor") != ("kept_s" in found):
+            return f"it is no {event} that can be read"
         if self.public_key not in (None, key):
-            return "its checkpoint is signed with another key"
-        if not verifies(key, b"\x02" + canonical([entry["created_at"], [list(head) for head in named]]), signature):
-            return "the signature of its checkpoint is not valid"
+            return f"its {event} is signed with another key"
+        signed = [list(place) for place in places]
+        if event == "checkpoint":
+            statement = b"\x02" + canonical([entry["created_at"], signed])
+        else:
+            statement = b"\x03" + canonical([entry["created_at"], kept_s, signed])
+        if not verifies(key, statement, signature):
+            return f"the signature of its {event} is not valid"
         self.signers.add(key)
-        for head in named:
-            self.signed[head.writer] = max(self.signed.get(head.writer, 0), head.seq)
-            self.claim(head, f"the checkpoint {entry['audit_id']}")
+        for place in places:
+            self.signed[place.writer] = max(self.signed.get(place.writer, 0), place.seq)
+            if event == "checkpoint":
+                self.claim(place, f"the checkpoint {entry['audit_id']}", received=False)
+            else:
+                self._anchor(Removal(place, entry["audit_id"], str(entry["created_at"]), kept_s))
         return None
 
+    def _anchor(self, said: Removal) -> None:
+        known = self._anchored.setdefault(said.place.writer, [said])
+        if said.place.seq > known[0].place.seq:
+            known[:] = [said]
+        elif said.place.seq == known[0].place.seq:
+            known.append(said)
+
     def check(self, entry: Entry) -> Iterator[str]:
-        for digest, source in self._claims.pop((entry["writer"], entry["seq"]), []):
-            if digest != entry["entry_hash"]:
-                yield f"{source} testifies to another entry here: history was rewritten"
+        for claim in self._claims.pop((entry["writer"], entry["seq"]), []):
+            if claim.entry_hash != entry["entry_hash"]:
+                yield f"{claim.source} testifies to another entry here: history was rewritten"
 
     def end(self) -> Iterator[str]:
+        for writer in sorted({*self.begins, *self._anchored}):
+            yield from self._beginning(writer)
         for (writer, seq), claims in sorted(self._claims.items()):
-            what = f"{claims[0][1]} testifies to this entry, and it is not there: the end was cut off"
-            yield f"audit-{writer}-{seq}: {what}"
+            yield from (f"audit-{writer}-{seq}: {what}" for what in self._missing(writer, seq, claims))
         for writer, head in sorted(self.heads.items()) if self.public_key else []:
             signed = self.signed.get(writer, 0)
             if head.seq - signed > LONGEST_UNSIGNED:
                 what = f"no checkpoint testifies to the chain from here on to entry {head.seq}"
                 yield f"audit-{writer}-{signed + 1}: {what}"
+
+    def _beginning(self, writer: str) -> Iterator[str]:
+        begin, anchors = self.begins.get(writer), self._anchored.get(writer, [])
+        up_to, anchor = (anchors[0].place.seq, anchors[0].anchor) if anchors else (0, "")
+        if begin is None or begin.seq < up_to:
+            found = "the chain behind it is gone" if begin is None else "it is there, or something in its place"
+            yield f"audit-{writer}-{up_to}: the anchor {anchor} testifies that it was removed: {found}"
+        elif begin.seq > up_to:
+            what = "what stood before it is missing, and no anchor testifies to its removal"
+            yield f"audit-{writer}-{begin.seq + 1}: {what}"
+        elif any(said.place != begin for said in anchors):
+            what = f"it does not continue the entry to whose removal the anchor {anchor} testifies"
+            yield f"audit-{writer}-{up_to + 1}: {what}"
+        elif anchors:
+            self.removed[writer] = anchors[0]
+
+    def _missing(self, writer: str, seq: int, claims: list[Claim]) -> Iterator[str]:
+        removed, begin = self.removed.get(writer), self.begins.get(writer)
+        if begin is None or seq > begin.seq:
+            yield f"{claims[0].source} testifies to this entry, and it is not there: the end was cut off"
+        elif removed is None:
+            return  # That it is missing is told at the beginning that no anchor explains.
+        elif seq < removed.place.seq:
+            self.untold += sum(claim.received for claim in claims)
+        else:
+            for claim in claims:
+                if claim.entry_hash != removed.place.entry_hash:
+                    yield f"{claim.source} testifies to another entry than {removed.anchor}, which removed it"
+
+
+def summary(trail: Trail) -> Iterator[str]:
+    for writer, head in sorted(trail.heads.items()):
+        there = head.seq - trail.begins[writer].seq
+        signed = max(0, trail.signed.get(writer, 0) - trail.begins[writer].seq)
+        yield f"{writer}: {there} entries, {signed} of them signed, head {head.entry_hash}"
+        if writer in trail.removed:
+            place, anchor, at, kept_s = trail.removed[writer]
+            kept = f"the anchor {anchor} of {at}; they were kept for {kept_s} s"
+            yield f"{writer}: entries up to {place.seq} were removed, says {kept}"
+    if trail.untold:
+        yield f"receipts of removed entries, which nothing can check any more: {trail.untold}"
+    for signer in sorted(trail.signers):
+        yield f"signed with {signer}"
 
 
 def verify(path: str, receipts_path: str | None, public_key: str | None) -> tuple[list[str], Trail]:
@@ -285,12 +367,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Unusable as error:
         print(error, file=sys.stderr)
         return 2
-    for line in wrong:
+    for line in (*wrong, *summary(trail)):
         print(line)
-    for writer, head in sorted(trail.heads.items()):
-        print(f"{writer}: {head.seq} entries, {trail.signed.get(writer, 0)} of them signed, head {head.entry_hash}")
-    for signer in sorted(trail.signers):
-        print(f"signed with {signer}")
     print("the trail does not hold" if wrong else "the trail holds")
     return 1 if wrong else 0
 

@@ -177,6 +177,17 @@ class Remove(Struct, frozen=True):
     tasks: tuple[str, ...] = ()
 
 
+class RemoveEntries(Struct, frozen=True):
+    """Removes the entries of the trail up to the places that `audit`, an anchor, testifies to.
+
+    It names each chain that does not begin with its first entry then. Comes to Noted, or Stale where a chain does not
+    go on behind its place, or begins later by now; then nothing was removed. Whoever asks has looked whether they may
+    go (`domain/retention.py`).
+    """
+
+    audit: AuditDraft
+
+
 class Relayed(Struct, frozen=True):
     """Removes entries of the outbox: they are in their streams by now. Comes to Noted."""
 
@@ -232,6 +243,7 @@ Command = (
     | ForgetApiKey
     | ExpireKeys
     | Remove
+    | RemoveEntries
     | Relayed
     | RelayAgain
     | TryWebhook
@@ -247,10 +259,13 @@ class Accepted(Struct, frozen=True):
 
 
 class Duplicate(Struct, frozen=True):
-    """The key stands for the same request already; `record` is its task, `receipt` that of its acceptance."""
+    """The key stands for the same request already; `record` is its task, `receipt` that of its acceptance.
+
+    There is none where the entry of the acceptance was removed.
+    """
 
     record: TaskRecord
-    receipt: Head
+    receipt: Head | None
 
 
 class Reused(Struct, frozen=True):

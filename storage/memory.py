@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from orchestrator.domain.agent import Agent, Sighting
+from orchestrator.domain.anchor import begins_of
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditDraft, Head
 from orchestrator.domain.idempotency import REPLAYS
@@ -40,6 +41,7 @@ from orchestrator.storage.commands import (
     RelayAgain,
     Relayed,
     Remove,
+    RemoveEntries,
     Requeued,
     Reused,
     RevokeConsent,
@@ -216,6 +218,13 @@ class MemoryLedger(TrailReader):
                 if not removal.may(command, self._tasks):
                     return Stale()
                 self._remove(command)
+            case RemoveEntries(audit):
+                begins = begins_of(audit)
+                if not self._trail.goes_on_behind(begins):
+                    return Stale()
+                receipt = self._log(audit)
+                self._trail.remove(begins)
+                return Noted(receipt)
             case TellSightings():
                 for told in command.sightings:
                     if told.agent_id in self._agents:

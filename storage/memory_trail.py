@@ -1,10 +1,13 @@
 """The audit trail of the ledger in memory: one chain."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
-from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, head_of, link
+from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, head_before, head_of, link
+from orchestrator.domain.retention import Entry
 from orchestrator.storage.browsing import AuditSearch, Found
+from orchestrator.storage.commands import ERASED, TaskRecord
 from orchestrator.storage.ports import AuditPage, AuditQuery
+from orchestrator.storage.retaining import Begin
 from orchestrator.storage.rows import instant
 
 
@@ -39,9 +42,29 @@ class MemoryTrail:
     def chain(self, writer: str) -> Iterator[AuditEntry]:
         return (entry for entry in self._entries if entry.writer == writer)
 
-    def accepted(self, task_id: str) -> Head:
-        """The place of the entry of the task's acceptance."""
-        return head_of(next(entry for entry in self._entries if entry.task_id == task_id))
+    def accepted(self, task_id: str) -> Head | None:
+        """The place of the entry of the task's acceptance; None where that was removed."""
+        found = (entry for entry in self._entries if entry.task_id == task_id and entry.event == "accepted")
+        return next(map(head_of, found), None)
+
+    def goes_on_behind(self, begins: Iterable[Head]) -> bool:
+        """Whether the chain goes on behind all these places."""
+        followed = {head_before(entry) for entry in self._entries}
+        return all(begin in followed for begin in begins)
+
+    def remove(self, begins: Iterable[Head]) -> None:
+        """Up to these places."""
+        up_to = {begin.writer: begin.seq for begin in begins}
+        self._entries = [entry for entry in self._entries if entry.seq > up_to.get(entry.writer, 0)]
+
+    def oldest(self, limit: int) -> list[AuditEntry]:
+        return self._entries[:limit]
+
+    def goes_on(self, task_id: str, since: str) -> bool:
+        """Whether something but its erasure was written of the task from then on."""
+        return any(
+            entry.task_id == task_id and entry.created_at >= since and entry.event != ERASED for entry in self._entries
+        )
 
     def latest(self) -> str | None:
         """When the latest entry was written; None where there is none."""
@@ -52,6 +75,7 @@ class TrailReader:
     """What a ledger in memory is asked about its trail."""
 
     _trail: MemoryTrail
+    _tasks: dict[str, TaskRecord]
 
     async def audit(self, query: AuditQuery) -> AuditPage:
         return self._trail.page(query)
@@ -74,3 +98,18 @@ class TrailReader:
 
     async def audit_heads(self) -> list[Head]:
         return [self._trail.head] if self._trail.head.seq else []
+
+    async def oldest(self, before: str, limit: int) -> list[Entry]:
+        return [
+            Entry(e.writer, e.seq, e.created_at, e.prev_hash, e.entry_hash, self._is_held(e.task_id, before))
+            for e in self._trail.oldest(limit)
+        ]
+
+    def _is_held(self, task_id: str | None, before: str) -> bool:
+        record = self._tasks.get(task_id or "")
+        is_open = record is not None and not record.progress.state.final
+        return is_open or (task_id is not None and self._trail.goes_on(task_id, before))
+
+    async def begins(self) -> list[Begin]:
+        first = self._trail.oldest(1)
+        return [Begin(head_before(entry), entry.created_at) for entry in first if entry.seq > 1]

@@ -1,8 +1,24 @@
 """What a ledger is asked about what is kept in it for too long."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
-from orchestrator.domain.retention import Ended
+from msgspec import Struct
+
+from orchestrator.domain.audit import Head
+from orchestrator.domain.retention import Ended, Entry
+
+
+class Begin(Struct, frozen=True):
+    """All of a chain was removed up to `place`. `since` is when the oldest entry was written that is still there."""
+
+    place: Head
+    since: str
+
+
+def complete_since(begins: Iterable[Begin]) -> str | None:
+    """From when on no entry is missing; None where none ever was removed."""
+    return max((begin.since for begin in begins), default=None)
 
 
 class RetentionReader(Protocol):
@@ -13,4 +29,15 @@ class RetentionReader(Protocol):
 
         A page costs what `limit` tasks cost, however many there are. Keys that are over at `now` do not count.
         """
+        ...
+
+    async def oldest(self, before: str, limit: int) -> list[Entry]:
+        """The `limit` oldest entries of each chain that are there, chain by chain in the order of `seq`.
+
+        `before` is in the form of an entry's `created_at`; it decides which of them are held.
+        """
+        ...
+
+    async def begins(self) -> list[Begin]:
+        """Where each chain begins that does not begin with its first entry any more."""
         ...

@@ -8,13 +8,14 @@ import msgspec
 
 from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
-from orchestrator.domain.audit import AuditEntry
+from orchestrator.domain.audit import AuditEntry, Head
 from orchestrator.domain.lifecycle import Progress, State
-from orchestrator.domain.retention import Ended
+from orchestrator.domain.retention import Ended, Entry
 from orchestrator.domain.task import Consent, Override, Priority, Task
 from orchestrator.storage.browsing import Brief
 from orchestrator.storage.commands import Result, TaskRecord, Webhook
 from orchestrator.storage.ports import Outgoing, Ticket
+from orchestrator.storage.retaining import Begin
 from orchestrator.storage.sealing import Codec
 
 Row = Sequence[Any]
@@ -142,6 +143,17 @@ def _opened(codec: Codec, key: bytes | None, task_id: str, column: str, stored: 
 def ended(row: Row) -> Ended:
     """What the fields of Ended say, in their order."""
     return Ended(*row[:3], *map(bool, row[3:]))
+
+
+def old_entry(row: Row) -> Entry:
+    """What the fields of Entry say, in their order."""
+    writer, seq, created_at, prev_hash, entry_hash, held = row
+    return Entry(writer, seq, created_at, prev_hash, entry_hash, bool(held))
+
+
+def begin(row: Row) -> Begin:
+    """What `writer, seq, entry_hash` of the last entry that was removed say, and `created_at` of the one behind it."""
+    return Begin(Head(*row[:3]), row[3])
 
 
 def consent(text: bytes) -> Consent:

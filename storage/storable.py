@@ -14,6 +14,7 @@ from orchestrator.storage.commands import (
     RelayAgain,
     Relayed,
     Remove,
+    RemoveEntries,
     RevokeConsent,
     Rewrap,
     SaveAgent,
@@ -46,6 +47,7 @@ def check_storable(command: Command) -> None:
             | ForgetApiKey(audit=audit)
             | EndWebhook(audit=audit)
             | Remove(audit=audit)
+            | RemoveEntries(audit=audit)
         ):
             _encode(command)
             numbers = [audit.attempt or 0]

@@ -25,6 +25,7 @@ from orchestrator.storage.commands import (
     RelayAgain,
     Relayed,
     Remove,
+    RemoveEntries,
     RevokeConsent,
     Rewrap,
     SaveAgent,
@@ -143,7 +144,7 @@ class Work:
             case EndWebhook(task_id):
                 self.told_off.append((task_id,))
                 return Noted(self._log(command.audit))
-            case RelayAgain() | RevokeConsent() | Erase() | Remove() | Rewrap():
+            case RelayAgain() | RevokeConsent() | Erase() | Remove() | RemoveEntries() | Rewrap():
                 raise Unexpected  # What it comes to is known only when it is done, on its own.
 
     def _accept(self, command: Accept) -> Accepted:

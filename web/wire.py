@@ -12,7 +12,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 from orchestrator.actors.feed import Headway
 from orchestrator.actors.messages import Answer, Routed
 from orchestrator.domain.agent import Agent, AgentView, Registration
-from orchestrator.domain.audit import AuditEntry, rfc3339
+from orchestrator.domain.audit import AuditEntry, Head, rfc3339
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.endpoint import read_endpoint
 from orchestrator.domain.errors import InvalidJSON, InvalidRequest
@@ -238,7 +238,7 @@ def instant(text: str | None, name: str) -> str | None:
 
 def routed(answered: Routed, queue: str) -> tuple[int, dict[str, Any]]:
     """Status and body of the answer to an accepted task, which waits in `queue` if it has to; with its receipt."""
-    record, receipt = answered.record, {"receipt": msgspec.structs.asdict(answered.receipt)}
+    record, receipt = answered.record, {"receipt": _receipt(answered.receipt)}
     task_id, state, result = record.task.task_id, record.progress.state, record.result
     match answered.answer:
         case Answer.COMPLETED_SYNC:
@@ -266,14 +266,17 @@ def is_identifier(text: str) -> bool:
 
 def revoked(consent_id: str, outcome: Revoked) -> dict[str, Any]:
     """That a consent holds no more, and how many tasks were denied for it by this call."""
-    receipt = None if outcome.receipt is None else msgspec.structs.asdict(outcome.receipt)
-    return {"consent_id": consent_id, "status": "revoked", "denied": len(outcome.records), "receipt": receipt}
+    denied = len(outcome.records)
+    return {"consent_id": consent_id, "status": "revoked", "denied": denied, "receipt": _receipt(outcome.receipt)}
 
 
 def erased(outcome: Erased) -> dict[str, Any]:
     """How many tasks were erased by this call, and the place of the last one's entry in the audit."""
-    receipt = None if outcome.receipt is None else msgspec.structs.asdict(outcome.receipt)
-    return {"status": "erased", "erased": len(outcome.records), "receipt": receipt}
+    return {"status": "erased", "erased": len(outcome.records), "receipt": _receipt(outcome.receipt)}
+
+
+def _receipt(place: Head | None) -> dict[str, Any] | None:
+    return None if place is None else msgspec.structs.asdict(place)
 
 
 def task_status(record: TaskRecord, headway: Headway | None = None) -> dict[str, Any]:

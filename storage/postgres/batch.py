@@ -10,6 +10,9 @@ command fails alone, and costs a few round trips and not one for each of its bat
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from msgspec.structs import astuple
+
+from orchestrator.domain.anchor import begins_of
 from orchestrator.domain.audit import Head
 from orchestrator.storage import erasure, revocation, rows
 from orchestrator.storage.commands import (
@@ -24,6 +27,7 @@ from orchestrator.storage.commands import (
     Outcome,
     RelayAgain,
     Remove,
+    RemoveEntries,
     Requeued,
     Reused,
     RevokeConsent,
@@ -37,6 +41,7 @@ from orchestrator.storage.postgres import sql
 from orchestrator.storage.postgres.book import as_found, columns
 from orchestrator.storage.postgres.connecting import (
     FAILURES,
+    NOT_ALLOWED,
     Connection,
     SessionGone,
     is_of_the_command,
@@ -105,6 +110,8 @@ class Batch:
                 return await self._erase(command)
             if isinstance(command, Remove):
                 return await self._remove(command)
+            if isinstance(command, RemoveEntries):
+                return await self._remove_entries(command)
             if isinstance(command, Rewrap):
                 return await self._rewrap(command)
             refusal = await self._refusal(command)
@@ -168,6 +175,25 @@ class Batch:
         (noted,) = await self._bulk([Note(command.audit)])
         return noted
 
+    async def _remove_entries(self, command: RemoveEntries) -> Outcome:
+        try:
+            begins = begins_of(command.audit)
+        except ValueError as error:
+            raise _Refused(type(error).__name__) from error
+        writers, seqs, hashes = _columns([astuple(begin) for begin in begins])
+        if await self._connection.fetchval(sql.COUNT_BEGINS, writers, seqs, hashes) != len(writers):
+            return Stale()
+        book, number = self.book, self.number
+        (noted,) = await self._bulk([Note(command.audit)])
+        try:
+            await self._connection.execute(sql.REMOVE_ENTRIES, writers, seqs)
+        except NOT_ALLOWED as error:
+            # The role may not remove entries, or the trigger forbids it: nobody else's commands are to fail for that.
+            await self._connection.execute(sql.ROLLBACK_TO)
+            self.book, self.number = book, number
+            raise _Refused(type(error).__name__) from error
+        return noted
+
     async def _rewrap(self, command: Rewrap) -> Rewrapped:
         found = await self._connection.fetch(sql.READ_DATA_KEYS, command.after, command.limit)
         changes = changed_keys(found, self.book.codec)
@@ -180,7 +206,7 @@ class Batch:
 
     async def _duplicate(self, task_id: str) -> Duplicate:
         receipt = await self._connection.fetchrow(sql.READ_RECEIPT, task_id)
-        return Duplicate(await self._read_task(task_id), Head(*receipt))
+        return Duplicate(await self._read_task(task_id), Head(*receipt) if receipt else None)
 
     async def _read_task(self, task_id: str) -> TaskRecord:
         row = await self._connection.fetchrow(sql.READ_TASK, self._offset, task_id)

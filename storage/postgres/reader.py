@@ -7,7 +7,7 @@ from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import GENESIS, AuditEntry, Head
 from orchestrator.domain.lifecycle import State
-from orchestrator.domain.retention import Ended
+from orchestrator.domain.retention import Ended, Entry
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
 from orchestrator.storage.browsing import AuditSearch, Found, TaskPage, TaskQuery, floor_of, page_of
@@ -17,6 +17,7 @@ from orchestrator.storage.postgres import sql
 from orchestrator.storage.postgres.clock import Clock
 from orchestrator.storage.postgres.connecting import FAILURES, connect, is_damage, name
 from orchestrator.storage.postgres.pool import Pool, farewell
+from orchestrator.storage.retaining import Begin
 from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.work import stream_of
 
@@ -171,6 +172,12 @@ class PostgresReader:
     async def ended(self, now: float, before: float, after: tuple[float, int], limit: int) -> list[Ended]:
         found = await self._all(sql.READ_ENDED, self._clock.offset, now, before, *after, limit)
         return [rows.ended(row) for row in found]
+
+    async def oldest(self, before: str, limit: int) -> list[Entry]:
+        return [rows.old_entry(row) for row in await self._all(sql.READ_OLDEST, before, limit)]
+
+    async def begins(self) -> list[Begin]:
+        return [rows.begin(row) for row in await self._all(sql.READ_BEGINS)]
 
     async def _records(self, statement: str, *arguments: Any) -> list[TaskRecord]:
         return [

@@ -127,15 +127,39 @@ RELAY_AGAIN = (
 RELAYED_UP_TO = "SELECT priority, lane, seq" + _READY_AFTER + "1 OFFSET $4::bigint - 1"
 READ_HEAD = "SELECT seq, entry_hash FROM audit_heads WHERE writer = $1"
 # From writer to writer by the index of the chains: their entries are not read.
-READ_CHAINS = (
+_CHAINS = (
     "WITH RECURSIVE found AS ((SELECT writer FROM audit_entries ORDER BY writer LIMIT 1) UNION ALL"
     " SELECT (SELECT writer FROM audit_entries WHERE writer > found.writer ORDER BY writer LIMIT 1) FROM found"
     " WHERE found.writer IS NOT NULL)"
-    " SELECT writer, coalesce(seq, 0), entry_hash FROM"
+)
+READ_CHAINS = (
+    _CHAINS + " SELECT writer, coalesce(seq, 0), entry_hash FROM"
     " (SELECT writer FROM audit_heads UNION SELECT writer FROM found WHERE writer IS NOT NULL) AS writers"
     " LEFT JOIN audit_heads USING (writer) ORDER BY writer"
 )
-READ_RECEIPT = "SELECT writer, seq, entry_hash FROM audit_entries WHERE task_id = $1 ORDER BY position LIMIT 1"
+READ_RECEIPT = "SELECT writer, seq, entry_hash FROM audit_entries WHERE task_id = $1 AND event = 'accepted'"
+READ_BEGINS = (
+    _CHAINS + " SELECT first.writer, first.seq - 1, first.prev_hash, first.created_at FROM found CROSS JOIN LATERAL"
+    " (SELECT * FROM audit_entries WHERE writer = found.writer ORDER BY seq LIMIT 1) AS first"
+    " WHERE first.seq > 1 ORDER BY first.writer"
+)
+READ_OLDEST = (
+    _CHAINS + " SELECT entry.writer, entry.seq, entry.created_at, entry.prev_hash, entry.entry_hash,"
+    " EXISTS (SELECT FROM tasks WHERE tasks.task_id = entry.task_id AND state IN ('queued', 'leased', 'retry_wait'))"
+    " OR EXISTS (SELECT FROM audit_entries AS later WHERE later.task_id = entry.task_id AND later.created_at >= $1"
+    " AND later.event <> 'erased') FROM found CROSS JOIN LATERAL"
+    " (SELECT * FROM audit_entries WHERE writer = found.writer ORDER BY seq LIMIT $2) AS entry"
+    " ORDER BY entry.writer, entry.seq"
+)
+_BEGINS = " unnest($1::text[], $2::bigint[], $3::text[]) AS begin (writer, seq, entry_hash)"
+COUNT_BEGINS = (
+    "SELECT count(*) FROM audit_entries AS next JOIN" + _BEGINS + " ON next.writer = begin.writer"
+    " AND next.seq = begin.seq + 1 AND next.prev_hash = begin.entry_hash"
+)
+REMOVE_ENTRIES = (
+    "DELETE FROM audit_entries USING unnest($1::text[], $2::bigint[]) AS begin (writer, seq)"
+    " WHERE audit_entries.writer = begin.writer AND audit_entries.seq <= begin.seq"
+)
 LAST_LINK = "SELECT seq, entry_hash FROM audit_entries WHERE writer = $1 ORDER BY seq DESC LIMIT 1"
 LATEST = "SELECT max(created_at) FROM audit_entries"
 READ_CHAIN = "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE writer = $1 AND seq > $2 ORDER BY seq LIMIT $3"

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from itertools import chain
 
+from orchestrator.domain.anchor import begins_of
 from orchestrator.domain.audit import Head
 from orchestrator.domain.lifecycle import Progress
 from orchestrator.storage import erasure, revocation, rows
@@ -26,6 +27,7 @@ from orchestrator.storage.commands import (
     Outcome,
     RelayAgain,
     Remove,
+    RemoveEntries,
     Requeued,
     Reused,
     RevokeConsent,
@@ -128,6 +130,8 @@ def _single(connection: sqlite3.Connection, book: Book, command: Command) -> tup
         return _erase(connection, book, command)
     if isinstance(command, Remove):
         return _remove(connection, book, command)
+    if isinstance(command, RemoveEntries):
+        return _remove_entries(connection, book, command)
     if isinstance(command, Rewrap):
         return book, _rewrap(connection, book, command)
     refusal = _refusal(connection, book, command)
@@ -176,6 +180,18 @@ def _remove(connection: sqlite3.Connection, book: Book, command: Remove) -> tupl
     return book, noted
 
 
+def _remove_entries(connection: sqlite3.Connection, book: Book, command: RemoveEntries) -> tuple[Book, Outcome]:
+    begins = begins_of(command.audit)
+    for begin in begins:
+        if connection.execute(sql.GOES_ON_BEHIND, (begin.writer, begin.seq, begin.entry_hash)).fetchone() is None:
+            return book, Stale()
+    book, (noted,) = _bulk(connection, book, [Note(command.audit)])
+    up_to = [(begin.writer, begin.seq) for begin in begins]
+    connection.executemany(sql.UNLIST_TASKS, up_to)
+    connection.executemany(sql.REMOVE_ENTRIES, up_to)
+    return book, noted
+
+
 def _rewrap(connection: sqlite3.Connection, book: Book, command: Rewrap) -> Rewrapped:
     found = connection.execute(sql.READ_DATA_KEYS, (command.after, command.limit)).fetchall()
     changes = changed_keys(found, book.codec)
@@ -208,7 +224,7 @@ def _refusal(connection: sqlite3.Connection, book: Book, command: Command) -> Ou
 
 def _duplicate(connection: sqlite3.Connection, book: Book, task_id: str) -> Duplicate:
     receipt = connection.execute(sql.READ_RECEIPT, (task_id,)).fetchone()
-    return Duplicate(read_task(connection, book, task_id), Head(*receipt))
+    return Duplicate(read_task(connection, book, task_id), Head(*receipt) if receipt else None)
 
 
 def read_task(connection: sqlite3.Connection, book: Book, task_id: str) -> TaskRecord:

@@ -11,12 +11,13 @@ from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import GENESIS, AuditEntry, Head
 from orchestrator.domain.lifecycle import State
-from orchestrator.domain.retention import Ended
+from orchestrator.domain.retention import Ended, Entry
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
 from orchestrator.storage.browsing import NEWEST, AuditSearch, By, Found, TaskPage, TaskQuery, floor_of, page_of
 from orchestrator.storage.commands import TaskRecord, Webhook
 from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Outgoing, Ticket, Unreadable
+from orchestrator.storage.retaining import Begin
 from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.sqlite import sql
 from orchestrator.storage.work import stream_of
@@ -184,6 +185,14 @@ class SqliteReader:
 
     async def ended(self, now: float, before: float, after: tuple[float, int], limit: int) -> list[Ended]:
         return [rows.ended(row) for row in await self._all(sql.READ_ENDED, (now, before, *after, limit))]
+
+    async def oldest(self, before: str, limit: int) -> list[Entry]:
+        names = [row[0].encode("utf-8", "surrogateescape") for row in await self._all(sql.READ_CHAINS)]
+        found = [await self._all(sql.READ_OLDEST, (before, name, limit)) for name in names]
+        return [rows.old_entry(row) for entries in found for row in entries]
+
+    async def begins(self) -> list[Begin]:
+        return [rows.begin(row) for row in await self._all(sql.READ_BEGINS)]
 
     async def _records(self, statement: str, parameters: Sequence[Any]) -> list[TaskRecord]:
         return [rows.task_record(row, self._codec) for row in await self._all(statement, parameters)]

@@ -68,10 +68,14 @@ _OF_CASE = (
     " of_case AS NOT MATERIALIZED (SELECT audit_entries.* FROM segments CROSS JOIN audit_entries"
     " ON position >> 12 = segment AND case_id = "
 )
-# Each task has one entry of its acceptance, in the order of acceptance.
+# Each task has one entry of its acceptance, unless that was removed.
+_TASKS_OF_CASE = (
+    " FROM (SELECT task_id AS accepted FROM of_case WHERE event = 'accepted'"
+    " UNION ALL SELECT task_id FROM unlisted) CROSS JOIN tasks ON task_id = accepted"
+)
 READ_CASE_TO_ERASE = (
-    _OF_CASE + "?1) SELECT " + TASK_COLUMNS + " FROM (SELECT position, task_id AS accepted FROM of_case"
-    " WHERE event = 'accepted') CROSS JOIN tasks ON task_id = accepted WHERE payload <> x'' ORDER BY position LIMIT ?2"
+    _OF_CASE + "?1), unlisted AS NOT MATERIALIZED (SELECT task_id FROM tasks WHERE unlisted = 1 AND case_id = ?1)"
+    " SELECT " + TASK_COLUMNS + _TASKS_OF_CASE + " WHERE payload <> x'' ORDER BY seq LIMIT ?2"
 )
 ERASE_TASK = "UPDATE tasks SET payload = x'', meta = x'', data_key = NULL WHERE task_id = ?"
 ERASE_RESULT = "DELETE FROM results WHERE task_id = ?"
@@ -121,14 +125,34 @@ SAVE_HEAD = (
     " ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq, entry_hash = excluded.entry_hash"
 )
 # From writer to writer by the index of the chains: their entries are not read.
-READ_CHAINS = (
+_CHAINS = (
     "WITH RECURSIVE found (writer) AS (SELECT min(writer) FROM audit_entries UNION ALL"
     " SELECT (SELECT min(writer) FROM audit_entries WHERE writer > found.writer) FROM found"
     " WHERE found.writer IS NOT NULL)"
-    " SELECT writer, coalesce(seq, 0), entry_hash FROM"
+)
+READ_CHAINS = (
+    _CHAINS + " SELECT writer, coalesce(seq, 0), entry_hash FROM"
     " (SELECT writer FROM audit_heads UNION SELECT writer FROM found WHERE writer IS NOT NULL)"
     " LEFT JOIN audit_heads USING (writer) ORDER BY writer"
 )
+READ_BEGINS = (
+    _CHAINS + " SELECT first.writer, first.seq - 1, first.prev_hash, first.created_at"
+    " FROM found CROSS JOIN audit_entries AS first ON first.writer = found.writer"
+    " AND first.seq = (SELECT min(seq) FROM audit_entries WHERE writer = found.writer) WHERE first.seq > 1"
+)
+READ_OLDEST = (
+    "SELECT writer, seq, created_at, prev_hash, entry_hash, task_id IS NOT NULL AND ("
+    "EXISTS (SELECT 1 FROM tasks WHERE tasks.task_id = entry.task_id AND state IN ('queued', 'leased', 'retry_wait'))"
+    " OR EXISTS (SELECT 1 FROM audit_entries AS later WHERE later.task_id = entry.task_id AND later.created_at >= ?"
+    " AND later.event <> 'erased'))"
+    " FROM audit_entries AS entry WHERE writer = CAST(? AS TEXT) AND seq > 0 ORDER BY seq LIMIT ?"
+)
+GOES_ON_BEHIND = "SELECT 1 FROM audit_entries WHERE writer = ? AND seq = ? + 1 AND prev_hash = ?"
+UNLIST_TASKS = (
+    "UPDATE tasks SET unlisted = 1 WHERE task_id IN"
+    " (SELECT task_id FROM audit_entries WHERE writer = ? AND seq <= ? AND event = 'accepted')"
+)
+REMOVE_ENTRIES = "DELETE FROM audit_entries WHERE writer = ? AND seq <= ?"
 READ_HEADS = "SELECT writer, seq, entry_hash FROM audit_heads ORDER BY writer"
 _READ_AUDIT = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position > ?1 AND created_at >= ?2"
 _AUDIT_PAGE = " ORDER BY position LIMIT ?3"
@@ -171,8 +195,8 @@ READ_LAST_CHECKPOINT = (
 _FITTING = " WHERE seq < ?1 AND seq >= ?2 AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR principal = ?4)"
 READ_BRIEFS = "SELECT " + BRIEF_COLUMNS + " FROM tasks" + _FITTING + " ORDER BY seq DESC LIMIT ?5"
 READ_BRIEFS_OF_CASE = (
-    _OF_CASE + "?6) SELECT " + BRIEF_COLUMNS + " FROM (SELECT position, task_id AS accepted FROM of_case"
-    " WHERE event = 'accepted') CROSS JOIN tasks ON task_id = accepted" + _FITTING + " ORDER BY position DESC LIMIT ?5"
+    _OF_CASE + "?6), unlisted AS NOT MATERIALIZED (SELECT task_id FROM tasks WHERE unlisted = 1 AND case_id = ?6)"
+    " SELECT " + BRIEF_COLUMNS + _TASKS_OF_CASE + _FITTING + " ORDER BY seq DESC LIMIT ?5"
 )
 READ_CHAIN = (
     "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE writer = CAST(? AS TEXT) AND seq > ? ORDER BY seq LIMIT ?"
@@ -196,7 +220,7 @@ RELAY_AGAIN = (
 RELAYED_UP_TO = "SELECT priority, lane, seq" + _READY_AFTER + "1 OFFSET ? - 1"
 
 PAGES = "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
-READ_RECEIPT = "SELECT writer, seq, entry_hash FROM audit_entries WHERE task_id = ? ORDER BY position LIMIT 1"
+READ_RECEIPT = "SELECT writer, seq, entry_hash FROM audit_entries WHERE task_id = ? AND event = 'accepted'"
 ADD_WEBHOOK = "INSERT INTO webhooks (task_id, url) VALUES (?, ?)"
 WEBHOOK_DUE = "UPDATE webhooks SET due_at = ? WHERE task_id = ?"
 TRY_WEBHOOK = "UPDATE webhooks SET due_at = ?, attempts = attempts + 1 WHERE task_id = ? AND attempts = ?"

@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from orchestrator.crypto.signing import Signer, verifies
+from orchestrator.domain.anchor import anchor
 from orchestrator.domain.audit import AuditDraft, AuditEntry, ChainCheck, Head, entry_hash, head_of, link
 from orchestrator.domain.checkpoint import checkpoint
 from orchestrator.domain.evidence import Evidence
@@ -24,6 +25,7 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
 """The secret key of the first test vector of RFC 8032, section 7.1."""
 SIGNER = Signer(KEY)
 NOW = 1_700_000_000.0
+KEPT_S = 31_536_000
 
 
 def load_script() -> Any:
@@ -55,6 +57,13 @@ class Trail:
         heads = [self.heads[name] for name in sorted(self.heads)]
         return self.write(writer, checkpoint(heads, now, signer.public_key, signer.sign))
 
+    def cut(self, writer: str, *begins: Head, signer: Signer = SIGNER, now: float = NOW) -> Head:
+        """An anchor in the chain of `writer`; all up to the places that it names is removed."""
+        up_to = {begin.writer: begin.seq for begin in begins}
+        end = self.write(writer, anchor(begins, KEPT_S, now, signer.public_key, signer.sign))
+        self.entries = [entry for entry in self.entries if entry.seq > up_to.get(entry.writer, 0)]
+        return end
+
     def exported(self) -> list[AuditEntry]:
         return sorted(self.entries, key=lambda entry: (entry.writer, entry.seq))
 
@@ -75,9 +84,9 @@ def a_trail(length: int = 20) -> tuple[Trail, list[Head]]:
     return trail, receipts
 
 
-def rechained(entries: Iterable[AuditEntry]) -> list[AuditEntry]:
-    """As somebody makes them who can write everything: each entry fits the one before it."""
-    found, heads = list[AuditEntry](), dict[str, Head]()
+def rechained(entries: Iterable[AuditEntry], *begins: Head) -> list[AuditEntry]:
+    """As somebody makes them who can write everything: each entry fits the one before it, or where its chain begins."""
+    found, heads = list[AuditEntry](), {begin.writer: begin for begin in begins}
     for entry in entries:
         before = heads.get(entry.writer, Head(entry.writer))
         numbered = replace(entry, seq=before.seq + 1, audit_id=f"audit-{entry.writer}-{before.seq + 1}")
@@ -99,6 +108,8 @@ def by_product(entries: list[AuditEntry], receipts: Iterable[Head] = (), key: st
     checks = {head.writer: ChainCheck(head) for head in heads}
     wrong = [f for e in entries for f in (*checks[e.writer].add(e), *evidence.collect(e))]
     wrong += [flaw for check in checks.values() for flaw in check.end()]
+    for check in checks.values():
+        evidence.begins(check.begin)
     wrong += [flaw for entry in entries for flaw in evidence.check(entry)]
     return [f"{flaw.audit_id}: {flaw.what}" for flaw in [*wrong, *evidence.end(heads)]]
 

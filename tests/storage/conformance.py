@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from conformance_anchors import Anchoring
 from conformance_browsing import Looking
 from conformance_consents import Consents
 from conformance_crowds import InCrowds
@@ -159,6 +160,17 @@ class Keys(Contract):
         assert await one(ledger, accept(3, key=a_key())) == Duplicate(done, receipt)
         assert await ledger.task(task_id(2)) is None
         assert [entry.event for entry in await trail(ledger)] == ["accepted", "leased", "succeeded"]
+
+    async def test_same_request_again_where_the_glass_was_broken(self, ledger):
+        """The receipt of the duplicate is that of the acceptance, not of the entry that stands before it."""
+        request = accept(1, key=a_key())
+        broken = replace(request, override=draft("consent_overridden", request.task))
+        accepted = await one(ledger, broken)
+        assert isinstance(accepted, Accepted)
+        assert [entry.event for entry in await trail(ledger)] == ["consent_overridden", "accepted"]
+        assert accepted.receipt == head_of((await trail(ledger))[1])
+        again = replace(broken, task=replace(broken.task, task_id=task_id(2)))
+        assert await one(ledger, again) == Duplicate(accepted.record, accepted.receipt)
 
     async def test_another_request_under_the_key(self, ledger):
         """It is refused, and nothing of it is stored."""
@@ -705,6 +717,7 @@ class LedgerContract(
     Consents,
     Erasing,
     Removing,
+    Anchoring,
     Living,
 ):
     """All of it."""

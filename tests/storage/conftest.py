@@ -7,7 +7,7 @@ import redis_server
 
 pytest.register_assert_rewrite(
     *("conformance", "conformance_consents", "conformance_outbox", "conformance_retention", "conformance_webhooks"),
-    *("ledger_builders", "ledger_faults", "ledger_lives"),
+    *("conformance_anchors", "ledger_builders", "ledger_faults", "ledger_lives"),
 )
 
 

@@ -143,6 +143,12 @@ async def stop_between_two_commits(server: Server, database: str) -> None:
     other.terminate()
 
 
+async def without_triggers(server: Server, database: str) -> None:
+    """As somebody does who owns the tables, and knows that the triggers are in the way."""
+    for function in ("audit_refuse", "audit_removal"):
+        await server.execute(f"DROP FUNCTION {function}() CASCADE", database)
+
+
 async def check_chains(ledger: PostgresLedger) -> dict[str, int]:
     """How long each chain is, after checking that all are whole."""
     lengths: dict[str, int] = {}
@@ -483,7 +489,7 @@ class TestTheDatabase:
         """Nothing is chained to it."""
         async with opened(postgres, database) as ledger:
             await stored(ledger, accept(1), accept(2))
-        await postgres.execute("DROP FUNCTION audit_refuse() CASCADE", database)
+        await without_triggers(postgres, database)
         await postgres.execute("DELETE FROM audit_entries WHERE seq = 2", database)
         with pytest.raises(LedgerCorrupt):
             await PostgresLedger.opened(postgres.url(database), "clinic", time.time)
@@ -522,7 +528,7 @@ class TestTheDatabase:
             await one(ledger, Note(draft))
         report = await auditing.verify(url, public_keys=[signer.public_key])
         assert (report.flaws, report.signed) == ([], {"clinic": 1, "clinic-2": 2})
-        await postgres.execute("DROP FUNCTION audit_refuse() CASCADE", database)
+        await without_triggers(postgres, database)
         await postgres.execute("DELETE FROM audit_entries WHERE writer = 'clinic-2' AND seq = 2", database)
         entry = "(SELECT entry_hash FROM audit_entries WHERE writer = 'clinic-2')"
         await postgres.execute(
@@ -560,7 +566,7 @@ class TestTheDatabase:
         await auditing.export(url, output=output)
         assert len(output.getvalue().splitlines()) == 3
         assert await auditing.create_tables(url) == latest_version(url)
-        await postgres.execute("DROP FUNCTION audit_refuse() CASCADE", database)
+        await without_triggers(postgres, database)
         await postgres.execute("UPDATE audit_entries SET reason = 'nice' WHERE seq = 2", database)
         assert [flaw.seq for flaw in (await auditing.verify(url)).flaws] == [2]
 

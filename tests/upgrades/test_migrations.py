@@ -15,11 +15,13 @@ FROZEN = {
     "sqlite/0004_keys_at_rest.sql": "7328db89ee733fb4a94ba95a0c0a62ba057656626d1928ea055896da16f83c38",
     "sqlite/0005_segments.sql": "114f480dba618591d4a7ca963a140712c3651d5c75817c202236a62c7031f781",
     "sqlite/0006_events.sql": "39bc2f05e8fceeb86b8e1f8be07e7ef5b95cc85e011be43172cd4db2d3c01c30",
+    "sqlite/0007_removed_entries.sql": "0f9aa3e714ff432fe1a8d3b8054ab0755450a54729ae78f16a77af694b165e91",
     "postgres/0001_core.sql": "e74ebce00e23030e76004f3424020e67657039076166b96006017fd9dc3f510d",
     "postgres/0002_batch.sql": "799182db23dc756a2ed8c13961fbb26d6685d864a9c7d7b95a107e68fe96b081",
     "postgres/0003_retention.sql": "abeca636f883fea61eaa2d8d1197c65204ad06799dc5ac1ce8e84cbf1b7720cd",
     "postgres/0004_keys_at_rest.sql": "94e69ec51b138d2af52353f0629579bbf201550db1daa3213aa1faac3093a114",
     "postgres/0005_events.sql": "7c4991baf854181a2de45df2721001bf1e9f8ce32ac5de7b71a43da9956dd58c",
+    "postgres/0006_removed_entries.sql": "2c102e9285b4e7f8bd20a2f2e5e8a808f8542a2676b346540b6bd85e6f71b2b4",
 }
 """SHA-256 of each. A new migration gets a line here with the change that brings it."""
 FOLDER = resources.files("orchestrator.storage.migrations")

@@ -42,16 +42,21 @@ class Completed(Struct):
 
 
 class Duplicate(Struct):
-    """The key stands for this request already; with its result where it is done."""
+    """The key stands for this request already; with its result where it is done.
+
+    There is no receipt where the entry of the task's acceptance is not kept any more.
+    """
 
     task_id: str
     status: Literal["duplicate"]
     state: State
     queue: str
-    receipt: Receipt
+    receipt: Receipt | None
     result: Any | UnsetType = UNSET
     agent_id: str | UnsetType | None = UNSET
     erased: bool | UnsetType = UNSET
+    payload_removed: bool | UnsetType = UNSET
+    result_removed: bool | UnsetType = UNSET
 
 
 class Explanation(Struct):
@@ -78,7 +83,10 @@ class Outcomes(Struct):
 
 
 class TaskStatus(Struct):
-    """A task as it is now. `progress` is there while its agent tells how far it is, `result` once it has succeeded."""
+    """A task as it is now. `progress` is there while its agent tells how far it is, `result` once it has succeeded.
+
+    `erased`, `payload_removed` and `result_removed` say what is gone, and are absent while all is there.
+    """
 
     task_id: str
     case_id: str
@@ -95,6 +103,8 @@ class TaskStatus(Struct):
     due_at: Instant | None
     replay_of: str | None
     erased: bool | UnsetType = UNSET
+    payload_removed: bool | UnsetType = UNSET
+    result_removed: bool | UnsetType = UNSET
     progress: float | UnsetType | None = UNSET
     progress_note: str | UnsetType | None = UNSET
     result: Any | UnsetType = UNSET

@@ -1,0 +1,156 @@
+"""What the database itself lets go of the trail: what its newest entry, an anchor, names, and no more."""
+
+import sqlite3
+import time
+from contextlib import asynccontextmanager, closing
+
+import asyncpg  # pyright: ignore[reportMissingTypeStubs]
+import pytest
+from conformance_anchors import SIGNATORY, entries, removal, report
+from ledger_builders import accept, draft, kinds, one, stored
+from msgspec.structs import replace
+
+from orchestrator import auditing
+from orchestrator.domain.audit import Head, head_of, link
+from orchestrator.storage.commands import Note, Noted
+from orchestrator.storage.postgres.ledger import PostgresLedger
+from orchestrator.storage.rows import AUDIT_COLUMNS, audit_row
+from orchestrator.storage.sqlite.ledger import SqliteLedger
+
+pytestmark = pytest.mark.anyio
+
+STATEMENTS = [
+    "DELETE FROM audit_entries WHERE seq = 3",
+    "DELETE FROM audit_entries WHERE seq <= 4",
+    "DELETE FROM audit_entries",
+    "UPDATE audit_entries SET reason = 'nice' WHERE seq = 3",
+]
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+async def cut(ledger) -> None:
+    """Six entries, of which two are removed."""
+    await ledger.commit([Note(draft("note")) for _ in range(6)])
+    assert isinstance(await one(ledger, removal(head_of((await entries(ledger))[1]))), Noted)
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+async def test_sqlite_with_an_anchor(tmp_path, statement):
+    """What it does not name stays, whoever asks."""
+    file = tmp_path / "ledger.db"
+    ledger = await SqliteLedger.opened(str(file))
+    await cut(ledger)
+    with closing(sqlite3.connect(file)) as connection, pytest.raises(sqlite3.IntegrityError, match="audit entries"):
+        connection.execute(statement)
+    await one(ledger, Note(draft("note")))
+    assert [entry.seq for entry in await entries(ledger)] == [3, 4, 5, 6, 7, 8]
+    await ledger.close()
+
+
+@pytest.mark.parametrize("statement", [*STATEMENTS, "TRUNCATE audit_entries"])
+async def test_postgres_with_an_anchor(postgres, statement):
+    """The same, of the owner of the tables as well."""
+    database = await postgres.new_database()
+    ledger = await PostgresLedger.opened(postgres.url(database), "clinic", time.time)
+    await cut(ledger)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="only grows"):
+        await postgres.execute(statement, database)
+    await one(ledger, Note(draft("note")))
+    assert [entry.seq for entry in await entries(ledger)] == [3, 4, 5, 6, 7, 8]
+    await ledger.close()
+
+
+@pytest.mark.parametrize("begin", [{"seq": 4}, {"entry_hash": "ab" * 32}, {"writer": "other"}])
+async def test_anchor_that_names_what_is_not_there(tmp_path, begin):
+    """The end of a chain, a wrong hash, another chain: it lets nothing go, and what was to go with it is undone."""
+    file = tmp_path / "ledger.db"
+    ledger = await SqliteLedger.opened(str(file))
+    await ledger.commit([Note(draft("note")) for _ in range(4)])
+    last, second = head_of((await entries(ledger))[-1]), head_of((await entries(ledger))[1])
+    await ledger.close()
+    named = replace(second, **begin)
+    entry = link(Head("clinic"), SIGNATORY.anchor([named], 1, 0.0))
+    with closing(sqlite3.connect(file)) as connection, connection:
+        marks = ", ".join("?" * len(audit_row(entry)))
+        connection.execute(f"INSERT INTO audit_entries ({AUDIT_COLUMNS}) VALUES ({marks})", audit_row(entry))
+        with pytest.raises(sqlite3.IntegrityError, match="audit entries are never deleted"):
+            connection.execute("DELETE FROM audit_entries WHERE writer = 'main' AND seq <= ?", (named.seq,))
+    assert last.seq == 4
+
+
+async def test_anchor_that_somebody_forged(tmp_path):
+    """The database takes it for one and lets the entries go; who verifies with the public key names it."""
+    file = tmp_path / "ledger.db"
+    ledger = await SqliteLedger.opened(str(file))
+    await ledger.commit([Note(draft("note")) for _ in range(4)])
+    whole = await entries(ledger)
+    await ledger.close()
+    honest = SIGNATORY.anchor([head_of(whole[0])], 1, 0.0)
+    forged = draft("anchor", at=0.0)
+    begins = f'{{"writer":"main","seq":2,"entry_hash":"{whole[1].entry_hash}"}}'
+    detail = f'{{"begins":[{begins}],{(honest.detail or "").partition("],")[2]}'
+    entry = link(head_of(whole[-1]), type(forged)(event="anchor", created_at=0.0, detail=detail))
+    with closing(sqlite3.connect(file)) as connection, connection:
+        marks = ", ".join("?" * len(audit_row(entry)))
+        connection.execute(f"INSERT INTO audit_entries ({AUDIT_COLUMNS}) VALUES ({marks})", audit_row(entry))
+        connection.execute("UPDATE audit_heads SET seq = 5, entry_hash = ?", (entry.entry_hash,))
+        connection.execute("DELETE FROM audit_entries WHERE seq <= 2")
+    found = [flaw.what for flaw in (await auditing.verify(f"sqlite:///{file}")).flaws]
+    assert [what.partition(",")[0] for what in found] == [
+        "the signature of its anchor is not valid",
+        "what stood before it is missing",
+    ]
+
+
+@asynccontextmanager
+async def restricted(postgres, database: str, grants: str):
+    """A ledger that works as a role that owns nothing, and may do with entries of the audit what is granted."""
+    role = f"replica_of_{database}"
+    script = f"""
+        CREATE ROLE {role} LOGIN;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
+        GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role};
+        REVOKE UPDATE, DELETE ON audit_entries FROM {role};
+        REVOKE DELETE ON audit_heads FROM {role};
+        {grants.format(role)}
+    """
+    await postgres.run(script, database)
+    ledger = await PostgresLedger.opened(postgres.url(database).replace("tests:", f"{role}:"), "clinic", time.time)
+    yield ledger
+    await ledger.close()
+
+
+@pytest.fixture
+async def database(postgres):
+    name = await postgres.new_database()
+    await (await PostgresLedger.opened(postgres.url(name), "owner", time.time)).close()
+    return name
+
+
+async def test_role_that_may_not_remove(postgres, database):
+    """The removal alone fails, and nothing of it is stored; whatever else comes in the same batch is done."""
+    async with restricted(postgres, database, "") as ledger:
+        await ledger.commit([Note(draft("note")) for _ in range(4)])
+        begin = head_of((await entries(ledger))[1])
+        outcomes = await ledger.commit([accept(1), removal(begin), accept(2)])
+        assert kinds(outcomes) == ["Accepted", "Failed", "Accepted"]
+        await stored(ledger, accept(3))
+        assert [entry.event for entry in await entries(ledger)] == ["note"] * 4 + ["accepted"] * 3
+        assert (await report(ledger)).flaws == []
+
+
+async def test_role_that_may_remove(postgres, database):
+    """With DELETE it removes behind an anchor, and nothing besides."""
+    async with restricted(postgres, database, "GRANT DELETE ON audit_entries TO {0};") as ledger:
+        await cut(ledger)
+        found = await report(ledger)
+        assert (found.flaws, found.removed["clinic"].place.seq) == ([], 2)
+    connection = await asyncpg.connect(postgres.url(database).replace("tests:", f"replica_of_{database}:"))
+    for statement in STATEMENTS:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(statement)
+    await connection.close()
