@@ -5,6 +5,7 @@ Labels come from closed sets and log fields from an allow-list: no case id, no p
 
 import logging
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -336,6 +337,20 @@ def configure_logging(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [_Foreign()]
     root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+
+
+def tell_faults() -> None:
+    """Has Python tell what nobody caught as a line of the log, by its class: its words and its traceback hold values.
+
+    For a process of our own alone; asyncio and libraries come by the handler of their logs.
+    """
+    sys.excepthook = lambda kind, _error, _traceback: _tell(kind)
+    sys.unraisablehook = lambda fault: _tell(fault.exc_type)
+    threading.excepthook = lambda fault: _tell(fault.exc_type)
+
+
+def _tell(kind: type[BaseException]) -> None:
+    logger().error("fault", error=kind.__name__)
 
 
 def _allow_listed(_logger: Any, _method: str, fields: Any) -> Any:

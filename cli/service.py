@@ -42,9 +42,10 @@ def demo(port: int | None, once: bool, file: Path | None) -> None:
 def _run_server(settings: Settings, demonstrate: tuple[Path, bool] | None, code: Callable[[Exception], int]) -> None:
     from orchestrator import serving
     from orchestrator.service_manager import BadSocket, ServiceManager
-    from orchestrator.telemetry import configure_logging
+    from orchestrator.telemetry import configure_logging, tell_faults
 
     configure_logging(settings.log.level, settings.log.format)
+    tell_faults()
     manager = ServiceManager(os.environ)
     try:
         listener = serving.open_listener(manager, settings.web.host, settings.web.port)

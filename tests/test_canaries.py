@@ -2,7 +2,8 @@
 
 Two kinds. `secret` may be nowhere at all, not even in the database, which is encrypted: payloads, results, an agent's
 words, idempotency keys, headers, queries, unknown fields, broken bodies. `name` (of cases and of consents) may be in
-the database, the audit and on the operator's page; not in a log, a metric or the body of an error. CANARIES is how many
+the database, the audit and on the operator's page; not in a log, a metric, a trace, the body of an error, or anything
+that Redis is ever told. PostgreSQL, whose errors quote whole rows, refuses some of the tasks. CANARIES is how many
 requests.
 """
 
@@ -13,19 +14,26 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
+import asyncpg
 import pytest
+import stores
 from aiohttp import web
+from redis import Redis
 
 REQUESTS = int(os.environ.get("CANARIES", "2000"))
 PATIENCE_S = 60 + REQUESTS // 20
 AT_ONCE = 24
 CANARY = re.compile(rb"cnry-(secret|name)-[0-9]+")
+UNWANTED = "unwanted"
+"""What a case is called that the database refuses."""
 KEY = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g"
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(PATIENCE_S + 60)]
@@ -50,7 +58,7 @@ class Canaries:
         """A task that is accepted, refused for its consent, or dead in the end; a canary wherever there is room."""
         c = self
         task: dict[str, Any] = {
-            "case_id": c("name"),
+            "case_id": c("name") if c.chance.random() < 0.9 else f"{UNWANTED}-{c('name')}",
             "task_type": c.chance.choice(["embed", "embed", "analyze_monitor", "audit_log"]),
             "payload": {c(): c(), "deep": [{c(): [c()]}]},
             "meta": {c(): c()},
@@ -108,13 +116,15 @@ class Agent:
 class Box:
     """A real process with everything that is a secret set to a canary where it may be one, and all it says kept."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, ledger: dict[str, str], collector: str) -> None:
+        """`collector` is where its traces go."""
+        self.folder, self.database_url = folder, ledger["DATABASE_URL"]
         (folder / "signing.pem").write_text(f"-----BEGIN PRIVATE KEY-----\n{KEY}\n-----END PRIVATE KEY-----\n")
         (folder / "encryption-key").write_text("ab" * 32)
         self.environ = {
             **os.environ,
-            "DATABASE_URL": f"sqlite:///{folder}/ledger.db",
+            **ledger,
+            "ORCHESTRATOR_TRACING_OTLP_ENDPOINT": collector,
             "ORCHESTRATOR_AUDIT_SIGNING_KEY_FILE": str(folder / "signing.pem"),
             "ORCHESTRATOR_STORAGE_ENCRYPTION_KEY_FILE": str(folder / "encryption-key"),
             "LOG_LEVEL": "DEBUG",
@@ -137,6 +147,9 @@ class Box:
         raise AssertionError((self.folder / "log").read_bytes()[-2000:])
 
     def stop(self) -> None:
+        """Twice is safe."""
+        if self._log.closed:
+            return
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(timeout=PATIENCE_S)
         self._log.close()
@@ -145,7 +158,8 @@ class Box:
         return (self.folder / "log").read_bytes()
 
     def stored(self) -> bytes:
-        return b"".join(path.read_bytes() for path in self.folder.glob("ledger.db*"))
+        files = list(self.folder.glob("ledger.db*"))
+        return b"".join(path.read_bytes() for path in files) if files else stores.everything(self.database_url)
 
     def exported(self) -> bytes:
         command = [sys.executable, "-m", "orchestrator", "audit", "export"]
@@ -188,52 +202,140 @@ def kinds(text: bytes) -> Counter[bytes]:
     return Counter(CANARY.findall(text))
 
 
-async def test_canaries(tmp_path: Path) -> None:
+class Told:
+    """All that Redis is ever told, as its MONITOR shows it, and what it holds in the end."""
+
+    def __init__(self, url: str) -> None:
+        self._address = urlsplit(url)
+        self._url, self._said = url, bytearray()
+
+    async def __aenter__(self) -> "Told":
+        reader, self._writer = await asyncio.open_connection("127.0.0.1", self._address.port)
+        self._writer.write(b"MONITOR\r\n")
+        assert await reader.readline() == b"+OK\r\n"
+        self._listening = asyncio.create_task(self._listen(reader))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+        await self._listening
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        while data := await reader.read(2**20):
+            self._said += data
+
+    def everything(self) -> bytes:
+        with Redis.from_url(self._url) as client:
+            return bytes(self._said) + b"".join(key + (client.dump(key) or b"") for key in client.scan_iter())
+
+
+class Net:
+    """Where the agent and the collector of traces are; what the latter was sent."""
+
+    def __init__(self, canaries: Canaries) -> None:
+        self.traces = bytearray()
+        app = web.Application(client_max_size=2**26)
+        app.router.add_post("/call", Agent(canaries).call)
+        app.router.add_post("/v1/traces", self._collect)
+        self._runner = web.AppRunner(app)
+
+    async def __aenter__(self) -> str:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    async def _collect(self, request: web.Request) -> web.Response:
+        self.traces += await request.read()
+        return web.Response()
+
+
+REFUSE = f"""
+ALTER TABLE tasks ADD CHECK (case_id NOT LIKE '{UNWANTED}%');
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'not %', NEW.case_id USING DETAIL = NEW::text, HINT = NEW.case_id; END $$;
+CREATE TRIGGER refused BEFORE INSERT ON tasks FOR EACH ROW
+    WHEN (NEW.case_id LIKE '{UNWANTED}%7') EXECUTE FUNCTION refuse()
+"""
+
+
+async def refuse_some(url: str) -> None:
+    """Has PostgreSQL refuse rows, some with the batch that they are in: its errors quote the whole of them."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(REFUSE)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def registered(box: Box, endpoint: str) -> AsyncGenerator[aiohttp.ClientSession]:
+    """A client of the box, which knows one agent."""
+    async with aiohttp.ClientSession(await box.url()) as session:
+        capabilities = ["embed", "analyze_light", "raw_image"]
+        agent = {"agent_id": "agent-1", "endpoint": endpoint, "capabilities": capabilities, "max_concurrency": 64}
+        async with session.post("/register_agent", json=agent) as reply:
+            assert reply.status == 200
+        yield session
+
+
+async def pages_of(session: aiohttp.ClientSession) -> bytes:
+    """The operator's, with what its first view shows."""
+    shown = b""
+    for page in ("/", "/ui/live"):
+        async with session.get(page, timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as reply:
+            assert reply.status == 200
+            shown += await reply.content.read(2**20)
+    return shown
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql+redis"])
+async def test_canaries(tmp_path: Path, request: pytest.FixtureRequest, kind: str) -> None:
     """After all requests none is where it must not be; and they did get to where they may be, or nothing was tried."""
     canaries, statuses, refused = Canaries(), Counter[int](), list[bytes]()
-    app = web.Application()
-    app.router.add_post("/call", Agent(canaries).call)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    box = Box(tmp_path)
-    try:
+    ledger, net = {"DATABASE_URL": f"sqlite:///{tmp_path}/ledger.db"}, Net(canaries)
+    async with AsyncExitStack() as stack:
+        told = None
+        if kind != "sqlite":
+            server, url = request.getfixturevalue("postgres"), request.getfixturevalue("redis_url")
+            ledger = {"DATABASE_URL": server.url(await server.new_database()), "REDIS_URL": url}
+            told = await stack.enter_async_context(Told(url))
+        endpoint = await stack.enter_async_context(net)
+        box = Box(tmp_path, ledger, endpoint)
+        stack.callback(box.stop)
+        session = await stack.enter_async_context(registered(box, endpoint))
+        if kind != "sqlite":
+            await refuse_some(box.database_url)
         turns = asyncio.Semaphore(AT_ONCE)
-        async with aiohttp.ClientSession(await box.url()) as session:
-            capabilities = ["embed", "analyze_light", "raw_image"]
-            endpoint = f"http://127.0.0.1:{runner.addresses[0][1]}"
-            agent = {"agent_id": "agent-1", "endpoint": endpoint, "capabilities": capabilities, "max_concurrency": 64}
-            async with session.post("/register_agent", json=agent) as reply:
-                assert reply.status == 200
 
-            async def ask() -> None:
-                async with turns:
-                    status, body = await one(session, canaries)
-                    statuses[status] += 1
-                    if status >= 400:
-                        refused.append(body)
+        async def ask() -> None:
+            async with turns:
+                status, body = await one(session, canaries)
+                statuses[status] += 1
+                if status >= 400:
+                    refused.append(body)
 
-            await asyncio.gather(*(ask() for _ in range(REQUESTS)))
-            async with session.get("/metrics") as reply:
-                metrics = await reply.read()
-            pages = b""
-            for page in ("/", "/ui/live"):
-                async with session.get(page, timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as reply:
-                    assert reply.status == 200
-                    pages += await reply.content.read(2**20)
-    finally:
-        box.stop()
-        await runner.cleanup()
-    log, audit, database = box.said(), box.exported(), box.stored()
-    assert {"log": kinds(log), "metrics": kinds(metrics), "errors": kinds(b"".join(refused))} == {
-        "log": Counter(), "metrics": Counter(), "errors": Counter(),
-    }, [line for line in log.splitlines() if CANARY.search(line)][:3]  # fmt: skip
+        await asyncio.gather(*(ask() for _ in range(REQUESTS)))
+        async with session.get("/metrics") as reply:
+            metrics = await reply.read()
+        pages = await pages_of(session)
+        # With its end it hands over the last traces.
+        await asyncio.to_thread(box.stop)
+        redis = b"" if told is None else told.everything()
+    log, audit, database, traces = box.said(), box.exported(), box.stored(), bytes(net.traces)
+    nowhere = {"log": log, "metrics": metrics, "errors": b"".join(refused), "traces": traces, "redis": redis}
+    found = {name: kinds(text) for name, text in nowhere.items()}
+    assert not any(found.values()), (found, [line for line in log.splitlines() if CANARY.search(line)][:3])
     assert set(kinds(pages)) <= {b"name"}
     assert set(kinds(audit)) == {b"name"}
     assert set(kinds(database)) == {b"name"}
     assert b"attempt_failed" in log
+    assert b"orchestrator.task_id" in traces
     assert 500 not in statuses
     assert min(statuses[status] for status in (202, 400, 403, 404, 415, 422)) > 0, statuses
+    if told is not None:
+        assert min(statuses[503], redis.count(b"xadd") + redis.count(b"XADD")) > 0, statuses
     for secret in (KEY.encode(), b"ab" * 32):
-        assert all(secret not in text for text in (log, metrics, audit, database))
+        assert all(secret not in text for text in (*nowhere.values(), audit, database))

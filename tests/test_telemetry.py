@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import get_args
 
@@ -140,6 +142,41 @@ def test_lines_of_libraries_come_without_their_values(capsys: pytest.CaptureFixt
     assert [line["event"] for line in lines] == ["could not serve %s", "library_message", "failed for %s"]
     assert lines[2]["error"] == "ValueError"
     assert "canary" not in printed
+
+
+FAULTS = """
+import asyncio, gc, sys, threading
+from orchestrator.telemetry import configure_logging, tell_faults
+
+class Canary(Exception): ...
+def fault(): raise Canary("canary-words")
+class Unraisable:
+    def __del__(self): fault()
+async def main():
+    await asyncio.wait([asyncio.create_task(asyncio.to_thread(fault), name="canary-name")])
+    asyncio.get_running_loop().call_soon(fault)
+    await asyncio.sleep(0)
+
+configure_logging("INFO", "json")
+tell_faults()
+match sys.argv[1]:
+    case "task": asyncio.run(main()); gc.collect()
+    case "unraisable": Unraisable()
+    case "thread":
+        thread = threading.Thread(target=fault)
+        thread.start(); thread.join()
+    case "uncaught": fault()
+"""
+
+
+@pytest.mark.parametrize(("kind", "lines"), [("task", 2), ("unraisable", 1), ("thread", 1), ("uncaught", 1)])
+def test_faults_that_nobody_caught(kind: str, lines: int) -> None:
+    """Each is a line of the log by its class, whoever finds it: asyncio, the interpreter or the end of a thread."""
+    done = subprocess.run([sys.executable, "-c", FAULTS, kind], capture_output=True, text=True, timeout=60, check=False)
+    said = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["error"] for line in said] == ["Canary"] * lines
+    assert "canary" not in done.stderr + done.stdout
+    assert done.returncode == (1 if kind == "uncaught" else 0)
 
 
 def test_the_level_is_obeyed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,6 +65,13 @@ def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
         connection.close()
 
 
+def everything(url: str) -> bytes:
+    """All that is in the tables of a PostgreSQL database, value for value."""
+    tables = [table for (table,) in rows(url, _TABLES)]
+    values = [value for table in tables for row in rows(url, f"SELECT * FROM {table}") for value in row]
+    return b"\n".join(value if isinstance(value, bytes) else str(value).encode() for value in values)
+
+
 def _ask_postgres(url: str, statement: str) -> list[tuple[Any, ...]]:
     """Waits in a thread, since whoever asks is in an event loop already."""
     import asyncpg  # pyright: ignore[reportMissingTypeStubs]
