@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from msgspec import Struct
 
+HOUR_S = 3_600.0
 EVERY_S = 10.0
 """Between two samples."""
 KEPT = 361
@@ -53,7 +54,9 @@ class History:
         return not self._points or not 0 <= at - self._points[-1].at < EVERY_S
 
     def add(self, point: Point) -> None:
-        """The newest."""
+        """The newest: what a clock that was set back has yet to come to is forgotten, so that time goes one way."""
+        while self._points and self._points[-1].at >= point.at:
+            self._points.pop()
         self._points.append(point)
         self._taken += 1
         if self._taken % SHARE_EVERY == 0:

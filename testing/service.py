@@ -37,20 +37,23 @@ class Reply:
 class Service:
     """The whole orchestrator on a loopback port, and a client: `async with Service(store) as service`. Needs asyncio.
 
-    `store` is the file of its ledger, or the variables that name its stores. `environ` overrides settings like those.
+    `store` is the file of its ledger, or the variables that name its stores. `environ` overrides settings like those;
+    without a `port` it takes a free one.
     """
 
-    def __init__(self, store: Path | Mapping[str, str], environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, store: Path | Mapping[str, str], environ: Mapping[str, str] | None = None, port: int = 0
+    ) -> None:
         stores = {"DATABASE_URL": f"sqlite:///{store.absolute()}"} if isinstance(store, Path) else store
         self.settings = load(environ={**stores, **(environ or {})})
         self.orchestrator: Orchestrator
-        self.port = 0
+        self.port = port
         self._stopped = True
 
     async def __aenter__(self) -> Self:
         from orchestrator.web.server import listen
 
-        self._listener = listen("127.0.0.1", 0)
+        self._listener = listen("127.0.0.1", self.port)
         self.port = self._listener.getsockname()[1]
         self.settings = listening_on(self._listener, self.settings)
         self.orchestrator = Orchestrator(self.settings, make_web=serve_on(self._listener, self.settings))

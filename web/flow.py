@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from orchestrator.domain.task import Priority
-from orchestrator.history import Buckets, Point, quantile, since
+from orchestrator.history import HOUR_S, Buckets, Point, quantile, since
 
 LATELY_S = 300.0
-HOUR_S = 3_600.0
 
 
 class Line(Struct, frozen=True):

@@ -1,7 +1,11 @@
 """The overview in a real browser: every panel, live, for everybody, and nothing from elsewhere."""
 
+import json
+from contextlib import AsyncExitStack
+from pathlib import Path
+
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, Page, expect
 from visiting import Visitor
 
 from orchestrator.testing import ScriptedAgent, Service
@@ -49,6 +53,42 @@ async def test_the_plots_go_on(service: Service, visitor: Visitor) -> None:
     assert canvas
     await page.wait_for_function("canvas => !canvas.isConnected", arg=canvas)
     await expect(page.locator(".plot canvas")).to_have_count(3)
+
+
+async def test_the_hour_outlives_a_restart(chromium: Browser, tmp_path: Path) -> None:
+    """The page connects again by itself and is live; what it had seen stays, to the left of what comes."""
+
+    async def drawn(page: Page) -> list[float]:
+        return json.loads(await page.locator("#plots").get_attribute("data-plots") or "")["rates"][0]
+
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(Service(tmp_path / "ledger.db"))
+        visitor = await stack.enter_async_context(Visitor(chromium, first.port))
+        # What the browser and the extension for streams say of a connection that is gone.
+        visitor.allowed = ("ERR_CONNECTION", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_EMPTY_RESPONSE", "[object Event]")
+        telemetry, now = first.orchestrator.telemetry, first.orchestrator.environment.now()
+        for ago in (5_000, 3_000, 300, 290):
+            telemetry.history.add(telemetry.now(now - ago))
+        page = await visitor.go("/")
+        await expect(page.get_by_role("status")).to_have_text("live")
+        before = await drawn(page)
+        await first.stop()
+        await expect(page.get_by_role("status")).to_have_text("not connected, trying again")
+        again = await stack.enter_async_context(Service(tmp_path / "ledger.db", port=first.port))
+        await expect(page.get_by_role("status")).to_have_text("live")
+        canvas = await page.locator(".plot canvas").first.element_handle()
+        telemetry = again.orchestrator.telemetry
+        telemetry.history.add(telemetry.now(again.orchestrator.environment.now() + 5))
+        assert canvas
+        await page.wait_for_function("canvas => !canvas.isConnected", arg=canvas)
+        after = await drawn(page)
+        assert len(before) >= 3
+        assert after[: len(before)] == before
+        assert len(after) > len(before)
+        assert after == sorted(set(after))
+        await expect(page.locator(".plot canvas")).to_have_count(3)
+        await visitor.shoot("overview-after-a-restart")
+    assert visitor.wrong == []
 
 
 async def test_drain_from_the_page(service: Service, visitor: Visitor) -> None:

@@ -1,6 +1,7 @@
 """From what the system tells of itself to what the overview shows: pure functions."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -9,7 +10,7 @@ from orchestrator.domain.agent import AgentView
 from orchestrator.domain.health import Availability, Health
 from orchestrator.domain.identity import Principal, Scope
 from orchestrator.domain.task import Priority
-from orchestrator.history import Point
+from orchestrator.history import HOUR_S, Point
 from orchestrator.kernel.child import ChildStatus, State
 from orchestrator.web.dashboard.words import span
 
@@ -43,22 +44,22 @@ def _tone_of(child: ChildStatus) -> str:
     return "bad" if child.state is State.FAILED else "warn"
 
 
-def plots(points: Sequence[Point]) -> dict[str, list[list[float]]]:
-    """The series of the plots, each list as long as that of the times, which is the first."""
+def plots(points: Sequence[Point]) -> dict[str, list[list[float] | list[float | None]]]:
+    """The series of the plots, each list as long as that of the times, which is the first: those of the last hour."""
+    points = [point for point in points if point.at >= points[-1].at - HOUR_S]
     times = [round(point.at, 1) for point in points]
     ready = [[float(p.ready.get(name, 0)) for p in points] for name in Priority]
     oldest = [[round(p.oldest.get(name, 0.0), 1) for p in points] for name in Priority]
-    rates = [_rates([getattr(p, name) for p in points], times) for name in ("accepted", "succeeded", "failures")]
+    rates = [_rates(points, name) for name in ("accepted", "succeeded", "failures")]
     return {"ready": [times, *ready], "oldest": [times, *oldest], "rates": [times, *rates]}
 
 
-def _rates(counts: Sequence[float], times: Sequence[float]) -> list[float]:
-    """What is counted, for each minute."""
-    found = [0.0]
-    for at in range(1, len(counts)):
-        seconds = times[at] - times[at - 1]
-        found.append(round((counts[at] - counts[at - 1]) * 60 / seconds, 1) if seconds > 0 else 0.0)
-    return found[: len(counts)]
+def _rates(points: Sequence[Point], name: str) -> list[float | None]:
+    """What is counted, for each minute; nobody knows it of the first sample."""
+    steps = [getattr(after, name) - getattr(before, name) for before, after in pairwise(points)]
+    spans = [after.at - before.at for before, after in pairwise(points)]
+    found = [round(step * 60 / span, 1) for step, span in zip(steps, spans, strict=True)]
+    return [None, *found] if points else []
 
 
 class UnderWay(Struct, frozen=True):

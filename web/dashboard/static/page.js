@@ -29,6 +29,18 @@
     });
   }
 
+  // A process that was started anew, or another one, knows less of the last hour than was seen here. What only this page
+  // knows stays to the left of it, with a gap where nobody looked: time goes one way, whoever tells.
+  const HOUR_S = 3600, GAP_S = 30;
+  function joined(before, now) {
+    const seen = before.ready[0], [first, last] = [now.ready[0][0], now.ready[0].at(-1)];
+    if (first === undefined) return before;
+    const kept = [...seen.keys()].filter((at) => seen[at] < first && seen[at] >= last - HOUR_S);
+    const gap = kept.length && first - seen[kept.at(-1)] > GAP_S;
+    const line = (old, fresh, time) => [...kept.map((at) => old[at]), ...(gap ? [time ? first - 1 : null] : []), ...fresh];
+    return Object.fromEntries(Object.entries(now).map(([name, lines]) => [name, lines.map((fresh, at) => line(before[name][at], fresh, at === 0))]));
+  }
+
   const plots = document.getElementById("plots");
   if (plots) {
     let data = JSON.parse(plots.dataset.plots);
@@ -39,7 +51,8 @@
     new ResizeObserver(() => { if (plots.clientWidth !== width) { width = plots.clientWidth; again(); } }).observe(plots);
     plots.addEventListener("htmx:sseBeforeMessage", (event) => {
       event.preventDefault();
-      data = JSON.parse(event.detail.data);
+      data = joined(data, JSON.parse(event.detail.data));
+      plots.dataset.plots = JSON.stringify(data);
       again();
     });
   }
