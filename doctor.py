@@ -109,7 +109,8 @@ def _disk(settings: Settings) -> list[Finding]:
         return [Finding("disk", Level.WARNING, f"{folder} is not there yet", "the first start makes it")]
     free, least = shutil.disk_usage(folder).free, settings.storage.min_free_bytes
     level = Level.FAILURE if free < least else Level.WARNING if free < 10 * least else Level.OK
-    advice = "" if level is Level.OK else f"make room: below {least // 2**20} MiB no work is accepted"
+    needed = f"{least // 2**20} MiB, with what is unused in the file"
+    advice = "" if level is Level.OK else f"make room: below {needed}, no work is accepted"
     return [Finding("disk space", level, f"{free // 2**20} MiB free", advice), _sync(folder)]
 
 

@@ -30,6 +30,8 @@ from orchestrator.storage.sqlite.schema import migrate, version
 from orchestrator.storage.sqlite.secrets import settle
 
 WRITER = "main"
+LOG_PAGES = 4_000
+"""So many pages long the log usually gets; twice that where a reader holds it up."""
 _PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = OFF",
@@ -39,7 +41,7 @@ _PRAGMAS = (
     "PRAGMA secure_delete = ON",
     "PRAGMA journal_size_limit = 67108864",
     # Pages go to the log many times before they are full: the less often it is emptied, the fewer go to the file.
-    "PRAGMA wal_autocheckpoint = 4000",
+    f"PRAGMA wal_autocheckpoint = {LOG_PAGES}",
 )
 
 
@@ -91,15 +93,21 @@ class SqliteLedger(SqliteReader):
         return {priority: Depths(book.ready[priority], book.open[priority]) for priority in Priority}
 
     async def room(self) -> int | None:
+        free, log = await anyio.to_thread.run_sync(self._on_disk)
+        (pages, unused, size) = (await self._all(sql.PAGES))[0]
+        if free + log >= 2 * LOG_PAGES * size:
+            # What is unused within the file comes first; but the way to it is by the log, which needs the disk.
+            free += unused * size
+        return min(free, self._max_bytes - (pages - unused) * size) if self._max_bytes else free
+
+    def _on_disk(self) -> tuple[int, int]:
+        """Bytes that the file system has free, and those that the log has taken already."""
         try:
-            disk = await anyio.to_thread.run_sync(os.statvfs, os.path.dirname(self._path))
+            disk = os.statvfs(os.path.dirname(self._path))
+            log = os.path.getsize(f"{self._path}-wal")
         except OSError as error:
             raise Unreadable("the file system cannot be asked") from error
-        free = disk.f_bavail * disk.f_frsize
-        if not self._max_bytes:
-            return free
-        (pages, unused, size) = (await self._all(sql.PAGES))[0]
-        return min(free, self._max_bytes - (pages - unused) * size)
+        return disk.f_bavail * disk.f_frsize, log
 
     async def close(self) -> None:
         """Readers first, so that the last connection to close is the one that may checkpoint."""

@@ -62,14 +62,13 @@ async def test_the_ledger_reaches_the_size_that_it_may_have(served):
     assert (await server.run("audit", "verify"))[0] == 0
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 24 MiB, where one may be mounted."""
+@pytest.fixture(params=[24])
+def small_disk(tmp_path, request):
+    """A file system of 24 MiB, or as many as a test says, where one may be mounted."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(
-        ["/bin/mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
+    mount = ["/bin/mount", "-t", "tmpfs", "-o", f"size={request.param}m", "tmpfs", str(folder)]
+    mounted = subprocess.run(mount, capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("no file system may be mounted here")
     yield folder
@@ -133,3 +132,37 @@ async def test_room_that_is_kept_for_what_was_accepted(served):
     await server.start()
     assert (await server.ask("POST", "/route_task", json=TASK))[0] == 202
     assert (await server.stop())[0] == 0
+
+
+@pytest.mark.parametrize("small_disk", [96], indirect=True)
+async def test_room_within_the_file(served, small_disk):
+    """What was removed is room for new work, though the file is as large as before and the disk as full."""
+    task = {**TASK, "payload": {"filling": "x" * 200_000}}
+    server = served(
+        small_disk,
+        ORCHESTRATOR_STORAGE_MIN_FREE_BYTES=str(40 * 2**20),
+        ORCHESTRATOR_RETENTION_PAYLOAD_S="1",
+        ORCHESTRATOR_RETENTION_EVERY_S="1",
+    )
+
+    async def filled() -> list[str]:
+        acknowledged: list[str] = []
+        while (answer := await server.ask("POST", "/route_task", json=task))[0] == 202:
+            acknowledged.append(answer[2]["task_id"])
+        assert (answer[0], answer[2]["code"]) == (503, "E_OVERLOADED"), answer
+        return acknowledged
+
+    await server.start()
+    first = await filled()
+    async with ScriptedAgent("agent-1", capabilities=["indexing"]) as agent:
+        assert (await server.ask("POST", "/register_agent", json=agent.registration))[0] == 200
+        await all_succeed(server, first)
+        (file,) = small_disk.glob("*.db")
+        size = file.stat().st_size
+        await server.until_ready(True)
+        second = await filled()
+        assert len(second) > len(first) / 4
+        assert file.stat().st_size <= size + 2**20
+        await all_succeed(server, second)
+    assert (await server.stop())[0] == 0
+    assert (await server.run("audit", "verify"))[0] == 0
