@@ -31,7 +31,7 @@ from orchestrator.storage.sqlite.secrets import settle
 
 WRITER = "main"
 LOG_PAGES = 4_000
-"""So many pages long the log usually gets; twice that where a reader holds it up."""
+"""So many pages long the log usually gets (`wal_autocheckpoint`); twice that where a reader holds it up."""
 _PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = OFF",
@@ -41,7 +41,7 @@ _PRAGMAS = (
     "PRAGMA secure_delete = ON",
     "PRAGMA journal_size_limit = 67108864",
     # Pages go to the log many times before they are full: the less often it is emptied, the fewer go to the file.
-    f"PRAGMA wal_autocheckpoint = {LOG_PAGES}",
+    "PRAGMA wal_autocheckpoint = 4000",
 )
 
 

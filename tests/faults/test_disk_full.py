@@ -134,10 +134,10 @@ async def test_room_that_is_kept_for_what_was_accepted(served):
     assert (await server.stop())[0] == 0
 
 
-@pytest.mark.parametrize("small_disk", [96], indirect=True)
+@pytest.mark.parametrize("small_disk", [128], indirect=True)
 async def test_room_within_the_file(served, small_disk):
     """What was removed is room for new work, though the file is as large as before and the disk as full."""
-    task = {**TASK, "payload": {"filling": "x" * 200_000}}
+    tasks = [{**TASK, "payload": {"filling": "x" * 60_000}}] * 10
     server = served(
         small_disk,
         ORCHESTRATOR_STORAGE_MIN_FREE_BYTES=str(40 * 2**20),
@@ -147,8 +147,8 @@ async def test_room_within_the_file(served, small_disk):
 
     async def filled() -> list[str]:
         acknowledged: list[str] = []
-        while (answer := await server.ask("POST", "/route_task", json=task))[0] == 202:
-            acknowledged.append(answer[2]["task_id"])
+        while (answer := await server.ask("POST", "/route_tasks", json=tasks))[0] == 207:
+            acknowledged += [outcome["body"]["task_id"] for outcome in answer[2]["outcomes"]]
         assert (answer[0], answer[2]["code"]) == (503, "E_OVERLOADED"), answer
         return acknowledged
 
