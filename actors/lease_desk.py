@@ -49,6 +49,7 @@ class LeaseDesk:
         self._policy, self._directory, self._reader = policy, directory, reader
         self._queue, self._drain = queue, drain
         self._asking: dict[Reply[list[Granted]], Asking] = {}
+        self._somebody_asks = anyio.Event()
         self._passed: set[str] = set()
         """Tasks that are for an agent that is called: left to it until an agent changes."""
 
@@ -102,6 +103,7 @@ class LeaseDesk:
             await self._lease_that(asking, message.task_id)
             return
         asking.open = True
+        self._somebody_asks.set()
         self._passed.clear()
         self._queue.wake()
         with anyio.move_on_after(max(message.wait_s, LOOK_S)):
@@ -154,6 +156,7 @@ class LeaseDesk:
     async def _take_work(self, inbox: Inbox[LeaseDeskMessage], serving: TaskGroup) -> None:
         while True:
             inbox.at_work(False)
+            await self._asked()
             ticket = await self._queue.take(self._routable, self._wanted)
             inbox.at_work(True)
             try:
@@ -170,6 +173,12 @@ class LeaseDesk:
                     self._queue.give_back(job)
                 case None:
                     self._queue.done(ticket)
+
+    async def _asked(self) -> None:
+        """Waits until somebody wants work: whoever waits at the queue is woken for each task that comes."""
+        while not self._wanting():
+            self._somebody_asks = anyio.Event()
+            await self._somebody_asks.wait()
 
     async def _hand_over(self, ticket: Ticket, job: Job, serving: TaskGroup) -> None:
         """The job goes to the agent's longest waiting request; back if there is none any more."""

@@ -43,6 +43,8 @@ SHARE_EVERY_S = 0.4
 """How often replicas look at what the others have heard, so that an agent is used by all within a second."""
 
 MOST_LEASES = 10_000
+BATCH = 256
+"""Messages after which the agents are published, if so many wait."""
 
 
 class Registry:
@@ -65,6 +67,7 @@ class Registry:
         self._views: dict[str, AgentView] = {}
         self._reserved: dict[str, Counter[str]] = {}
         """The slots of each agent, by who has reserved them."""
+        self._unpublished = False
         self._joining: set[str] = set()
         self._since = 0.0
         self._to_tell: dict[str, Sighting] = {}
@@ -89,25 +92,25 @@ class Registry:
             if self._roster.shared:
                 group.start_soon(self._share)
             inbox.ready()
-            async for message in inbox:
-                self._handle(message, group)
+            async for batch in inbox.batches(BATCH):
+                for message in batch:
+                    self._handle(message, group)
+                # Nobody else runs in between: who was answered meanwhile finds what the answer rests on.
+                if self._unpublished:
+                    self._publish()
             group.cancel_scope.cancel()
 
     def _handle(self, message: RegistryMessage, group: TaskGroup) -> None:
         match message:
             case Reserve():
-                found = [self._reserve(message.owner, wish) for wish in message.wishes]
-                self._publish()
-                message.reply.send(found)
+                message.reply.send([self._reserve(message.owner, wish) for wish in message.wishes])
             case Report():
                 self._free(message.owner, message.agent_id, 1)
                 self._judge(message.agent_id, message.ending, message.latency)
-                self._publish()
                 message.reply.send(None)
             case ReleaseAll():
                 for agent_id, owners in list(self._reserved.items()):
                     self._free(message.owner, agent_id, owners[message.owner])
-                self._publish()
                 message.reply.send(None)
             case LeasesChanged(agent_id):
                 self._recount(agent_id)
@@ -354,10 +357,12 @@ class Registry:
         self._publish()
 
     def _put(self, view: AgentView) -> None:
-        """To be published once the message at hand is done with."""
+        """To be published once the messages at hand are done with."""
         self._views[view.agent.agent_id] = view
+        self._unpublished = True
 
     def _publish(self) -> None:
+        self._unpublished = False
         self._directory.publish(dict(self._views))
 
 
