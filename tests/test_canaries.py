@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-import asyncpg
+import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 import stores
 from aiohttp import web
