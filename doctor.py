@@ -150,6 +150,7 @@ async def _reached(agents: list[Agent]) -> Finding:
     called = {agent.agent_id: agent.endpoint for agent in agents if agent.endpoint}
     if not agents:
         return Finding("agents", Level.WARNING, "none is registered", "start one: nothing is done without")
+    held = [agent.agent_id for agent in agents if agent.quarantined]
     away: list[str] = []
 
     async def knock(agent_id: str, endpoint: str) -> None:
@@ -165,13 +166,18 @@ async def _reached(agents: list[Agent]) -> Finding:
     async with anyio.create_task_group() as group:
         for agent_id, endpoint in called.items():
             group.start_soon(knock, agent_id, endpoint)
-    if not away:
+    if not away and not held:
         return Finding(
             "agents", Level.OK, f"{len(called)} called and reached, {len(agents) - len(called)} ask by themselves"
         )
     level = Level.FAILURE if len(away) == len(agents) else Level.WARNING
-    named = ", ".join(sorted(away)[:10])
-    return Finding("agents", level, f"{len(away)} of {len(agents)} not reached: {named}", "start them, or remove them")
+    wrong = [("not reached", away, "start or remove them"), ("in quarantine", held, "orchestrator agents allow ID")]
+    found = [f"{len(names)} of {len(agents)} {how}: {_few(names)}" for how, names, _ in wrong if names]
+    return Finding("agents", level, "; ".join(found), "; ".join(advice for _, names, advice in wrong if names))
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(sorted(names)[:10]) + (", …" if len(names) > 10 else "")
 
 
 async def _chain(url: str) -> Finding:

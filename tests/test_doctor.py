@@ -16,6 +16,8 @@ import pytest
 
 from orchestrator import doctor
 from orchestrator.doctor import Finding, Level, examine
+from orchestrator.domain.agent import Agent
+from orchestrator.domain.identity import Scope
 from orchestrator.settings import load
 from orchestrator.testing import ScriptedAgent, Service, a_task
 
@@ -190,6 +192,28 @@ async def test_agents_that_are_not_reached(tmp_path: Path) -> None:
         assert row.advice
     row = (await findings(url_of(file)))["agents"]
     assert (row.level, row.found) == (Level.FAILURE, "2 of 2 not reached: gone-1, here-1")
+
+
+async def test_an_agent_in_quarantine(tmp_path: Path) -> None:
+    """Is a warning that names it and how to end that, though it is reached: it gets no work. So it is beside others."""
+    file = tmp_path / "ledger.db"
+    async with Service(file, {"ORCHESTRATOR_AUTH_API_KEYS": "true"}) as service, ScriptedAgent("here-1") as agent:
+        _, key = await service.orchestrator.gateway.create_key("here-1", {Scope.AGENTS_REGISTER})
+        own = {"Authorization": f"Bearer {key}"}
+        reply = await service.ask("POST", "/register_agent", json=agent.registration, headers=own)
+        assert reply.json["state"] == "quarantined"
+        row = (await findings(url_of(file)))["agents"]
+        assert (row.level, row.found) == (Level.WARNING, "1 of 1 in quarantine: here-1")
+        assert row.advice == "orchestrator agents allow ID"
+        async with ScriptedAgent("gone-1") as gone:
+            await service.orchestrator.gateway.register(Agent(**gone.registration))
+        row = (await findings(url_of(file)))["agents"]
+        found = "1 of 2 not reached: gone-1; 1 of 2 in quarantine: here-1"
+        assert (row.level, row.found) == (Level.WARNING, found)
+        assert row.advice == "start or remove them; orchestrator agents allow ID"
+        await service.orchestrator.gateway.remove("gone-1")
+        await service.orchestrator.gateway.allow("here-1")
+        assert (await findings(url_of(file)))["agents"].level is Level.OK
 
 
 async def test_an_agent_that_takes_the_call_and_says_nothing(tmp_path: Path) -> None:
