@@ -242,7 +242,8 @@ def _decision(status: int) -> str:
 
 def _say_where_to_look(console: Console, url: str, folder: Path) -> None:
     console.print(
-        f"\nServing on {url}; Ctrl-C ends it. Look at:\n"
+        f"\nServing on {url}; Ctrl-C ends it.\n"
+        f"In a browser, live: {url}/\nFrom a terminal:\n"
         f"  curl {url}/agents\n  curl {url}/audit?limit=5\n  curl {url}/dlq\n  curl {url}/metrics\n"
         f"Database and the agents' logs: {folder}/"
     )

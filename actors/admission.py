@@ -93,7 +93,8 @@ class Admission:
         if request.consent.override is not None and not principal.breaks_glass:
             raise Forbidden("Overriding consent needs the scope breakglass.")
         if request.task_type not in self._policy.task_types:
-            raise InvalidTaskType("The task type is not one of those in the settings.")
+            known = ", ".join(sorted(self._policy.task_types))
+            raise InvalidTaskType(f"The task type is not one of those in the settings: {known}.")
         now, keys = self._environment.now(), self._acceptance.raw_media_keys
         deadline_at = now + (request.deadline_s or self._acceptance.deadline_s)
         if request.not_before is not None and request.not_before.timestamp() >= deadline_at:

@@ -174,6 +174,8 @@ def on_ledger(file: Path | None, work: Callable[[str], Coroutine[Any, Any, Any]]
         raise
     except click.FileError as error:
         fail(serving.EXIT_UNAVAILABLE, error.format_message())
+    except FileNotFoundError as error:
+        fail(serving.EXIT_UNAVAILABLE, f"there is no database at {error.filename}; DATABASE_URL names another")
     except Exception as error:  # noqa: BLE001 - the last resort of the process: one line and an exit code
         fail(serving.exit_code(error), f"{type(error).__name__}: {error}")
 

@@ -128,7 +128,8 @@ class Agent:
             async with server.listening(options.host, options.port) as port:
                 if not options.pull:
                     card = card | {"endpoint": options.endpoint(port)}
-                log.info("%s listens on %s", agent_id, options.endpoint(port))
+                what = "its health and metrics" if options.pull else "calls"
+                log.info("%s listens on %s for %s", agent_id, options.endpoint(port), what)
                 registration = Registration(client, options.orchestrator, card, executor.load)
                 puller = self._puller(options, calls, agent_id, executor, registration)
                 await _keep_until(stop, registration, options.heartbeat_every, puller)

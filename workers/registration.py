@@ -65,7 +65,7 @@ class Registration:
             await asyncio.sleep(random.uniform(0, most))
             most = min(most * 2, BACKOFF_MOST)
         self.registered.set()
-        log.info("registered %s", self._card["agent_id"])
+        log.info("registered %s with %s", self._card["agent_id"], self._base)
         if self._waits:
             log.warning("no work until an operator says: orchestrator agents allow %s", self._card["agent_id"])
 

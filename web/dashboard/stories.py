@@ -113,5 +113,5 @@ def _judged(candidate: Candidate, place: int | None) -> Judged:
     elif place == 0:
         tone, verdict = "good", "chosen"
     else:
-        tone, verdict = "warn", "kept; it was not asking for work" if place is None else f"choice {place + 1}"
+        tone, verdict = "warn", "kept; comes in when it asks for work" if place is None else f"choice {place + 1}"
     return Judged(candidate.agent_id, tone, verdict, [flag for flag, holds in flags.items() if holds], candidate.score)
