@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from orchestrator.actors.decisions import Decided, Decisions
 from orchestrator.actors.messages import Directory
-from orchestrator.domain.audit import AuditDraft
+from orchestrator.domain.audit import AuditDraft, about
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.endpoint import read_endpoint
 from orchestrator.domain.errors import ConsentRequired, Forbidden, InvalidRequest, InvalidTaskType
@@ -166,7 +166,8 @@ class Admission:
         if request is not None:
             url, progress = request.callback_url, _progress(request, task.created_at)
         most = self._acceptance.max_open[task.priority]
-        audit = _accepted(task, progress, decided, by or task.principal)
+        who = by or task.principal
+        audit = about("accepted", task.created_at, task, progress, router_decision=decided.text, principal=who)
         return Plan(decided.decision, Accept(task, progress, lane, audit, key, most, url, _override(task)))
 
 
@@ -174,20 +175,6 @@ def _progress(request: TaskRequest, now: float) -> Progress:
     """Ready, unless the request is for later than `now`."""
     at = None if request.not_before is None else request.not_before.timestamp()
     return READY if at is None or at <= now else Progress(due_at=at)
-
-
-def _accepted(task: Task, progress: Progress, decided: Decided, by: str) -> AuditDraft:
-    return AuditDraft(
-        event="accepted",
-        created_at=task.created_at,
-        task_id=task.task_id,
-        case_id=task.case_id,
-        router_decision=decided.text,
-        consent_id=task.consent.consent_id,
-        status=progress.state.value,
-        attempt=progress.attempt,
-        principal=by,
-    )
 
 
 def consent_required() -> ConsentRequired:

@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.json import encode
 
 from orchestrator.actors.pull_leases import is_pulled
-from orchestrator.domain.audit import AuditDraft
+from orchestrator.domain.audit import AuditDraft, about
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.disclosure import result_detail
 from orchestrator.domain.lifecycle import Progress, Step
@@ -89,18 +89,13 @@ def draft(
     principal: str | None = None,
 ) -> AuditDraft:
     """The audit entry of a transition of `record` to `progress`; of a result it holds a hash."""
-    return AuditDraft(
-        event=event,
-        created_at=now,
-        task_id=record.task.task_id,
-        case_id=record.task.case_id,
+    return about(
+        event,
+        now,
+        record.task,
+        progress,
         router_decision=None if decision is None else encode(decision).decode(),
-        agent_id=progress.agent_id,
         model_version=None if result is None else result.model_version,
-        consent_id=record.task.consent.consent_id,
-        status=progress.state.value,
-        attempt=progress.attempt,
-        reason=progress.reason,
         detail=None if result is None else result_detail(result.output),
         principal=principal,
     )

@@ -16,6 +16,9 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from orchestrator.domain.lifecycle import Progress
+from orchestrator.domain.task import Task
+
 GENESIS = "0" * 64
 _PREFIX = b"\x01"
 _encode = msgspec.json.Encoder().encode
@@ -43,6 +46,36 @@ class AuditDraft(Struct, frozen=True, kw_only=True):
     detail: str | None = None
     principal: str | None = None
     """Who asked for it; None for what the orchestrator did by itself."""
+
+
+def about(
+    event: str,
+    at: float,
+    task: Task,
+    progress: Progress,
+    *,
+    router_decision: str | None = None,
+    model_version: str | None = None,
+    reason: str | None = None,
+    detail: str | None = None,
+    principal: str | None = None,
+) -> AuditDraft:
+    """What is said of a task that is at `progress` now; the reason is that of the progress, if no other is given."""
+    return AuditDraft(
+        event=event,
+        created_at=at,
+        task_id=task.task_id,
+        case_id=task.case_id,
+        router_decision=router_decision,
+        agent_id=progress.agent_id,
+        model_version=model_version,
+        consent_id=task.consent.consent_id,
+        status=progress.state.value,
+        attempt=progress.attempt,
+        reason=reason or progress.reason,
+        detail=detail,
+        principal=principal,
+    )
 
 
 class AuditEntry(Struct, frozen=True):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
-from orchestrator.domain.audit import AuditDraft
+from orchestrator.domain.audit import AuditDraft, about
 from orchestrator.domain.lifecycle import Progress, Step
 from orchestrator.storage.commands import ERASED, Erase, Erased, Moved, Note, Noted, Outcome, TaskRecord, Transition
 
@@ -30,19 +30,7 @@ def _steps(record: TaskRecord, asked: AuditDraft) -> Iterator[Transition | Note]
 
 
 def _audit(event: str, record: TaskRecord, progress: Progress, asked: AuditDraft) -> AuditDraft:
-    task = record.task
-    return AuditDraft(
-        event=event,
-        created_at=asked.created_at,
-        task_id=task.task_id,
-        case_id=task.case_id,
-        agent_id=progress.agent_id,
-        consent_id=task.consent.consent_id,
-        status=progress.state.value,
-        attempt=progress.attempt,
-        reason=ERASED,
-        principal=asked.principal,
-    )
+    return about(event, asked.created_at, record.task, progress, reason=ERASED, principal=asked.principal)
 
 
 def erased(records: Iterable[TaskRecord], outcomes: Sequence[Outcome]) -> Erased:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from orchestrator.domain.audit import AuditDraft
+from orchestrator.domain.audit import about
 from orchestrator.domain.lifecycle import State, Step
 from orchestrator.storage.commands import (
     Accept,
@@ -27,18 +27,8 @@ def denials(records: Iterable[TaskRecord], at: float) -> list[Transition]:
 
 
 def _denial(record: TaskRecord, at: float) -> Transition:
-    task, progress = record.task, record.progress.end(Step.DENY, REASON)
-    audit = AuditDraft(
-        event=Step.DENY.value,
-        created_at=at,
-        task_id=task.task_id,
-        case_id=task.case_id,
-        agent_id=progress.agent_id,
-        consent_id=task.consent.consent_id,
-        status=progress.state.value,
-        attempt=progress.attempt,
-        reason=REASON,
-    )
+    progress = record.progress.end(Step.DENY, REASON)
+    audit = about(Step.DENY.value, at, record.task, progress)
     return Transition(record, progress, audit)
 
 
