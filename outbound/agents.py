@@ -1,6 +1,7 @@
 """Calls to agents over HTTP. It retries nothing: the orchestrator is the only retry loop."""
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
@@ -20,6 +21,8 @@ from orchestrator.outbound.ports import Busy, Call, Declined, Ending, Garbled, N
 from orchestrator.outbound.resolving import Lookup, NotAllowed, allowed, by_the_system
 
 MAX_MODEL_VERSION = 200
+# What Python strips from a text as space is more than what it reads a number around.
+_SECONDS = re.compile(r"[ \t]*[0-9]{1,9}[ \t]*")
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -192,7 +195,7 @@ def retry_after(value: str | None, date: str | None) -> float | None:
     """Retry-After in seconds (RFC 9110 §10.2.3): a number, or a date, compared with the answer's own Date."""
     if value is None:
         return None
-    if value.strip().isascii() and value.strip().isdigit() and len(value.strip()) <= 9:
+    if _SECONDS.fullmatch(value):
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(date or "")).total_seconds())
