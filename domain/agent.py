@@ -47,10 +47,17 @@ class Agent(Registration, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """An agent as it is kept: what it says of itself, and what was made of that.
 
     `quarantined`: no operator has allowed yet what it is now. `without_raw_media`: it has no right to raw media.
+    `withheld` are the capabilities that it claims beyond what it may.
     """
 
     quarantined: bool = False
     without_raw_media: bool = False
+    withheld: tuple[Capability, ...] = ()
+
+    @property
+    def claim(self) -> tuple[Capability, ...]:
+        """All the capabilities that it says it has."""
+        return self.capabilities + self.withheld
 
 
 class AgentView(Struct, frozen=True):

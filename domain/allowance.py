@@ -1,6 +1,6 @@
 """What an agent may be: the operator's list, which a registration only narrows, and who is taken at his word."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Annotated
 from urllib.parse import unquote
 
@@ -74,7 +74,7 @@ class Gate(Struct, frozen=True):
         if known is None:
             unknown = not (self.strangers or by_operator or coming.agent_id in self.listed)
             return replace(coming, quarantined=coming.quarantined or unknown)
-        changed = not self.changes and (known.quarantined or _nature(known) != _nature(coming))
+        changed = not self.changes and (known.quarantined or _is_changed(known, coming))
         return replace(coming, quarantined=coming.quarantined or changed)
 
     def bounded(self, agent: Agent) -> Agent:
@@ -82,19 +82,18 @@ class Gate(Struct, frozen=True):
         line = self.listed.get(agent.agent_id)
         if line is None:
             return agent
-        agent = replace(agent, capabilities=tuple(c for c in agent.capabilities if c in line.capabilities))
-        agent = replace(agent, without_raw_media=False) if line.raw_media else self._without_raw_media(agent)
+        raw_media = frozenset[str]() if line.raw_media else self.raw_media
+        agent = _within(agent, frozenset(line.capabilities) - raw_media, without_raw_media=not line.raw_media)
         return agent if _fits(agent, line) else replace(agent, quarantined=True)
 
     def allowed(self, agent: Agent, *, raw_media: bool) -> Agent | None:
         """The agent by an operator's word, with a right to raw media or without; None where the list forbids it."""
-        word = replace(agent, quarantined=False, without_raw_media=False)
+        word = _within(replace(agent, quarantined=False), frozenset(agent.claim), without_raw_media=False)
         bounded = self.bounded(word if raw_media else self._without_raw_media(word))
         return None if bounded.quarantined else bounded
 
     def _without_raw_media(self, agent: Agent) -> Agent:
-        left = tuple(c for c in agent.capabilities if c not in self.raw_media)
-        return replace(agent, capabilities=left, without_raw_media=True)
+        return _within(agent, frozenset(agent.capabilities) - self.raw_media, without_raw_media=True)
 
 
 def listed(lines: Iterable[Allowance]) -> dict[str, Allowance]:
@@ -115,6 +114,25 @@ def _fits(agent: Agent, line: Allowance) -> bool:
     return not line.locations or agent.location in line.locations
 
 
-def _nature(agent: Agent) -> tuple[str | None, str | None, frozenset[str]]:
-    """What may not change unseen. Fewer capabilities count too: without `raw_image` it would get other tasks."""
-    return agent.endpoint, agent.model_version, frozenset(agent.capabilities)
+def _within(agent: Agent, may: Set[str], *, without_raw_media: bool) -> Agent:
+    """The agent with what it may of its claim; the rest is withheld."""
+    return replace(
+        agent,
+        capabilities=tuple(c for c in agent.claim if c in may),
+        withheld=tuple(c for c in agent.claim if c not in may),
+        without_raw_media=without_raw_media,
+    )
+
+
+def _is_changed(known: Agent, coming: Agent) -> bool:
+    """Whether it is called elsewhere, runs another model or does something else than it was allowed.
+
+    Fewer capabilities count too: without `raw_image` it would get other tasks. What it claimed before, and was withheld
+    until its bounds were widened, is no change.
+    """
+    before, now = frozenset(known.capabilities), frozenset(coming.capabilities)
+    return (
+        (known.endpoint, known.model_version) != (coming.endpoint, coming.model_version)
+        or not before <= now
+        or not now - before <= frozenset(known.withheld)
+    )

@@ -203,7 +203,8 @@ def agent_row(agent: Agent) -> Row:
 def agent(text: bytes) -> Agent:
     """What the JSON of an agent says; not checked anew either."""
     fields = _object(text)
-    fields["capabilities"] = tuple(fields["capabilities"])
+    for name in ("capabilities", "withheld"):
+        fields[name] = tuple(fields.get(name, ()))
     return Agent(**fields)
 
 

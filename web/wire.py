@@ -341,6 +341,7 @@ def agent_status(view: AgentView, now: float, ttl: float) -> dict[str, Any]:
     waits = availability in (Availability.EJECTED, Availability.PAUSED) and until is not None
     said = msgspec.structs.asdict(view.agent)
     quarantined, without = said.pop("quarantined"), said.pop("without_raw_media")
+    del said["withheld"]
     return {
         **said,
         "raw_media": not without,

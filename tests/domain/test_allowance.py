@@ -128,6 +128,31 @@ def test_word_of_an_operator(agent, raw_media) -> None:
     assert CLOSED.admitted(allowed, agent) == allowed
 
 
+def test_word_that_is_widened_and_narrowed() -> None:
+    """Counts at once for what the agent claimed all along, and it comes back without waiting; a new claim waits."""
+    claim = an_agent(capabilities=("embed", "raw_image"))
+    without = CLOSED.allowed(CLOSED.admitted(None, claim), raw_media=False)
+    assert without is not None
+    widened = CLOSED.allowed(CLOSED.admitted(without, claim), raw_media=True)
+    assert widened is not None
+    assert (widened.capabilities, widened.withheld) == (("embed", "raw_image"), ())
+    assert CLOSED.admitted(widened, claim) == widened
+    assert CLOSED.admitted(widened, an_agent(capabilities=("embed", "raw_image", "raw_video"))).quarantined
+    assert CLOSED.admitted(widened, an_agent()).quarantined
+    assert CLOSED.allowed(widened, raw_media=False) == without
+
+
+def test_line_that_is_widened() -> None:
+    """Counts for who is known from before, whether it registers anew or not; what it never claimed still waits."""
+    claim = an_agent(capabilities=("embed", "raw_image", "audit"))
+    known = under().admitted(None, claim)
+    assert known.withheld == ("raw_image", "audit")
+    wider = under(capabilities=("embed", "raw_image", "indexing"), raw_media=True)
+    for now in (wider.bounded(known), wider.admitted(known, claim)):
+        assert (now.capabilities, now.quarantined) == (("embed", "raw_image"), False)
+    assert wider.admitted(known, an_agent(capabilities=("embed", "indexing"))).quarantined
+
+
 def test_agent_that_stands_in_the_list_twice() -> None:
     """Is refused: which line counts is not to be guessed."""
     line = Allowance(agent_id="agent-1", capabilities=("embed",))

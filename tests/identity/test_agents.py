@@ -111,6 +111,23 @@ async def test_a_new_agent_waits_for_an_operator(service: Service, caller, word,
         assert [call.body["payload"] for call in agent.calls] == [task["payload"] if right else a_task()["payload"]]
 
 
+async def test_right_to_raw_media_that_is_given_later(service: Service, caller) -> None:
+    """Counts at once, and once more when the agent starts again: it never claimed anything else."""
+    client, operator = await caller("clinic-a", [Scope.TASKS_SUBMIT, Scope.TASKS_READ]), await caller("operator")
+    own = await caller("agent-1", AGENT)
+    async with ScriptedAgent("agent-1", capabilities=["embed", "raw_image"]) as agent:
+        for word, left in [({}, ["embed"]), ({"raw_media": True}, ["embed", "raw_image"])]:
+            await own.ask("POST", "/register_agent", json=agent.registration)
+            allowed = (await operator.ask("POST", "/agents/agent-1/allow", json=word)).json
+            assert (allowed["state"], allowed["capabilities"]) == ("ready", left)
+        again = (await own.ask("POST", "/register_agent", json=agent.registration)).json
+        assert (again["state"], again["raw_media"], again["capabilities"]) == ("ready", True, ["embed", "raw_image"])
+        task = a_task(payload={"image": "x"}, consent={"consent_given": True, "consent_id": "c"})
+        task_id = (await client.ask("POST", "/route_task", json=task)).json["task_id"]
+        assert (await client.ask("GET", f"/task/{task_id}?wait=20")).json["status"] == "succeeded"
+        assert [call.body["payload"] for call in agent.calls] == [{"image": "x"}]
+
+
 class TestListed:
     """An agent of which the operator's list says what it may be."""
 

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from time import time
 from typing import Any
 
 import anyio
 import jwt
 import pytest
+from aiohttp import ClientSession
 from forgeries import forgeries
 from issuing import ALL, AUDIENCE, ISSUER, NOW, RULES, SECRET, Issuer, b64, issuer, said
 
@@ -168,10 +170,32 @@ async def test_over_http(tmp_path: Path) -> None:
         assert document["paths"]["/agents"]["get"]["security"][0] == {"bearer": ["agents:read"]}
 
 
-async def test_failures_are_told_now_and_then(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_stream_of_a_token_that_runs_out(tmp_path: Path) -> None:
+    """Ends by itself when the token does, although nothing happens, and tells nothing that comes afterwards."""
+    (tmp_path / "keys.json").write_bytes(OWN.document)
+    environ = {**SETTINGS, "ORCHESTRATOR_AUTH_JWT_KEYS": str(tmp_path / "keys.json")}
+    environ["ORCHESTRATOR_AUTH_JWT_LEEWAY_S"] = "0"
+    now = time()
+    async with Service(tmp_path / "ledger.db", environ) as service:
+        tokens = [OWN.token(iat=now - 5, exp=now + lasts, scope="tasks:read tasks:submit") for lasts in (3, 60)]
+        short, long = ({"Authorization": f"Bearer {token}"} for token in tokens)
+        task_id = (await service.route({}, headers=long)).json["task_id"]
+        url = f"http://127.0.0.1:{service.port}/task/{task_id}/events"
+        async with ClientSession(headers=short) as session, session.get(url) as reply:
+            assert b"retry" in await reply.content.readuntil(b"\n\n")
+            assert b"event: state" in await reply.content.readuntil(b"\n\n")
+            with anyio.fail_after(20):
+                left = await reply.content.read()
+        assert time() >= now + 3
+        assert b"event:" not in left
+        assert (await service.ask("GET", f"/task/{task_id}", headers=short)).status == 401
+
+
+async def test_failures_are_told_now_and_then(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line of the log for many, and no token in it."""
-    for _ in range(20):
-        await service.ask("GET", "/agents", headers={"Authorization": "Bearer canary-token"})
+    async with Service(tmp_path / "ledger.db", {"ORCHESTRATOR_AUTH_API_KEYS": "true"}) as service:
+        for _ in range(20):
+            await service.ask("GET", "/agents", headers={"Authorization": "Bearer canary-token"})
     said = capsys.readouterr()
     assert (said.out + said.err).count("authentication_failed") == 1
     assert "canary" not in said.out + said.err
