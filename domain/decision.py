@@ -36,6 +36,8 @@ class Candidate(Struct, frozen=True, omit_defaults=True):
     score: float | None = None
     location: str = ""
     """Where it says that it stands; of those kept only."""
+    model_version: str | None = None
+    """What it says that it works with; of those kept only."""
 
 
 class Decision(Struct, frozen=True):

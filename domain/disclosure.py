@@ -18,8 +18,9 @@ OPEN = "open"
 
 
 class Disclosure(Struct, frozen=True, kw_only=True):
-    """One attempt: whom the data was given to, where that agent said it stands, and what came of it.
+    """One attempt: whom the data was given to, where that agent said it stands and what with, and what came of it.
 
+    `model_version` is the one that its answer names; without one there, the one that it was registered with.
     `outcome` is the event that ended it; `reason` why, where it failed. `result_sha256` is over the result as
     compact JSON with sorted keys.
     `audit_began` and `audit_ended` name the entries that say so.
@@ -77,12 +78,14 @@ def _begins(entry: AuditEntry) -> bool:
 
 def _begun(entry: AuditEntry, task_id: str) -> Disclosure:
     agent_id = entry.agent_id or ""
+    chosen = _candidate(entry.router_decision, agent_id)
     return Disclosure(
         case_id=entry.case_id or "",
         task_id=task_id,
         attempt=entry.attempt or 0,
         agent_id=agent_id,
-        location=_location(entry.router_decision, agent_id),
+        location=chosen.get("location"),
+        model_version=chosen.get("model_version"),
         consent_id=entry.consent_id,
         began_at=entry.created_at,
         audit_began=entry.audit_id,
@@ -92,7 +95,7 @@ def _begun(entry: AuditEntry, task_id: str) -> Disclosure:
 def _ended(begun: Disclosure, entry: AuditEntry) -> Disclosure:
     return replace(
         begun,
-        model_version=entry.model_version,
+        model_version=entry.model_version or begun.model_version,
         ended_at=entry.created_at,
         outcome=entry.event,
         reason=entry.reason,
@@ -101,12 +104,11 @@ def _ended(begun: Disclosure, entry: AuditEntry) -> Disclosure:
     )
 
 
-def _location(decision: str | None, agent_id: str) -> str | None:
-    """Where the decision says that the agent stands."""
-    for candidate in cast("list[dict[str, Any]]", _object(decision).get("candidates", [])):
-        if candidate.get("agent_id") == agent_id:
-            return candidate.get("location")
-    return None
+def _candidate(decision: str | None, agent_id: str) -> dict[str, Any]:
+    """What the decision says of the agent."""
+    candidates = cast("list[dict[str, Any]]", _object(decision).get("candidates", []))
+    nothing: dict[str, Any] = {}
+    return next((one for one in candidates if one.get("agent_id") == agent_id), nothing)
 
 
 def _object(text: str | None) -> dict[str, Any]:

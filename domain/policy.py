@@ -138,6 +138,7 @@ def _candidate(demand: Demand, view: AgentView, now: float, policy: Policy) -> C
         avoided=agent.agent_id in demand.avoid,
         score=_score(demand, view, policy) if excluded is None else None,
         location=agent.location if excluded is None else "",
+        model_version=agent.model_version if excluded is None else None,
     )
 
 

@@ -36,7 +36,7 @@ async def a_case() -> list[Disclosure]:
     agents = ScriptedAgents(edge_1=[Garbled("status_500")], cloud_1=[Succeeded(OUTPUT, "model-7")])
     ledger = MemoryLedger()
     async with embedded(agents, ledger, **SECOND) as system:
-        await system.gateway.register(an_agent("edge-1", location="edge-clinic"))
+        await system.gateway.register(an_agent("edge-1", location="edge-clinic", model_version="model-6"))
         await system.gateway.register(an_agent("cloud-1", location="dc-west"))
         routed = await system.route(a_request(consent=Consent(consent_given=True, consent_id="consent-9")))
         await system.gateway.task(routed.record.task.task_id, 20)
@@ -49,6 +49,7 @@ async def test_a_task_that_was_tried_twice() -> None:
     """Both attempts are told: agent, place, version, consent, outcome, reason, and a hash of the result."""
     failed, done = await a_case()
     assert (failed.agent_id, failed.location, failed.attempt) == ("edge-1", "edge-clinic", 1)
+    assert failed.model_version == "model-6"
     assert (failed.outcome, failed.reason, failed.result_sha256) == ("retry_scheduled", "status_500", None)
     assert (done.agent_id, done.location, done.attempt, done.model_version) == ("cloud-1", "dc-west", 2, "model-7")
     assert (done.outcome, done.reason) == ("succeeded", None)
@@ -63,10 +64,11 @@ async def test_a_synchronous_task_and_one_that_moves_on() -> None:
     agents, ledger = ScriptedAgents(away=[Refused()], light=[Succeeded(1)]), MemoryLedger()
     async with embedded(agents, ledger) as system:
         for name, location in (("away", "edge-a"), ("light", "b")):
-            await system.gateway.register(an_agent(name, "analyze_light", location=location))
+            await system.gateway.register(an_agent(name, "analyze_light", location=location, model_version=f"m-{name}"))
         await system.route(a_request("analyze_monitor"))
     first, second = await of_case(ledger)
     assert [(one.agent_id, one.outcome) for one in (first, second)] == [("away", "moved"), ("light", "succeeded")]
+    assert [(one.location, one.model_version) for one in (first, second)] == [("edge-a", "m-away"), ("b", "m-light")]
     assert first.audit_ended == second.audit_began
 
 

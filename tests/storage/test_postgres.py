@@ -565,6 +565,11 @@ class TestTheDatabase:
         output = BytesIO()
         await auditing.export(url, output=output)
         assert len(output.getvalue().splitlines()) == 3
+        record = await ledger.task(task_id(3))
+        assert record is not None
+        leased = await moved(ledger, record, Step.LEASE)
+        (given,) = await auditing.case(url, case_id=record.task.case_id)
+        assert (given.task_id, given.agent_id) == (task_id(3), leased.progress.agent_id)
         assert await auditing.create_tables(url) == latest_version(url)
         await without_triggers(postgres, database)
         await postgres.execute("UPDATE audit_entries SET reason = 'nice' WHERE seq = 2", database)
