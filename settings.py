@@ -4,7 +4,6 @@ Three layers, later ones win: the packaged `settings.toml`, a file of the operat
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -33,7 +32,7 @@ from orchestrator.settings_sources import (
     read,
     read_text,
 )
-from orchestrator.settings_types import Age, Count, Host, Name, NotNegative, OwnHost, Positive, Weight
+from orchestrator.settings_types import Age, Count, Host, Level, Name, NotNegative, OwnHost, Positive, Weight
 
 __all__ = ["Effective", "Settings", "SettingsError", "load", "load_with_sources"]
 
@@ -150,6 +149,7 @@ class Auth(_Section, frozen=True):
     jwt_lifetime_s: Annotated[float, Meta(gt=0, le=86_400)]
     trust_clock: bool
     certificate_ca_file: str
+    certificate_crl_file: str
     certificate_required: bool
     certificate_scopes: tuple[Scope, ...]
     certificates: tuple[Grant, ...]
@@ -250,19 +250,6 @@ class PolicySettings(_Section, frozen=True):
     weight_latency: Weight
     weight_load: Weight
     weight_cost: Weight
-
-
-class Level(StrEnum):
-    """How much is logged; written in any case."""
-
-    DEBUG = "DEBUG"
-    INFO = "INFO"
-    WARNING = "WARNING"
-    ERROR = "ERROR"
-
-    @classmethod
-    def _missing_(cls, value: object) -> "Level | None":
-        return cls.__members__.get(str(value).upper())
 
 
 class Webhooks(_Section, frozen=True):

@@ -1,5 +1,6 @@
-"""The ranges that settings share. Times are seconds."""
+"""The ranges that settings share, and their words. Times are seconds."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from msgspec import Meta
@@ -12,3 +13,16 @@ Name = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][
 Host = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9_.-]*[A-Za-z_-][A-Za-z0-9_.-]*$(?!\n)")]
 OwnHost = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^(\*|[\w.-]*[A-Za-z_-][\w.-]*)$(?!\n)")]
 Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
+
+
+class Level(StrEnum):
+    """How much is logged; written in any case."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Level | None":
+        return cls.__members__.get(str(value).upper())

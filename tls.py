@@ -15,10 +15,11 @@ def client_context(ca_file: str, certificate_file: str, key_file: str) -> ssl.SS
 
 
 def server_context(
-    certificate_file: str, key_file: str, client_ca_file: str = "", *, required: bool = True
+    certificate_file: str, key_file: str, client_ca_file: str = "", *, crl_file: str = "", required: bool = True
 ) -> ssl.SSLContext:
     """TLS 1.2 or newer, for HTTP/1.1 alone. With `client_ca_file` clients show a certificate from there, if `required`.
 
+    With `crl_file` it must not be in its authority's list, which must be there and not out of date (RFC 5280 §6.3).
     Raises as `client_context` does.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -28,10 +29,22 @@ def server_context(
     if client_ca_file:
         context.load_verify_locations(client_ca_file)
         context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
+        if crl_file:
+            _look_up(context, crl_file)
         # A session that is taken up again would not be looked at again: the certificate may have expired since.
         context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
     return context
+
+
+def _look_up(context: ssl.SSLContext, crl_file: str) -> None:
+    before = context.cert_store_stats()["x509"]
+    context.load_verify_locations(crl_file)
+    found = context.cert_store_stats()
+    # A certificate in it would be one more authority.
+    if found["x509"] != before or not found["crl"]:
+        raise ValueError("not lists of certificates that were taken back alone")
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
 def _show(context: ssl.SSLContext, certificate_file: str, key_file: str) -> None:

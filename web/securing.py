@@ -19,14 +19,18 @@ def tls_of(settings: Settings) -> ssl.SSLContext | None:
         ):
             if value:
                 raise SettingsError(name, "needs web.tls_certificate_file", _SOURCE)
+    if auth.certificate_crl_file and not auth.certificate_ca_file:
+        raise SettingsError("auth.certificate_crl_file", "needs auth.certificate_ca_file", _SOURCE)
+    if not web.tls_certificate_file:
         return None
     try:
         return server_context(
             web.tls_certificate_file,
             web.tls_key_file,
             auth.certificate_ca_file,
+            crl_file=auth.certificate_crl_file,
             required=auth.certificate_required,
         )
     except (OSError, ValueError) as error:
-        name = "web.tls_certificate_file, web.tls_key_file or auth.certificate_ca_file"
+        name = "web.tls_certificate_file, web.tls_key_file, auth.certificate_ca_file or auth.certificate_crl_file"
         raise SettingsError(name, f"cannot be used ({type(error).__name__})", _SOURCE) from None

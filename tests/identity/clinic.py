@@ -54,6 +54,22 @@ class Clinic:
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return trustme.LeafCert(pem, certificate.public_bytes(Encoding.PEM), [])
 
+    def taken_back(self, *certificates: trustme.LeafCert, lasts: float = 3_600.0) -> str:
+        """A file with the authority's list of these."""
+        issuer = x509.load_pem_x509_certificate(self.ca.cert_pem.bytes())
+        issuer_key: Any = load_pem_private_key(self.ca.private_key_pem.bytes(), None)
+        now = datetime.now(UTC)
+        made = x509.CertificateRevocationListBuilder(
+            issuer.subject, now - timedelta(days=1), now + timedelta(seconds=lasts)
+        )
+        for certificate in certificates:
+            number = x509.load_pem_x509_certificate(certificate.cert_chain_pems[0].bytes()).serial_number
+            one = x509.RevokedCertificateBuilder(number, now - timedelta(hours=1))
+            made = made.add_revoked_certificate(one.build())
+        file = self.folder / f"crl-{len(certificates)}-{lasts}.pem"
+        file.write_bytes(made.sign(issuer_key, SHA256()).public_bytes(Encoding.PEM))
+        return str(file)
+
     def files(self, issued: trustme.LeafCert, name: str) -> tuple[str, str]:
         certificate, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))

@@ -254,6 +254,25 @@ async def test_what_is_not_spoken(clinic: Clinic) -> None:
             await anyio.connect_tcp("127.0.0.1", service.port, ssl_context=context)
 
 
+async def test_certificate_that_was_taken_back(clinic: Clinic) -> None:
+    """Gets no connection, while others of the same authority do."""
+    lost, kept = clinic.ca.issue_cert("ward-3.clinic"), clinic.ca.issue_cert("ward-4.clinic")
+    async with clinic.serving(certificate_scopes="tasks:read", certificate_crl_file=clinic.taken_back(lost)) as service:
+        with pytest.raises(Unreachable):
+            await ask(service, clinic.context(lost), "GET", "/health")
+        assert (await ask(service, clinic.context(kept), "GET", "/dlq")).status == 200
+
+
+@pytest.mark.parametrize("case", ["out of date", "of another authority"])
+async def test_list_that_says_nothing(clinic: Clinic, tmp_path: Path, case: str) -> None:
+    """Turns everybody away: who was taken back cannot be told."""
+    other = Clinic(tmp_path / "other")
+    crl = clinic.taken_back(lasts=-60) if case == "out of date" else other.taken_back()
+    async with clinic.serving(certificate_scopes="tasks:read", certificate_crl_file=crl) as service:
+        with pytest.raises(Unreachable):
+            await ask(service, clinic.context(clinic.ca.issue_cert("ward-3.clinic")), "GET", "/health")
+
+
 async def test_handshakes_that_are_never_finished(clinic: Clinic) -> None:
     """Count as connections: beyond the bound of a peer the next is broken off, until one of them ends."""
     environ = clinic.environ | {"ORCHESTRATOR_LIMITS_CONNECTIONS_PER_PEER": "3"}
@@ -301,11 +320,15 @@ async def test_files_that_cannot_be_used(clinic: Clinic, tmp_path: Path) -> None
     nonsense = tmp_path / "nonsense"
     nonsense.write_text("nonsense")
     web, auth = "ORCHESTRATOR_WEB_TLS_CERTIFICATE_FILE", "ORCHESTRATOR_AUTH_CERTIFICATE_CA_FILE"
+    crl, other = "ORCHESTRATOR_AUTH_CERTIFICATE_CRL_FILE", tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(other)
     for change in (
         {web: ""}, {web: str(nonsense)}, {web: str(tmp_path / "missing")}, {auth: str(nonsense)},
-        {auth: str(tmp_path / "missing")}, {"ORCHESTRATOR_WEB_TLS_KEY_FILE": str(nonsense)},
+        {auth: str(tmp_path / "missing")}, {"ORCHESTRATOR_WEB_TLS_KEY_FILE": str(nonsense)}, {crl: str(nonsense)},
+        {crl: str(tmp_path / "missing")}, {crl: str(clinic.ca_file)}, {crl: str(other)},
+        {auth: "", crl: clinic.taken_back()},
     ):  # fmt: skip
-        with pytest.raises(SettingsError, match=r"tls_|certificate_ca_file"):
+        with pytest.raises(SettingsError, match=r"tls_|certificate_c"):
             tls_of(load(environ=clinic.environ | change))
     assert tls_of(load()) is None
 
