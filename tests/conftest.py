@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-sys.path += [str(Path(__file__).parent / folder) for folder in ("storage", "faults")]
+# What tests of one folder share with each other, and with those of others.
+sys.path += [
+    str(Path(__file__).parent / folder)
+    for folder in ("storage", "faults", "identity", "web", "audit", "deploy", "dashboard")
+]
 
 import postgres_server
 import redis_server
@@ -16,6 +20,12 @@ import stores
 
 # For `make fuzz`.
 settings.register_profile("fuzz", max_examples=20_000, deadline=None)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Hypercorn, aiohttp and the drivers of databases need asyncio; folders of what does not have their own."""
+    return "asyncio"
 
 
 @pytest.fixture(scope="session")

@@ -39,11 +39,6 @@ KEY = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g"
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(PATIENCE_S + 60)]
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 class Canaries:
     """Never the same one twice."""
 

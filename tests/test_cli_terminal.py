@@ -23,11 +23,6 @@ NO: Any = {"success": False, "error": {"message": "no", "retryable": False}}
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def service(anyio_backend: str, tmp_path: Path) -> AsyncGenerator[Service]:
     async with Service(tmp_path / "ledger.db") as service:
         yield service

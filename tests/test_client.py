@@ -20,11 +20,6 @@ from orchestrator.testing import ScriptedAgent, Service, a_task
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def at(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 

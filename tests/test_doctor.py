@@ -26,11 +26,6 @@ pytestmark = pytest.mark.anyio
 ROWS = ["settings", "disk space", "disk writes", "database", "clock", "agents", "audit", "redis", "tls"]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def findings(url: str, **environ: str) -> dict[str, Finding]:
     settings = load(environ={"DATABASE_URL": url, **environ})
     return {finding.name: finding async for finding in examine(settings)}

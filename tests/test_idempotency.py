@@ -17,11 +17,6 @@ SYNC = {"task_type": "analyze_monitor", "idempotency_key": "k"}
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def service(ledger: dict[str, str]) -> AsyncGenerator[Service]:
     async with Service(ledger) as service:
         yield service

@@ -28,11 +28,6 @@ CANARY = "canary"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def service(ledger: dict[str, str]) -> AsyncGenerator[Service]:
     async with Service(ledger, QUICK) as service:
         yield service

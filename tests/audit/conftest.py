@@ -1,14 +1,9 @@
 """Makes this folder's helper importable, since tests are no packages; and no failure can hold up the end of a run."""
 
-import sys
-from pathlib import Path
-
 import aiosqlite
 import pytest
 
 pytest.register_assert_rewrite("signed_trail")
-if (here := str(Path(__file__).parent)) not in sys.path:
-    sys.path.append(here)
 
 
 @pytest.fixture(autouse=True)

@@ -22,11 +22,6 @@ OUTPUT = {"b": [1, "ä"], "a": None}
 SECOND: dict[str, Any] = {"ORCHESTRATOR_RETRY_BASE": "0.01", "ORCHESTRATOR_RETRY_CAP_S": "0.02"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def of_case(ledger: MemoryLedger, case_id: str = "case-1") -> list[Disclosure]:
     return list(disclosures([e async for e in ledger.audit_chain("main") if e.case_id == case_id]))
 

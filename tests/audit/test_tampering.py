@@ -19,11 +19,6 @@ TEXTS = [name for name in AuditEntry.__struct_fields__ if name not in ("seq", "a
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
 async def file(tmp_path):
     """A ledger with a trail, which nobody has open."""
     file = tmp_path / "ledger.db"

@@ -1,21 +1,13 @@
 """A browser before the real thing: each page is watched for what must not happen on any of them."""
 
-import sys
 import warnings
 from collections.abc import AsyncGenerator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, async_playwright
+from visiting import CHROMIUM, FLAGS, Visitor
 
 from orchestrator.testing import Service
-
-if (here := str(Path(__file__).parent)) not in sys.path:
-    sys.path.append(here)
-if (callers := str(Path(__file__).parents[1] / "identity")) not in sys.path:
-    sys.path.append(callers)
-
-from visiting import CHROMIUM, FLAGS, Visitor
 
 SETTINGS = {
     "ORCHESTRATOR_LIMITS_REQUESTS_PER_S": "0",

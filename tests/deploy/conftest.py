@@ -1,16 +1,12 @@
 """What the tests of deploy/ share: where it is, and the chart as Helm's own engine renders it."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-
-if (here := str(Path(__file__).parent)) not in sys.path:
-    sys.path.append(here)
 
 Manifest = dict[str, Any]
 Values = dict[str, Any]

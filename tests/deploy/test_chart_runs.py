@@ -22,11 +22,6 @@ pytestmark = pytest.mark.anyio
 NAME = "demo-pediagents"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Node:
     """Where the pods are: it makes their volumes of what is in the Secrets and ConfigMaps."""
 

@@ -16,11 +16,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def compose(deploy: Path) -> dict[str, Any]:
     return yaml.safe_load((deploy / "compose.yaml").read_text("utf-8"))
 

@@ -27,11 +27,6 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def rules(deploy: Path) -> list[dict[str, Any]]:
     return yaml.safe_load((deploy / "monitoring/alerts.yml").read_text("utf-8"))["groups"][0]["rules"]
 

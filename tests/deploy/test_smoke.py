@@ -22,11 +22,6 @@ SCOPES = "tasks:submit tasks:read audit:read"
 KEYS = {"ORCHESTRATOR_AUTH_API_KEYS": "true"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def smoke(*words: str, **environ: str) -> CompletedProcess[bytes]:
     told: Mapping[str, str] = {"PATH": os.environ["PATH"], **environ}
     return await anyio.run_process(["/bin/dash", str(SCRIPT), *words], env=told, check=False)

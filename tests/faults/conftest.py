@@ -18,12 +18,6 @@ PATIENCE_S = 30.0
 
 
 @pytest.fixture
-def anyio_backend():
-    """Processes and files need asyncio."""
-    return "asyncio"
-
-
-@pytest.fixture
 def virtual_clock():
     """For modules about time: `anyio_backend` is overridden there with trio under a clock that jumps."""
     return ("trio", {"clock": trio.testing.MockClock(autojump_threshold=0)})

@@ -1,6 +1,5 @@
 """An orchestrator that asks everybody who he is, and callers with keys of their own."""
 
-import sys
 from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 from typing import Any
@@ -9,15 +8,6 @@ import pytest
 
 from orchestrator.domain.identity import Scope
 from orchestrator.testing import Reply, Service
-
-if (here := str(Path(__file__).parent)) not in sys.path:
-    sys.path.append(here)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """Hypercorn and aiohttp need asyncio."""
-    return "asyncio"
 
 
 @pytest.fixture

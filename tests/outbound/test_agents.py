@@ -22,11 +22,6 @@ DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def client() -> AsyncGenerator[HttpAgentClient]:
     client = HttpAgentClient(reach=LOOPBACK, max_answer_bytes=65_536, connect_timeout_s=0.5)
     yield client

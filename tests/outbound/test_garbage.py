@@ -27,11 +27,6 @@ GOOD = b'{"success": true, "output": 1}'
 Behave = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @asynccontextmanager
 async def an_agent(behave: Behave) -> AsyncGenerator[str]:
     """An agent on a socket; `behave` is called once the head of a request has come."""

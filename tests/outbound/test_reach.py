@@ -27,11 +27,6 @@ EVERYTHING = Reach(
 )
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Names:
     """A name server: each name's answers, one list of addresses after the other, the last for ever."""
 

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.anyio
 REACH = Reach.of([Network("127.0.0.0/8"), Network("::1/128")], [], [Ports("1-65535")])
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Clinic:
     """A certificate authority of one's own, in files."""
 

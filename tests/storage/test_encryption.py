@@ -25,11 +25,6 @@ OLD, NEW = "11" * 32, "IiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiIiI="
 CANARIES = [b"canary-payload", b"canary-meta", b"canary-output"]
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 def envelope(keys: str = OLD) -> Envelope:
     return Envelope(keys, os.urandom)
 

@@ -16,11 +16,6 @@ CAUGHT_UP = "SELECT coalesce(bool_and(replay_lsn = pg_current_wal_lsn()), false)
 SERVERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'orchestrator'"
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 async def test_writer_and_readers_leave_the_old_primary(postgres):
     """Where it is alive, readable, and refuses writes, a pool would stay with it for ever, and read what is old."""
     database = await postgres.new_database()

@@ -27,11 +27,6 @@ TOLD = (CANARY.key.encode(), CANARY.fingerprint.encode())
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
 def file(tmp_path):
     return tmp_path / "ledger.db"
 

@@ -66,11 +66,6 @@ OURS = "SELECT pid, state FROM pg_stat_activity WHERE datname = '{}' AND applica
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
 async def database(postgres):
     return await postgres.new_database()
 

@@ -33,11 +33,6 @@ BEGIN_CALL_COMMIT = 3
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
 async def database(anyio_backend, postgres):
     return await postgres.new_database()
 

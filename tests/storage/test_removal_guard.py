@@ -27,11 +27,6 @@ STATEMENTS = [
 ]
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 async def cut(ledger) -> None:
     """Six entries, of which two are removed."""
     await ledger.commit([Note(draft("note")) for _ in range(6)])

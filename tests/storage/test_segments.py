@@ -19,11 +19,6 @@ _numbers = count(1)
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
 async def ledger(tmp_path):
     ledger = await SqliteLedger.opened(str(tmp_path / "ledger.db"))
     yield ledger

@@ -25,11 +25,6 @@ TOLD = 60
 OURS = "SELECT state FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'orchestrator'"
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 async def until(true: Callable[[], bool]) -> None:
     with anyio.fail_after(PATIENCE_S):
         while not true():  # noqa: ASYNC110 - it happens on the line

@@ -37,11 +37,6 @@ anyio.run(main)
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
 def file(tmp_path):
     return tmp_path / "ledger.db"
 

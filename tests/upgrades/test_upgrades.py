@@ -34,11 +34,6 @@ OPEN = {"queued", "retry_wait", "leased"}
 STATES = OPEN | {"succeeded", "dead", "cancelled", "expired", "denied"}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def this_version() -> str:
     """A database as this version writes it."""
     spec = importlib.util.spec_from_file_location("keep_database", HERE / "keep_database.py")

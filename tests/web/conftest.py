@@ -1,28 +1,16 @@
 """The real thing for every test here: an orchestrator on a loopback port, and each combination of stores."""
 
-import sys
 from collections.abc import AsyncGenerator
 from functools import partial
-from pathlib import Path
 
 import pytest
+from described import DescribedService
 from stores import count
 
 from orchestrator.testing import Service
 from orchestrator.web import doors
 from orchestrator.web.door import Door
 from orchestrator.web.fast_http import FastDoor
-
-if (here := str(Path(__file__).parent)) not in sys.path:
-    sys.path.append(here)
-
-from described import DescribedService
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """Hypercorn and aiohttp need asyncio."""
-    return "asyncio"
 
 
 @pytest.fixture

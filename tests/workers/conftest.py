@@ -10,12 +10,6 @@ from orchestrator.workers.testing import StubOrchestrator, stub_orchestrator
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """The kit runs on asyncio alone."""
-    return "asyncio"
-
-
-@pytest.fixture
 def examples() -> Path:
     """The folder of the sample cases, where an installed wheel has it."""
     return Path(orchestrator.__file__).parent / "examples"
