@@ -1,5 +1,6 @@
 """Copies of a database in use, and databases made of copies: with real processes, and with failures in the middle."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -51,6 +52,40 @@ async def test_a_backup_of_a_database_in_use(served, tmp_path):
     assert os.stat(tmp_path / "copy.db").st_mode & 0o077 == 0
     assert await accept(server)
     assert (await server.stop())[0] == 0
+
+
+async def test_a_backup_from_the_middle_of_the_work(served, tmp_path):
+    """Restored, its trail holds, and each of its tasks is done once for all: those in hand at that moment, too."""
+    server, copy = served(), tmp_path / "copy.db"
+    async with ScriptedAgent("agent-1", capabilities=["audit"]) as agent:
+        await server.start()
+        assert (await server.ask("POST", "/register_agent", json=agent.registration))[0] == 200
+        async with anyio.create_task_group() as group:
+
+            async def go_on() -> None:
+                while True:
+                    await accept(server)
+
+            for _ in range(4):
+                group.start_soon(go_on)
+            await agent.until_called(20)
+            code, said = await server.run("backup", str(copy))
+            group.cancel_scope.cancel()
+        assert code == 0, said
+        assert (await server.stop())[0] == 0
+        assert (await server.run("restore", str(copy)))[0] == 0
+        assert (await server.run("audit", "verify"))[0] == 0
+        with closing(sqlite3.connect(copy)) as held:
+            states = dict(held.execute("SELECT task_id, state FROM tasks"))
+        assert {"succeeded"} < set(states.values())
+        await server.start()
+        for task_id in states:
+            task = (await server.ask("GET", f"/task/{task_id}?wait=30"))[2]
+            assert (task["status"], task["result"]) == ("succeeded", {"done": True})
+    assert (await server.stop())[0] == 0
+    code, said = await server.run("audit", "show", "--event", "succeeded", "--limit", "1000", "--json")
+    assert code == 0
+    assert sorted(entry["task"] for entry in json.loads(said)) == sorted(states)
 
 
 async def test_restoring(served, tmp_path):
