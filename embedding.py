@@ -16,11 +16,10 @@ from msgspec.structs import replace
 from orchestrator.actors.drain import Drain
 from orchestrator.actors.gateway import Gateway
 from orchestrator.actors.messages import Routed
-from orchestrator.actors.notary import Testify
 from orchestrator.actors.pull_leases import CALLED
 from orchestrator.actors.verdicts import lost
-from orchestrator.domain.checkpoint import checkpoint
 from orchestrator.domain.health import Availability
+from orchestrator.domain.signatory import Signatory
 from orchestrator.domain.task import TaskRequest
 from orchestrator.kernel.actor import Actor
 from orchestrator.kernel.child import ChildStatus
@@ -77,7 +76,7 @@ class Orchestrator:
         self._make_web, self._decorate = make_web, decorate
         self._tracing = tracing
         self._codec = _codec(self.settings.storage.encryption_key, self.environment)
-        self._testify = _testify(self.settings.audit.signing_key)
+        self._signatory = _signatory(self.settings.audit.signing_key)
         self.telemetry = Telemetry(self.settings.streams())
         self._system: System | None = None
         self._supervisor: Supervisor | None = None
@@ -202,7 +201,7 @@ class Orchestrator:
             telemetry=self.telemetry,
             boot=boot,
             policy=settings.decision_policy(),
-            testify=self._testify,
+            signatory=self._signatory,
             drain=Drain(settings.dispatch.drain_s),
             carriage=carriage,
             agent_store=agent_store,
@@ -251,8 +250,8 @@ def _codec(keys: str, environment: Environment) -> Codec:
         raise SettingsError("storage.encryption_key", str(error), "the settings") from None
 
 
-def _testify(key: str) -> Testify | None:
-    """Signs checkpoints with `key`, if there is one. Raises SettingsError."""
+def _signatory(key: str) -> Signatory | None:
+    """Who testifies to the trail with `key`, if there is one. Raises SettingsError."""
     if not key:
         return None
     from orchestrator.crypto.signing import InvalidKey, Signer
@@ -261,7 +260,7 @@ def _testify(key: str) -> Testify | None:
         signer = Signer(key)
     except InvalidKey as error:
         raise SettingsError("audit.signing_key", str(error), "the settings") from None
-    return lambda heads, now: checkpoint(heads, now, signer.public_key, signer.sign)
+    return Signatory(signer.public_key, signer.sign)
 
 
 def streams_of(settings: Settings, boot: str) -> Streams | None:

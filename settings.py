@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 from msgspec.structs import replace
 
 from orchestrator.credentials import TLS_VARIABLES, VARIABLES
@@ -21,6 +21,7 @@ from orchestrator.domain.raw_media import plain
 from orchestrator.domain.reach import Network, Ports, Reach
 from orchestrator.domain.strict_json import Bounds
 from orchestrator.domain.task import Priority
+from orchestrator.settings_keeping import Audit, Retention
 from orchestrator.settings_sources import (
     Effective,
     SettingsError,
@@ -32,7 +33,7 @@ from orchestrator.settings_sources import (
     read,
     read_text,
 )
-from orchestrator.settings_types import Age, Count, Host, Level, Name, NotNegative, OwnHost, Positive, Weight
+from orchestrator.settings_types import Count, Host, Level, Name, NotNegative, OwnHost, Positive, Section, Weight
 
 __all__ = ["Effective", "Settings", "SettingsError", "load", "load_with_sources"]
 
@@ -64,11 +65,7 @@ _SECRETS = frozenset(
 )
 
 
-class _Section(Struct, frozen=True, forbid_unknown_fields=True):
-    pass
-
-
-class Storage(_Section, frozen=True):
+class Storage(Section, frozen=True):
     """Shows no password of its own accord, wherever it may be printed."""
 
     database_url: Annotated[str, Meta(min_length=1)]
@@ -85,26 +82,7 @@ class Storage(_Section, frozen=True):
         return f"Storage({', '.join(shown)})"
 
 
-class Retention(_Section, frozen=True):
-    payload_s: Age
-    result_s: Age
-    task_s: Age
-    dead_letter_s: Age
-    every_s: Annotated[float, Meta(ge=1, le=86_400)]
-
-
-class Audit(_Section, frozen=True):
-    """Shows no key of its own accord."""
-
-    signing_key: str
-    checkpoint_entries: Count
-    checkpoint_s: Positive
-
-    def __repr__(self) -> str:
-        return f"Audit(signing_key={masked(self.signing_key)!r}, …)"
-
-
-class Web(_Section, frozen=True):
+class Web(Section, frozen=True):
     host: Annotated[str, Meta(min_length=1, max_length=255)]
     hosts: tuple[OwnHost, ...]
     insecure: bool
@@ -120,7 +98,7 @@ class Web(_Section, frozen=True):
     max_streams: Annotated[int, Meta(ge=0, le=10_000)]
 
 
-class Limits(_Section, frozen=True):
+class Limits(Section, frozen=True):
     connections: Annotated[int, Meta(ge=1, le=100_000)]
     connections_per_peer: Annotated[int, Meta(ge=1, le=100_000)]
     idle_s: Annotated[float, Meta(gt=0, le=3_600)]
@@ -136,7 +114,7 @@ class Limits(_Section, frozen=True):
     callers: Annotated[int, Meta(ge=16, le=1_000_000)]
 
 
-class Auth(_Section, frozen=True):
+class Auth(Section, frozen=True):
     api_keys: bool
     first_keys: tuple[FirstKey, ...]
     jwt_keys: str
@@ -165,12 +143,12 @@ class Auth(_Section, frozen=True):
         return self.api_keys or self.tokens or bool(self.first_keys or self.certificate_ca_file)
 
 
-class Registry(_Section, frozen=True):
+class Registry(Section, frozen=True):
     backend: Literal["ledger", "redis", "memory"]
     redis_key: Name
 
 
-class Agents(_Section, frozen=True):
+class Agents(Section, frozen=True):
     def __post_init__(self) -> None:
         self.listed()
 
@@ -194,12 +172,12 @@ class Agents(_Section, frozen=True):
     tls_key_file: str
 
 
-class Sync(_Section, frozen=True):
+class Sync(Section, frozen=True):
     timeout_s: Annotated[float, Meta(gt=0, le=60)]
     max_concurrent: Annotated[int, Meta(ge=0, le=10_000)]
 
 
-class Queue(_Section, frozen=True):
+class Queue(Section, frozen=True):
     stream_urgent: Name
     stream_high: Name
     stream_normal: Name
@@ -217,19 +195,19 @@ class Queue(_Section, frozen=True):
     aging_s: Positive
 
 
-class Dispatch(_Section, frozen=True):
+class Dispatch(Section, frozen=True):
     consumers: Annotated[int, Meta(ge=1, le=64)]
     slots: Annotated[int, Meta(ge=2, le=1_024)]
     drain_s: Annotated[float, Meta(ge=0, le=3_600)]
 
 
-class Retry(_Section, frozen=True):
+class Retry(Section, frozen=True):
     max_retries: Annotated[int, Meta(ge=0, le=100)]
     base_s: Positive
     cap_s: Positive
 
 
-class TaskTypeSettings(_Section, frozen=True):
+class TaskTypeSettings(Section, frozen=True):
     capabilities: Annotated[tuple[Name, ...], Meta(min_length=1)]
     timeout_s: Positive
     sync: bool
@@ -237,12 +215,12 @@ class TaskTypeSettings(_Section, frozen=True):
     raw_media: bool
 
 
-class Tasks(_Section, frozen=True):
+class Tasks(Section, frozen=True):
     deadline_s: Annotated[float, Meta(gt=0, le=30 * 86_400)]
     types: Annotated[dict[Name, TaskTypeSettings], Meta(min_length=1)]
 
 
-class PolicySettings(_Section, frozen=True):
+class PolicySettings(Section, frozen=True):
     raw_media_keys: tuple[str, ...]
     raw_media_capabilities: tuple[Name, ...]
     breakglass_s: Annotated[float, Meta(gt=0, le=86_400)]
@@ -252,7 +230,7 @@ class PolicySettings(_Section, frozen=True):
     weight_cost: Weight
 
 
-class Webhooks(_Section, frozen=True):
+class Webhooks(Section, frozen=True):
     """Shows no secret of its own accord."""
 
     secret: Annotated[str, Meta(pattern=SIGNING_KEY)]
@@ -267,16 +245,16 @@ class Webhooks(_Section, frozen=True):
         return f"Webhooks(on={bool(self.secret)})"
 
 
-class Log(_Section, frozen=True):
+class Log(Section, frozen=True):
     level: Level
     format: Literal["json", "console"]
 
 
-class TracingSettings(_Section, frozen=True):
+class TracingSettings(Section, frozen=True):
     otlp_endpoint: Annotated[str, Meta(max_length=1_000)]
 
 
-class Settings(_Section, frozen=True):
+class Settings(Section, frozen=True):
     """All settings, checked. Make one with `load`."""
 
     storage: Storage
@@ -296,6 +274,10 @@ class Settings(_Section, frozen=True):
     webhooks: Webhooks
     tracing: TracingSettings
     log: Log
+
+    def __post_init__(self) -> None:
+        if self.retention.audit_s and not self.audit.signing_key:
+            raise ValueError("retention.audit_s needs audit.signing_key: what is removed has to be testified to")
 
     def gate(self) -> Gate:
         """How agents are let in."""

@@ -1,9 +1,9 @@
-"""The ranges that settings share, and their words. Times are seconds."""
+"""What settings share: the form of a section, ranges and words. Times are seconds."""
 
 from enum import StrEnum
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 Positive = Annotated[float, Meta(gt=0, le=31_536_000)]
 NotNegative = Annotated[float, Meta(ge=0, le=31_536_000)]
@@ -26,3 +26,7 @@ class Level(StrEnum):
     @classmethod
     def _missing_(cls, value: object) -> "Level | None":
         return cls.__members__.get(str(value).upper())
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the file of settings."""

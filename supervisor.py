@@ -13,7 +13,7 @@ from orchestrator.actors.granting import Granting
 from orchestrator.actors.handing_in import HandingIn
 from orchestrator.actors.janitor import Janitor
 from orchestrator.actors.lease_desk import LeaseDesk
-from orchestrator.actors.notary import Intervals, Notary, Testify
+from orchestrator.actors.notary import Intervals, Notary
 from orchestrator.actors.notifier import Notifier
 from orchestrator.actors.observing import Observer
 from orchestrator.actors.registry import Registry
@@ -22,6 +22,7 @@ from orchestrator.actors.router import Router
 from orchestrator.actors.stream_consumer import StreamConsumer
 from orchestrator.actors.stream_reader import StreamReader
 from orchestrator.actors.sync_dispatcher import SyncDispatcher
+from orchestrator.domain.signatory import Signatory
 from orchestrator.kernel.actor import Actor
 from orchestrator.kernel.child import Child
 from orchestrator.kernel.mailbox import Mailbox
@@ -50,9 +51,9 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
     def audit_writer() -> AuditWriter:
         return AuditWriter(s.ledger, observer.committed, s.writable, s.written, emit)
 
-    def notary(testify: Testify) -> Notary:
+    def notary(signatory: Signatory) -> Notary:
         intervals = Intervals(settings.audit.checkpoint_entries, settings.audit.checkpoint_s)
-        return Notary(s.environment, s.ledger, s.committer, s.written, testify, intervals)
+        return Notary(s.environment, s.ledger, s.committer, s.written, signatory, intervals)
 
     def registry() -> Registry:
         most = settings.agents.max_agents
@@ -83,7 +84,7 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
     consumers = [f"stream_consumer_{number + 1}" for number in range(settings.dispatch.consumers)]
     children: list[Child[object]] = [
         Child("audit_writer", mail.audit_writer, audit_writer, stall_after=30.0),
-        *(Child("notary", _unused("notary"), partial(notary, testify)) for testify in _present(s.testify)),
+        *(Child("notary", _unused("notary"), partial(notary, found)) for found in _present(s.signatory)),
         Child("registry", mail.registry, registry),
         Child("router", mail.router, router),
         dispatching("sync_dispatcher", mail.sync_dispatcher, sync_dispatcher),
@@ -99,9 +100,9 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
     return children
 
 
-def _present(testify: Testify | None) -> list[Testify]:
+def _present(signatory: Signatory | None) -> list[Signatory]:
     """Without a key nobody testifies: a checkpoint that is not signed proves nothing."""
-    return [] if testify is None else [testify]
+    return [] if signatory is None else [signatory]
 
 
 def carrying(system: System, carriage: Carriage) -> Sequence[Child[object]]:

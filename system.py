@@ -22,15 +22,16 @@ from orchestrator.actors.messages import (
     RunSync,
     WakeAt,
 )
-from orchestrator.actors.notary import Testify
 from orchestrator.actors.notifier import Rules
 from orchestrator.actors.pull_leases import PullLeases
 from orchestrator.actors.retention import Pace, Retention
 from orchestrator.actors.rosters import LedgerRoster, MemoryRoster, Roster, StoreRoster
 from orchestrator.actors.space import SpaceWatch, Watermarks
+from orchestrator.actors.trail_retention import TrailRetention
 from orchestrator.actors.verdicts import RetryRules, Verdicts
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.retention import Periods
+from orchestrator.domain.signatory import Signatory
 from orchestrator.domain.task import Priority
 from orchestrator.domain.webhook import key_of
 from orchestrator.kernel.environment import Environment
@@ -84,7 +85,7 @@ class System:
     writable: Watch[bool] = field(default_factory=lambda: Watch(True))
     roomy: Watch[bool] = field(default_factory=lambda: Watch(True))
     written: Watch[int] = field(default_factory=lambda: Watch(0))
-    testify: Testify | None = None
+    signatory: Signatory | None = None
     feed: TaskFeed = field(default_factory=TaskFeed)
     leases: PullLeases = field(default_factory=PullLeases)
 
@@ -116,11 +117,14 @@ class System:
     def retention(self) -> Retention | None:
         """What removes what is kept too long; None where everything is kept."""
         kept = self.settings.retention
-        periods = Periods(kept.payload_s, kept.result_s, kept.task_s, kept.dead_letter_s)
+        periods = Periods(kept.payload_s, kept.result_s, kept.task_s, kept.dead_letter_s, kept.audit_s)
         if periods == Periods():
             return None
-        pace = Pace(every_s=kept.every_s)
-        return Retention(self.environment, self.ledger, self.committer, periods, pace, self.telemetry.emit)
+        pace, emit = Pace(every_s=kept.every_s), self.telemetry.emit
+        trail = self.signatory and TrailRetention(
+            self.environment, self.ledger, self.committer, self.signatory, periods, pace, emit
+        )
+        return Retention(self.environment, self.ledger, self.committer, periods, pace, emit, trail)
 
     @property
     def verdicts(self) -> Verdicts:

@@ -210,10 +210,13 @@ class Telemetry:
                 self._log.error("space_low")
             case e.SpaceBack():
                 self._log.info("space_back")
-            case e.DataRemoved(payloads, results, tasks):
-                for what, number in (("payload", payloads), ("result", results), ("task", tasks)):
+            case e.DataRemoved(payloads, results, tasks, entries):
+                counts = {"payload": payloads, "result": results, "task": tasks, "audit_entry": entries}
+                for what, number in counts.items():
                     self._removed.add(what, count=number)
-                self._log.info("data_removed", payloads=payloads, results=results, tasks=tasks)
+                self._log.info("data_removed", payloads=payloads, results=results, tasks=tasks, entries=entries)
+            case e.RemovalRefused():
+                self._log.error("removal_refused", error=event.error)
             case e.StreamsAway():
                 self._streams.set(0)
                 self._log.error("streams_away", error=event.error)

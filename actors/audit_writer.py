@@ -11,7 +11,17 @@ from orchestrator.domain.errors import AuditUnavailable
 from orchestrator.kernel.errors import Fatal
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.watch import Watch
-from orchestrator.storage.commands import Accepted, Denied, Erased, Moved, Noted, Outcome, Revoked, TaskRecord
+from orchestrator.storage.commands import (
+    Accepted,
+    Denied,
+    EntriesRemoved,
+    Erased,
+    Moved,
+    Noted,
+    Outcome,
+    Revoked,
+    TaskRecord,
+)
 from orchestrator.storage.ports import CommitUnknown, Ledger, LedgerCorrupt, NotCommitted
 
 BATCH = 256
@@ -142,7 +152,7 @@ def _changed(outcome: Outcome) -> Sequence[TaskRecord]:
 
 def _has_entry(outcome: Outcome) -> bool:
     match outcome:
-        case Accepted() | Moved() | Denied():
+        case Accepted() | Moved() | Denied() | EntriesRemoved():
             return True
         case Noted() | Revoked() | Erased():
             return outcome.receipt is not None

@@ -124,11 +124,18 @@ class SpaceBack(Struct, frozen=True):
 
 
 class DataRemoved(Struct, frozen=True):
-    """Payloads, results and whole tasks were removed, since they were kept for as long as they should be."""
+    """Payloads, results, whole tasks or audit entries were removed: they were kept for as long as they should be."""
 
     payloads: int = 0
     results: int = 0
     tasks: int = 0
+    entries: int = 0
+
+
+class RemovalRefused(Struct, frozen=True):
+    """The ledger does not let audit entries go that are due; `error` is its name for why."""
+
+    error: str
 
 
 class StreamsAway(Struct, frozen=True):
@@ -173,6 +180,7 @@ Event = (
     | SpaceLow
     | SpaceBack
     | DataRemoved
+    | RemovalRefused
     | StreamsAway
     | StreamsBack
     | StreamsToldAgain

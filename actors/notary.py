@@ -1,21 +1,17 @@
 """Testifies to the audit trail: a signed checkpoint after so many entries, or so much time in which there were any."""
 
-from collections.abc import Callable
-
 import anyio
 from msgspec import Struct
 
 from orchestrator.actors.committing import Committer
-from orchestrator.domain.audit import AuditDraft, Head
 from orchestrator.domain.errors import OrchestratorError
+from orchestrator.domain.signatory import Signatory
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.watch import Watch
 from orchestrator.storage.commands import Note
 from orchestrator.storage.ports import LedgerReader, Unreadable
 
-Testify = Callable[[list[Head], float], AuditDraft]
-"""Makes the signed entry that names these heads at a time in seconds since the epoch."""
 AGAIN_AFTER_S = 1.0
 LAST_S = 2.0
 
@@ -36,11 +32,11 @@ class Notary:
         reader: LedgerReader,
         committer: Committer,
         written: Watch[int],
-        testify: Testify,
+        signatory: Signatory,
         intervals: Intervals,
     ) -> None:
         self._environment, self._reader, self._committer = environment, reader, committer
-        self._written, self._testify, self._intervals = written, testify, intervals
+        self._written, self._signatory, self._intervals = written, signatory, intervals
         # As if there were something new: whatever a process before this one left without a signature.
         self._signed_at = written.value - 1
 
@@ -83,7 +79,7 @@ class Notary:
             if not heads:
                 self._signed_at = signed_at
                 return True
-            await self._committer.commit(Note(self._testify(heads, self._environment.now())))
+            await self._committer.commit(Note(self._signatory.checkpoint(heads, self._environment.now())))
         except (Unreadable, OrchestratorError):
             return False
         # The checkpoint's own entry is no news.

@@ -1,5 +1,7 @@
 """Removes what has been kept for long enough, a little at a time: each step is a transaction with its audit entry."""
 
+from typing import Protocol
+
 import anyio
 import msgspec
 from msgspec import Struct
@@ -18,11 +20,21 @@ AGAIN_S = 60.0
 
 
 class Pace(Struct, frozen=True):
-    """How often everything is looked through, how much of it in a step, and the pause after one, in seconds."""
+    """How often everything is looked through, how many tasks or audit entries in a step, and the pause after one.
+
+    Times are in seconds.
+    """
 
     every_s: float = 3600.0
     page: int = 250
+    entries: int = 500
     pause_s: float = 0.02
+
+
+class Sweep(Protocol):
+    """What else is removed in each pass."""
+
+    async def sweep(self) -> None: ...
 
 
 class Retention:
@@ -36,9 +48,11 @@ class Retention:
         periods: Periods,
         pace: Pace,
         emit: Emit,
+        trail: Sweep | None = None,
     ) -> None:
+        """`trail` removes the beginning of the audit trail, where that is not kept for ever."""
         self._environment, self._reader, self._committer = environment, reader, committer
-        self._periods, self._pace, self._emit = periods, pace, emit
+        self._periods, self._pace, self._emit, self._trail = periods, pace, emit, trail
 
     async def run(self) -> None:
         """For ever. A pass that cannot go on is begun anew a little later; whatever it removed, it removed whole."""
@@ -57,6 +71,8 @@ class Retention:
             await self._step(found, now)
             after = (found[-1].ended_at, found[-1].seq)
             await anyio.sleep(self._pace.pause_s)
+        if self._trail is not None:
+            await self._trail.sweep()
 
     async def _step(self, found: list[Ended], now: float) -> None:
         command = removal(found, self._periods, now)

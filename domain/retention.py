@@ -6,10 +6,12 @@ from math import inf
 
 from msgspec import Struct
 
+from orchestrator.domain import anchor, checkpoint
 from orchestrator.domain.audit import Head
 
 FIRST = (0.0, 0)
 """The place before all that has ended."""
+_TESTIMONY = frozenset({anchor.EVENT, checkpoint.EVENT})
 
 
 class Periods(Struct, frozen=True):
@@ -76,6 +78,7 @@ class Entry(Struct, frozen=True):
 
     writer: str
     seq: int
+    event: str
     created_at: str
     prev_hash: str
     entry_hash: str
@@ -88,9 +91,9 @@ def due_entries(oldest: Iterable[Entry], before: str, most: int) -> tuple[int, t
 
     They come chain by chain in the order of `seq`. An entry goes when it was written before `before` and is not held,
     and all before it in its chain go; the last one stays, so that the chain goes on. A chain that begins with its first
-    entry is not named.
+    entry is not named. Checkpoints and anchors go with others only: each removal makes new ones.
     """
-    removed, begins = 0, list[Head]()
+    removed, others, begins = 0, False, list[Head]()
     for writer, chain in groupby(oldest, key=lambda entry: entry.writer):
         entries = list(chain)
         begin = Head(writer, entries[0].seq - 1, entries[0].prev_hash)
@@ -98,10 +101,11 @@ def due_entries(oldest: Iterable[Entry], before: str, most: int) -> tuple[int, t
             if entry.held or entry.created_at >= before or removed == most:
                 break
             removed += 1
+            others = others or entry.event not in _TESTIMONY
             begin = Head(writer, entry.seq, entry.entry_hash)
         if begin.seq > 0:
             begins.append(begin)
-    return removed, tuple(begins)
+    return (removed if others or removed == most else 0), tuple(begins)
 
 
 def _or_ever(period: float) -> float:

@@ -180,9 +180,9 @@ class Remove(Struct, frozen=True):
 class RemoveEntries(Struct, frozen=True):
     """Removes the entries of the trail up to the places that `audit`, an anchor, testifies to.
 
-    It names each chain that does not begin with its first entry then. Comes to Noted, or Stale where a chain does not
-    go on behind its place, or begins later by now; then nothing was removed. Whoever asks has looked whether they may
-    go (`domain/retention.py`).
+    It names each chain that does not begin with its first entry then. Comes to EntriesRemoved, or Stale where a chain
+    does not go on behind its place, or begins there or later by now; then nothing was written. Whoever asks has looked
+    whether they may go (`domain/retention.py`).
     """
 
     audit: AuditDraft
@@ -322,6 +322,13 @@ class Noted(Struct, frozen=True):
     receipt: Head | None = None
 
 
+class EntriesRemoved(Struct, frozen=True):
+    """So many entries of the audit are gone; `receipt` is the place of the anchor that testifies to that."""
+
+    receipt: Head
+    entries: int
+
+
 class Requeued(Struct, frozen=True):
     """The tasks are in the outbox; `last` is the place after which more may follow."""
 
@@ -346,6 +353,7 @@ Outcome = (
     | Moved
     | Stale
     | Noted
+    | EntriesRemoved
     | Requeued
     | Failed
 )

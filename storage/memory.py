@@ -26,6 +26,7 @@ from orchestrator.storage.commands import (
     Denied,
     Duplicate,
     EndWebhook,
+    EntriesRemoved,
     Erase,
     Erased,
     ExpireKeys,
@@ -219,12 +220,8 @@ class MemoryLedger(TrailReader):
                     return Stale()
                 self._remove(command)
             case RemoveEntries(audit):
-                begins = begins_of(audit)
-                if not self._trail.goes_on_behind(begins):
-                    return Stale()
-                receipt = self._log(audit)
-                self._trail.remove(begins)
-                return Noted(receipt)
+                removed = self._trail.remove(begins_of(audit))
+                return EntriesRemoved(self._log(audit), removed) if removed else Stale()
             case TellSightings():
                 for told in command.sightings:
                     if told.agent_id in self._agents:

@@ -47,15 +47,14 @@ class MemoryTrail:
         found = (entry for entry in self._entries if entry.task_id == task_id and entry.event == "accepted")
         return next(map(head_of, found), None)
 
-    def goes_on_behind(self, begins: Iterable[Head]) -> bool:
-        """Whether the chain goes on behind all these places."""
-        followed = {head_before(entry) for entry in self._entries}
-        return all(begin in followed for begin in begins)
-
-    def remove(self, begins: Iterable[Head]) -> None:
-        """Up to these places."""
-        up_to = {begin.writer: begin.seq for begin in begins}
-        self._entries = [entry for entry in self._entries if entry.seq > up_to.get(entry.writer, 0)]
+    def remove(self, begins: Iterable[Head]) -> int:
+        """Up to these places, behind each of which its chain must go on. How many entries that were; 0: nothing."""
+        up_to = {begin.writer: begin for begin in begins}
+        if not {*up_to.values()} <= {head_before(entry) for entry in self._entries}:
+            return 0
+        kept = [entry for entry in self._entries if entry.writer not in up_to or entry.seq > up_to[entry.writer].seq]
+        removed, self._entries = len(self._entries) - len(kept), kept
+        return removed
 
     def oldest(self, limit: int) -> list[AuditEntry]:
         return self._entries[:limit]
@@ -101,7 +100,7 @@ class TrailReader:
 
     async def oldest(self, before: str, limit: int) -> list[Entry]:
         return [
-            Entry(e.writer, e.seq, e.created_at, e.prev_hash, e.entry_hash, self._is_held(e.task_id, before))
+            Entry(e.writer, e.seq, e.event, e.created_at, e.prev_hash, e.entry_hash, self._is_held(e.task_id, before))
             for e in self._trail.oldest(limit)
         ]
 

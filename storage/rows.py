@@ -147,8 +147,8 @@ def ended(row: Row) -> Ended:
 
 def old_entry(row: Row) -> Entry:
     """What the fields of Entry say, in their order."""
-    writer, seq, created_at, prev_hash, entry_hash, held = row
-    return Entry(writer, seq, created_at, prev_hash, entry_hash, bool(held))
+    writer, seq, event, created_at, prev_hash, entry_hash, held = row
+    return Entry(writer, seq, event, created_at, prev_hash, entry_hash, bool(held))
 
 
 def begin(row: Row) -> Begin:

@@ -163,14 +163,24 @@ def test_short_names_in_the_file():
 # --- The environment.
 
 
+NEEDS: dict[str, dict[str, Any]] = {"retention.audit_s": {"retention.audit_short": True, "audit.signing_key": "a key"}}
+"""What a setting is refused without."""
+
+
+def long_name(name: str) -> str:
+    return "ORCHESTRATOR_" + name.replace("tasks.types.", "tasks.").replace(".", "_").upper()
+
+
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_every_long_name(name):
     """Section and name, in capitals: it sets just this setting, which then says where it came from."""
-    variable = "ORCHESTRATOR_" + name.replace("tasks.types.", "tasks.").replace(".", "_").upper()
     text, value = other(name)
-    settings, effective = load_with_sources(None, {variable: text})
-    assert plain(settings) == {**DEFAULTS, name: value}
-    assert {it.name: it.source for it in effective if it.source != "default"} == {name: variable}
+    needed = NEEDS.get(name, {})
+    environ = {long_name(name): text} | {long_name(it): str(that).lower() for it, that in needed.items()}
+    settings, effective = load_with_sources(None, environ)
+    assert plain(settings) == {**DEFAULTS, name: value, **needed}
+    told = {it.name: it.source for it in effective if it.source != "default"}
+    assert told == {it: long_name(it) for it in (name, *needed)}
 
 
 @pytest.mark.parametrize(("variable", "name"), ALIASES.items())
@@ -498,3 +508,30 @@ def test_a_weak_signing_key(secret):
     with pytest.raises(SettingsError) as refused:
         load(None, {"ORCHESTRATOR_WEBHOOKS_SECRET": secret})
     assert secret not in str(refused.value) or secret == "whsec_"
+
+
+KEY = """-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
+-----END PRIVATE KEY-----
+"""
+
+
+@pytest.mark.parametrize("seconds", ["1", "86400", "31535999.9"])
+def test_audit_that_is_kept_for_a_short_time(seconds):
+    """Less than a year is refused, unless it is said that it is meant."""
+    environ = {"ORCHESTRATOR_RETENTION_AUDIT_S": seconds, "ORCHESTRATOR_AUDIT_SIGNING_KEY": KEY}
+    with pytest.raises(SettingsError, match="audit_short"):
+        load(None, environ)
+    assert load(None, environ | {"ORCHESTRATOR_RETENTION_AUDIT_SHORT": "true"}).retention.audit_s == float(seconds)
+
+
+def test_audit_that_is_kept_for_a_year():
+    """That is taken; by default it is kept for ever."""
+    environ = {"ORCHESTRATOR_RETENTION_AUDIT_S": "31536000", "ORCHESTRATOR_AUDIT_SIGNING_KEY": KEY}
+    assert (load(None, environ).retention.audit_s, load().retention.audit_s) == (31_536_000.0, 0.0)
+
+
+def test_audit_that_nobody_could_testify_to():
+    """Without a key that signs, nothing of the audit is removed: it is refused at the start."""
+    with pytest.raises(SettingsError, match=r"audit\.signing_key"):
+        load(None, {"ORCHESTRATOR_RETENTION_AUDIT_S": "31536000"})

@@ -19,6 +19,7 @@ from orchestrator.storage.commands import (
     Accept,
     Command,
     Duplicate,
+    EntriesRemoved,
     Erase,
     Erased,
     Failed,
@@ -184,15 +185,18 @@ class Batch:
         if await self._connection.fetchval(sql.COUNT_BEGINS, writers, seqs, hashes) != len(writers):
             return Stale()
         book, number = self.book, self.number
-        (noted,) = await self._bulk([Note(command.audit)])
+        await self._bulk([Note(command.audit)])
+        refusal = None
         try:
-            await self._connection.execute(sql.REMOVE_ENTRIES, writers, seqs)
+            removed = int((await self._connection.execute(sql.REMOVE_ENTRIES, writers, seqs)).rpartition(" ")[2])
         except NOT_ALLOWED as error:
             # The role may not remove entries, or the trigger forbids it: nobody else's commands are to fail for that.
-            await self._connection.execute(sql.ROLLBACK_TO)
-            self.book, self.number = book, number
-            raise _Refused(type(error).__name__) from error
-        return noted
+            removed, refusal = 0, type(error).__name__
+        if removed:
+            return EntriesRemoved(self.book.head, removed)
+        await self._connection.execute(sql.ROLLBACK_TO)
+        self.book, self.number = book, number
+        return Failed(refusal) if refusal else Stale()
 
     async def _rewrap(self, command: Rewrap) -> Rewrapped:
         found = await self._connection.fetch(sql.READ_DATA_KEYS, command.after, command.limit)

@@ -144,7 +144,7 @@ READ_BEGINS = (
     " WHERE first.seq > 1 ORDER BY first.writer"
 )
 READ_OLDEST = (
-    _CHAINS + " SELECT entry.writer, entry.seq, entry.created_at, entry.prev_hash, entry.entry_hash,"
+    _CHAINS + " SELECT entry.writer, entry.seq, entry.event, entry.created_at, entry.prev_hash, entry.entry_hash,"
     " EXISTS (SELECT FROM tasks WHERE tasks.task_id = entry.task_id AND state IN ('queued', 'leased', 'retry_wait'))"
     " OR EXISTS (SELECT FROM audit_entries AS later WHERE later.task_id = entry.task_id AND later.created_at >= $1"
     " AND later.event <> 'erased') FROM found CROSS JOIN LATERAL"

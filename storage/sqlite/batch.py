@@ -19,6 +19,7 @@ from orchestrator.storage.commands import (
     Accept,
     Command,
     Duplicate,
+    EntriesRemoved,
     Erase,
     Erased,
     Failed,
@@ -185,11 +186,15 @@ def _remove_entries(connection: sqlite3.Connection, book: Book, command: RemoveE
     for begin in begins:
         if connection.execute(sql.GOES_ON_BEHIND, (begin.writer, begin.seq, begin.entry_hash)).fetchone() is None:
             return book, Stale()
-    book, (noted,) = _bulk(connection, book, [Note(command.audit)])
+    before = book
+    book, _ = _bulk(connection, book, [Note(command.audit)])
     up_to = [(begin.writer, begin.seq) for begin in begins]
     connection.executemany(sql.UNLIST_TASKS, up_to)
-    connection.executemany(sql.REMOVE_ENTRIES, up_to)
-    return book, noted
+    removed = connection.executemany(sql.REMOVE_ENTRIES, up_to).rowcount
+    if not removed:
+        connection.execute("ROLLBACK TO command")
+        return before, Stale()
+    return book, EntriesRemoved(book.head, removed)
 
 
 def _rewrap(connection: sqlite3.Connection, book: Book, command: Rewrap) -> Rewrapped:

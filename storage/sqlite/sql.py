@@ -141,7 +141,7 @@ READ_BEGINS = (
     " AND first.seq = (SELECT min(seq) FROM audit_entries WHERE writer = found.writer) WHERE first.seq > 1"
 )
 READ_OLDEST = (
-    "SELECT writer, seq, created_at, prev_hash, entry_hash, task_id IS NOT NULL AND ("
+    "SELECT writer, seq, event, created_at, prev_hash, entry_hash, task_id IS NOT NULL AND ("
     "EXISTS (SELECT 1 FROM tasks WHERE tasks.task_id = entry.task_id AND state IN ('queued', 'leased', 'retry_wait'))"
     " OR EXISTS (SELECT 1 FROM audit_entries AS later WHERE later.task_id = entry.task_id AND later.created_at >= ?"
     " AND later.event <> 'erased'))"

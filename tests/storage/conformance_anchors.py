@@ -14,7 +14,7 @@ from orchestrator.domain.lifecycle import Step
 from orchestrator.domain.retention import due_entries
 from orchestrator.domain.signatory import Signatory
 from orchestrator.storage.browsing import AuditSearch, TaskQuery
-from orchestrator.storage.commands import Duplicate, Erase, Erased, Note, Noted, RemoveEntries, Stale
+from orchestrator.storage.commands import Duplicate, EntriesRemoved, Erase, Erased, Note, Noted, RemoveEntries, Stale
 from orchestrator.storage.ports import AuditQuery, Ledger, LedgerReader
 from orchestrator.storage.retaining import Begin, complete_since
 
@@ -63,7 +63,7 @@ class Anchoring:
         before = await entries(ledger)
         outcome = await one(ledger, removal(head_of(before[3])))
         after = await entries(ledger)
-        assert outcome == Noted(head_of(after[-1]))
+        assert outcome == EntriesRemoved(head_of(after[-1]), 4)
         assert after[:-1] == before[4:]
         assert (after[-1].event, after[-1].seq) == ("anchor", 7)
         begin = Begin(head_of(before[3]), before[4].created_at)
@@ -85,7 +85,9 @@ class Anchoring:
             await one(ledger, Note(draft("note", at=NOW + number)))
             removed, begins = due_entries(await ledger.oldest(rfc3339(NOW + 999), 6), rfc3339(NOW + 999), 99)
             if removed:
-                assert isinstance(await one(ledger, removal(*begins, at=NOW + number)), Noted)
+                assert await one(ledger, removal(*begins, at=NOW + number)) == EntriesRemoved(
+                    (await ledger.audit_heads())[0], removed
+                )
             found = await report(ledger)
             assert found.flaws == []
             assert found.entries(found.heads[0]) <= 3
@@ -102,6 +104,7 @@ class Anchoring:
             [head_of(left[-1])],
             [replace(last, seq=99)],
             [first],
+            [second],
             [second, Head("other", 1, first.entry_hash)],
         ):
             assert isinstance(await one(ledger, removal(*begins)), Stale), begins
@@ -111,10 +114,14 @@ class Anchoring:
         """Each command is for itself, whether it removes or fails to; and all of them are in the trail."""
         await ledger.commit([Note(draft("note")) for _ in range(5)])
         first, second, *_ = map(head_of, await entries(ledger))
-        assert kinds(await ledger.commit([accept(1), removal(first), accept(2)])) == ["Accepted", "Noted", "Accepted"]
+        assert kinds(await ledger.commit([accept(1), removal(first), accept(2)])) == [
+            "Accepted",
+            "EntriesRemoved",
+            "Accepted",
+        ]
         none = removal(Head("x", 1, ""))
         outcomes = await ledger.commit([accept(3), removal(first), none, removal(second), accept(4)])
-        assert kinds(outcomes) == ["Accepted", "Noted", "Stale", "Noted", "Accepted"]
+        assert kinds(outcomes) == ["Accepted", "Stale", "Stale", "EntriesRemoved", "Accepted"]
         assert (await report(ledger)).flaws == []
 
     async def test_which_are_due(self, ledger):
@@ -128,6 +135,16 @@ class Anchoring:
         assert await due(ledger, most=1) == (1, [2])
         await one(ledger, removal(head_of((await entries(ledger))[1])))
         assert await due(ledger) == (0, [3])
+
+    async def test_checkpoints_and_anchors_that_are_due(self, ledger):
+        """They go with others, or where there are many of them; by themselves they would be made anew for ever."""
+        await one(ledger, Note(draft("note")))
+        first = head_of((await entries(ledger))[0])
+        await one(ledger, Note(SIGNATORY.checkpoint([first], NOW)))
+        await one(ledger, removal(first, at=NOW))
+        await one(ledger, Note(draft("note", at=NOW + 20.0)))
+        assert await due(ledger) == (0, [3])
+        assert await due(ledger, most=2) == (2, [3])
 
     async def test_last_entry_of_a_chain(self, ledger):
         """It stays, however old it is: the chain has to go on."""

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from orchestrator import auditing
 from orchestrator.domain.audit import Head, head_of, link
-from orchestrator.storage.commands import Note, Noted
+from orchestrator.storage.commands import EntriesRemoved, Note
 from orchestrator.storage.postgres.ledger import PostgresLedger
 from orchestrator.storage.rows import AUDIT_COLUMNS, audit_row
 from orchestrator.storage.sqlite.ledger import SqliteLedger
@@ -30,7 +30,7 @@ STATEMENTS = [
 async def cut(ledger) -> None:
     """Six entries, of which two are removed."""
     await ledger.commit([Note(draft("note")) for _ in range(6)])
-    assert isinstance(await one(ledger, removal(head_of((await entries(ledger))[1]))), Noted)
+    assert isinstance(await one(ledger, removal(head_of((await entries(ledger))[1]))), EntriesRemoved)
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
