@@ -8,6 +8,7 @@
     oldest: ["urgent", "high", "normal", "low"],
     rates: ["accepted", "succeeded", "failures"],
   };
+  const clock = (at, seconds) => new Date(at * 1e3).toISOString().slice(11, seconds ? 19 : 16);
   let drawn = [];
 
   function draw(data) {
@@ -21,7 +22,7 @@
         scales: { y: { range: (_plot, _low, high) => [0, Math.max(4, high * 1.1)] } },
         series: [{}, ...SERIES[name].map((line) => ({ label: line, stroke: colour(`--s-${line}`), width: 1.75, points: { show: data[name][0].length < 2 } }))],
         axes: [
-          { ...axis, values: "{HH}:{mm}", space: 60, size: 28 },
+          { ...axis, values: (_plot, times, _axis, _space, step) => times.map((at) => clock(at, step < 60)), space: 60, size: 28 },
           { ...axis, size: 40, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5, 1e6] },
         ],
         tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
