@@ -120,6 +120,6 @@ def _row(candidate: dict[str, Any], chosen: str | None) -> tuple[str, str, str, 
     if (excluded := candidate.get("excluded")) is not None:
         return name, "left out", f"{excluded}: {WHY_NOT.get(excluded, '')}", score
     reasons = ["at the edge, which is preferred" if candidate.get("edge") else "not at the edge"]
-    reasons += ["comes in when it asks for work"] if candidate.get("pulls") else []
+    reasons += ["gets it if it asks before another is called"] if candidate.get("pulls") else []
     reasons += ["not heard of since the start"] if candidate.get("unknown") else []
     return name, "chosen" if name == chosen else "kept", ", ".join(reasons), score

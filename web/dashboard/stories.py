@@ -112,6 +112,8 @@ def _judged(candidate: Candidate, place: int | None) -> Judged:
         tone, verdict = "quiet", f"left out: {_WHY[candidate.excluded]}"
     elif place == 0:
         tone, verdict = "good", "chosen"
+    elif place is None:
+        tone, verdict = "warn", "kept; gets it if it asks before another is called"
     else:
-        tone, verdict = "warn", "kept; comes in when it asks for work" if place is None else f"choice {place + 1}"
+        tone, verdict = "warn", f"choice {place + 1}"
     return Judged(candidate.agent_id, tone, verdict, [flag for flag, holds in flags.items() if holds], candidate.score)
