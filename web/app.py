@@ -6,6 +6,7 @@ from typing import Any, cast
 import anyio
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import PathConverter
 
 from orchestrator.actors.gateway import Gateway
 from orchestrator.domain.errors import OrchestratorError
@@ -39,6 +40,7 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens
     app.config["BODY_TIMEOUT"] = settings.web.body_timeout_s
     app.config["PROPAGATE_EXCEPTIONS"] = False
     app.url_map.strict_slashes = False
+    app.url_map.converters["path"] = _AnyText
     # Otherwise `/task//x` would be a redirect.
     app.url_map.merge_slashes = False
     rates = Rates(settings.limits)
@@ -62,6 +64,13 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens
     direct = Direct(gate, {ROUTE_TASK: tasks.accepting(context)}, desk, hardened, settings)
     app.asgi_app = Hosts(direct, settings)
     return app
+
+
+class _AnyText(PathConverter):
+    """A name of somebody else's in a path, which may begin with a slash as well."""
+
+    part_isolating = False
+    regex = ".+?"
 
 
 async def _authorise(desk: Desk) -> None:
