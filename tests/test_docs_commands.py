@@ -1,4 +1,7 @@
-"""Every command that the pages in docs/ show is typed here as it stands, or named below with the reason why not."""
+"""Every command that the pages in docs/ show is typed here as it stands, or named below with the reason why not.
+
+So is the walk through the README that a newcomer takes.
+"""
 
 import json
 import os
@@ -115,7 +118,12 @@ def is_ready(url: str) -> bool:
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """Beside the demonstration, which serves: as somebody who tries the pages out has it."""
-    folder = tmp_path_factory.mktemp("demo")
+    with demonstration(tmp_path_factory.mktemp("demo")) as desk:
+        yield desk
+
+
+@contextmanager
+def demonstration(folder: Path) -> Iterator[Desk]:
     desk = Desk(folder, DATABASE_URL="sqlite:///./var/demo.db")
     with desk.started("exec orchestrator demo --port 0") as shown:
         assert shown.stdout is not None
@@ -147,6 +155,28 @@ def test_no_command_is_left_out() -> None:
     untyped = [command for page in pages if page not in TYPED for command in commands(page)]
     assert sorted(untyped) == sorted(NOT_TYPED)
     assert sum(len(commands(page)) for page in TYPED) > 30
+
+
+def test_an_agent_of_ones_own(tmp_path: Path) -> None:
+    """That of the README, run as it says, gets what it may do: called, and asking where nobody else can."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    (program,) = re.findall(r"^    from orchestrator\.workers.*\n(?:(?:    .*)?\n)*", readme, re.MULTILINE)
+    (tmp_path / "greeter.py").write_text(textwrap.dedent(program))
+    with demonstration(tmp_path) as desk:
+        for command in re.findall(r"^    (python greeter\.py(?: --pull)?)", readme, re.MULTILINE):
+            with desk.started(f"exec {command}") as agent:
+                assert agent.stderr is not None
+                while "registered greeter-1" not in agent.stderr.readline():
+                    assert agent.poll() is None
+                if "--pull" in command:
+                    desk.types("curl -sf -X POST $URL/agents/modelreasoner-1/drain")
+                assert "greeter-1" in desk.types("orchestrator explain task.json")
+                done = json.loads(desk.types("orchestrator submit task.json --wait"))
+                assert (done["agent_id"], done["result"]) == ("greeter-1", {"noted": "hello"})
+                agent.send_signal(signal.SIGTERM)
+                agent.communicate(timeout=PATIENCE_S)
+                assert agent.returncode == 0
+        assert desk.types("orchestrator audit export --case case-42").count('"agent_id":"greeter-1"') == 2
 
 
 def test_sending(desk: Desk) -> None:
