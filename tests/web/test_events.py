@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.testing import SUCCESS, ScriptedAgent, Service
 from orchestrator.web import events as events_module
+from orchestrator.web import streaming
 
 pytestmark = pytest.mark.anyio
 
@@ -175,7 +176,7 @@ async def test_a_long_trail_is_read_page_by_page(service: Service, monkeypatch: 
 
 async def test_a_quiet_task(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """A comment now and then tells proxies and clients that the connection lives."""
-    monkeypatch.setattr(events_module, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(streaming, "HEARTBEAT_S", 0.05)
     monkeypatch.setattr(events_module, "LOOK_AGAIN_S", 0.05)
     task_id = (await service.route({})).json["task_id"]
     async with stream(service, task_id) as open_stream, anyio.create_task_group() as group:

@@ -10,8 +10,8 @@ from orchestrator.domain.identity import Principal, Scope
 from orchestrator.web.dashboard import views
 from orchestrator.web.dashboard.live import Parts, live
 from orchestrator.web.dashboard.pages import Pages, rights_of
-from orchestrator.web.events import Streams
 from orchestrator.web.rights import asked_again, caller
+from orchestrator.web.streaming import Streams
 
 
 def add(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:

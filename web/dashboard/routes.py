@@ -8,11 +8,10 @@ from werkzeug.exceptions import HTTPException, NotFound
 from orchestrator.domain.errors import OrchestratorError, RateLimited, Unauthenticated
 from orchestrator.web.context import Context
 from orchestrator.web.dashboard import actions, overview, sending, signing_in, tasks, trail
-from orchestrator.web.dashboard.live import CONTENT_TYPE
 from orchestrator.web.dashboard.pages import TYPES, Pages, see, strict
 from orchestrator.web.dashboard.sessions import COOKIE, Sessions
-from orchestrator.web.events import Streams
 from orchestrator.web.problems import fields_of, problem
+from orchestrator.web.streaming import CONTENT_TYPE, Streams
 
 KEEP = "public, max-age=31536000, immutable"
 

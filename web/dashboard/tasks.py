@@ -17,8 +17,8 @@ from orchestrator.web import wire
 from orchestrator.web.dashboard import stories
 from orchestrator.web.dashboard.live import END, Parts, live
 from orchestrator.web.dashboard.pages import Pages, rights_of, see
-from orchestrator.web.events import Streams
 from orchestrator.web.rights import asked_again, caller
+from orchestrator.web.streaming import Streams
 
 TASK = re.compile(r"task-[0-9a-f]{32}")
 STATES = [state.value for state in State]

@@ -13,8 +13,8 @@ from orchestrator.web import wire
 from orchestrator.web.dashboard import stories
 from orchestrator.web.dashboard.live import END, Parts, live
 from orchestrator.web.dashboard.pages import Pages
-from orchestrator.web.events import Streams
 from orchestrator.web.rights import asked_again, caller
+from orchestrator.web.streaming import Streams
 
 FIELDS = ("task_id", "case_id", "event", "since")
 
