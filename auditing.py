@@ -10,6 +10,7 @@ from orchestrator.crypto.signing import verifies
 from orchestrator.domain.audit import AuditEntry, Head
 from orchestrator.domain.disclosure import Disclosure, disclosures
 from orchestrator.domain.evidence import Evidence, InvalidReceipt, receipt_of
+from orchestrator.domain.retention import complete_since
 from orchestrator.storage.opening import latest_version, open_ledger, open_reader
 from orchestrator.storage.ports import AuditQuery, LedgerReader
 from orchestrator.storage.sealing import PLAIN, Codec
@@ -124,6 +125,15 @@ async def case(url: str, *, case_id: str) -> list[Disclosure]:
             after = page.next
 
     return await _read(url, collect)
+
+
+async def kept_since(url: str) -> str | None:
+    """From when on no entry of the ledger at `url` is missing; None where none was ever removed."""
+
+    async def ask(reader: LedgerReader) -> str | None:
+        return complete_since(await reader.begins())
+
+    return await _read(url, ask)
 
 
 async def create_tables(url: str, codec: Codec = PLAIN) -> int:

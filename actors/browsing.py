@@ -1,6 +1,6 @@
 """What people look through, as a principal may see it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -11,15 +11,23 @@ from orchestrator.domain.audit import AuditEntry, Head
 from orchestrator.domain.errors import AuditUnavailable, Forbidden, NotFound
 from orchestrator.domain.evidence import Evidence
 from orchestrator.domain.identity import Principal
+from orchestrator.domain.retention import Begin
 from orchestrator.storage.browsing import AuditSearch, Found, TaskPage, TaskQuery
 from orchestrator.storage.ports import LedgerError, LedgerReader
 
 
 class Trail(Struct, frozen=True):
-    """The end of each chain, and the newest signed checkpoint, if there is one."""
+    """Each chain's end, its beginning where that was removed, and the newest signed checkpoint, if there is one."""
 
     heads: list[Head]
+    begins: list[Begin]
     checkpoint: AuditEntry | None
+
+    @property
+    def entries(self) -> dict[str, int]:
+        """How many entries of each writer there are."""
+        gone = {begin.place.writer: begin.place.seq for begin in self.begins}
+        return {head.writer: head.seq - gone.get(head.writer, 0) for head in self.heads}
 
 
 class Browser:
@@ -50,15 +58,24 @@ class Browser:
     async def trail(self) -> Trail:
         """Where the chains end; for operators."""
         self._check_operates()
-        return Trail(await read(self._reader.audit_heads()), await read(self._reader.last_checkpoint()))
+        heads, begins = await read(self._reader.audit_heads()), await read(self._reader.begins())
+        return Trail(heads, begins, await read(self._reader.last_checkpoint()))
 
-    async def verify(self, evidence: Evidence) -> AsyncIterator[int | Report]:
-        """Checks the whole trail as it is now; tells how many entries it looked at, then the report. For operators."""
+    async def verify(self, evidence: Callable[[], Evidence]) -> AsyncIterator[int | Report]:
+        """Checks the whole trail as it is now; tells how many entries it looked at, then the report. For operators.
+
+        It begins anew, with new `evidence`, where entries were removed under its hands: they would seem to be missing.
+        """
         self._check_operates()
         try:
-            heads = await self._reader.audit_heads()
-            async for step in verifying(heads, self._reader.audit_chain, evidence, growing=True):
-                yield step
+            while True:
+                begins, heads = await self._reader.begins(), await self._reader.audit_heads()
+                async for step in verifying(heads, self._reader.audit_chain, evidence(), growing=True):
+                    if isinstance(step, Report) and step.flaws and begins != await self._reader.begins():
+                        break
+                    yield step
+                else:
+                    return
         except LedgerError:
             raise AuditUnavailable("The ledger cannot be read.", retry_after=1) from None
 

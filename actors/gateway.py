@@ -57,6 +57,7 @@ from orchestrator.domain.errors import (
 )
 from orchestrator.domain.identity import ANONYMOUS, Principal, Scope
 from orchestrator.domain.lifecycle import State
+from orchestrator.domain.retention import complete_since
 from orchestrator.domain.task import TaskRequest
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import ActorCrashed, AskTimeout, NotDelivered
@@ -247,6 +248,10 @@ class Gateway:
                 raise Forbidden("Without the scope operate, audit entries are those of a task: name it by task_id.")
             await self._record(query.task_id)
         return await _read(self._reader.audit(query))
+
+    async def audit_complete_since(self) -> str | None:
+        """From when on no audit entry is missing, in their form; None where none was ever removed."""
+        return complete_since(await _read(self._reader.begins()))
 
     async def create_key(self, subject: str, scopes: Set[Scope]) -> tuple[ApiKey, str]:
         """A new API key and its text, which nobody is told again."""

@@ -38,6 +38,7 @@ def audit_show(task_id: str | None, case_id: str | None, event: str | None, limi
     fields = ("audit_id", "created_at", "event", "task_id", "case_id", "agent_id", "status", "reason")
     rows = [tuple(getattr(entry, field) for field in fields) for entry in entries]
     print_table(("entry", "at", "event", "task", "case", "agent", "status", "reason"), rows)
+    disclosures.say_since(on_ledger(file, auditing.kept_since))
 
 
 @audit.command("verify")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import click
 import msgspec
 
 from orchestrator.domain import fhir
@@ -55,6 +56,13 @@ async def _export(case_id: str, write: Write, output: Any, url: str) -> None:
     from orchestrator import auditing
 
     output.write(write(await auditing.case(url, case_id=case_id)))
+    say_since(await auditing.kept_since(url))
+
+
+def say_since(since: str | None) -> None:
+    """That what is shown may not be all there was."""
+    if since is not None:
+        click.echo(f"entries written before {since} were removed; what they said is not in it", err=True)
 
 
 def _cell(value: Any) -> Any:

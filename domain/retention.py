@@ -73,6 +73,18 @@ def due(ended: Ended, periods: Periods, now: float) -> Due:
     )
 
 
+class Begin(Struct, frozen=True):
+    """All of a chain was removed up to `place`. `since` is when the oldest entry was written that is still there."""
+
+    place: Head
+    since: str
+
+
+def complete_since(begins: Iterable[Begin]) -> str | None:
+    """From when on no entry is missing; None where none ever was removed."""
+    return max((begin.since for begin in begins), default=None)
+
+
 class Entry(Struct, frozen=True):
     """An entry of the trail, as far as retention asks for it."""
 

@@ -3,11 +3,10 @@
 from collections.abc import AsyncIterator, Iterable, Iterator
 
 from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, head_before, head_of, link
-from orchestrator.domain.retention import Entry
+from orchestrator.domain.retention import Begin, Entry
 from orchestrator.storage.browsing import AuditSearch, Found
 from orchestrator.storage.commands import ERASED, TaskRecord
 from orchestrator.storage.ports import AuditPage, AuditQuery
-from orchestrator.storage.retaining import Begin
 from orchestrator.storage.rows import instant
 
 

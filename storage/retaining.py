@@ -1,24 +1,8 @@
 """What a ledger is asked about what is kept in it for too long."""
 
-from collections.abc import Iterable
 from typing import Protocol
 
-from msgspec import Struct
-
-from orchestrator.domain.audit import Head
-from orchestrator.domain.retention import Ended, Entry
-
-
-class Begin(Struct, frozen=True):
-    """All of a chain was removed up to `place`. `since` is when the oldest entry was written that is still there."""
-
-    place: Head
-    since: str
-
-
-def complete_since(begins: Iterable[Begin]) -> str | None:
-    """From when on no entry is missing; None where none ever was removed."""
-    return max((begin.since for begin in begins), default=None)
+from orchestrator.domain.retention import Begin, Ended, Entry
 
 
 class RetentionReader(Protocol):

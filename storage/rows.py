@@ -10,12 +10,11 @@ from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditEntry, Head
 from orchestrator.domain.lifecycle import Progress, State
-from orchestrator.domain.retention import Ended, Entry
+from orchestrator.domain.retention import Begin, Ended, Entry
 from orchestrator.domain.task import Consent, Override, Priority, Task
 from orchestrator.storage.browsing import Brief
 from orchestrator.storage.commands import Result, TaskRecord, Webhook
 from orchestrator.storage.ports import Outgoing, Ticket
-from orchestrator.storage.retaining import Begin
 from orchestrator.storage.sealing import Codec
 
 Row = Sequence[Any]

@@ -23,6 +23,9 @@ def routes(context: Context) -> Blueprint:
                 limit=wire.whole(wire.query(request, "limit"), "limit", 100, 1, 1000),
             )
         )
-        return json_response({"entries": [wire.audit_entry(entry) for entry in page.entries], "next": page.next})
+        # Asked afterwards: what is removed in between is said to be missing, never the other way round.
+        since = await context.gateway.audit_complete_since()
+        entries = [wire.audit_entry(entry) for entry in page.entries]
+        return json_response({"entries": entries, "next": page.next, "complete_since": since})
 
     return blueprint

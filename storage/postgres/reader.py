@@ -7,7 +7,7 @@ from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import GENESIS, AuditEntry, Head
 from orchestrator.domain.lifecycle import State
-from orchestrator.domain.retention import Ended, Entry
+from orchestrator.domain.retention import Begin, Ended, Entry
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
 from orchestrator.storage.browsing import AuditSearch, Found, TaskPage, TaskQuery, floor_of, page_of
@@ -17,7 +17,6 @@ from orchestrator.storage.postgres import sql
 from orchestrator.storage.postgres.clock import Clock
 from orchestrator.storage.postgres.connecting import FAILURES, connect, is_damage, name
 from orchestrator.storage.postgres.pool import Pool, farewell
-from orchestrator.storage.retaining import Begin
 from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.work import stream_of
 

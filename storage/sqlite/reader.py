@@ -11,13 +11,12 @@ from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import GENESIS, AuditEntry, Head
 from orchestrator.domain.lifecycle import State
-from orchestrator.domain.retention import Ended, Entry
+from orchestrator.domain.retention import Begin, Ended, Entry
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
 from orchestrator.storage.browsing import NEWEST, AuditSearch, By, Found, TaskPage, TaskQuery, floor_of, page_of
 from orchestrator.storage.commands import TaskRecord, Webhook
 from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Outgoing, Ticket, Unreadable
-from orchestrator.storage.retaining import Begin
 from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.sqlite import sql
 from orchestrator.storage.work import stream_of

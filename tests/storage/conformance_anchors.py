@@ -11,12 +11,11 @@ from orchestrator.crypto.signing import Signer, verifies
 from orchestrator.domain.audit import AuditEntry, Head, head_of, rfc3339
 from orchestrator.domain.evidence import Evidence
 from orchestrator.domain.lifecycle import Step
-from orchestrator.domain.retention import due_entries
+from orchestrator.domain.retention import Begin, complete_since, due_entries
 from orchestrator.domain.signatory import Signatory
 from orchestrator.storage.browsing import AuditSearch, TaskQuery
 from orchestrator.storage.commands import Duplicate, EntriesRemoved, Erase, Erased, Note, Noted, RemoveEntries, Stale
 from orchestrator.storage.ports import AuditQuery, Ledger, LedgerReader
-from orchestrator.storage.retaining import Begin, complete_since
 
 pytestmark = pytest.mark.anyio
 

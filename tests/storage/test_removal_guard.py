@@ -1,21 +1,28 @@
 """What the database itself lets go of the trail: what its newest entry, an anchor, names, and no more."""
 
+import re
 import sqlite3
 import time
 from contextlib import asynccontextmanager, closing
 
+import anyio
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 from conformance_anchors import SIGNATORY, entries, removal, report
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from ledger_builders import accept, draft, kinds, one, stored
 from msgspec.structs import replace
 
-from orchestrator import auditing
+from orchestrator import auditing, backups
+from orchestrator.crypto.signing import Signer
 from orchestrator.domain.audit import Head, head_of, link
 from orchestrator.storage.commands import EntriesRemoved, Note
+from orchestrator.storage.ports import LedgerCorrupt
 from orchestrator.storage.postgres.ledger import PostgresLedger
 from orchestrator.storage.rows import AUDIT_COLUMNS, audit_row
 from orchestrator.storage.sqlite.ledger import SqliteLedger
+from orchestrator.testing import PATIENCE_S, Service
 
 pytestmark = pytest.mark.anyio
 
@@ -149,3 +156,60 @@ async def test_role_that_may_remove(postgres, database):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute(statement)
     await connection.close()
+
+
+async def test_backup_of_a_trail_without_its_beginning(tmp_path):
+    """It is verified from the anchor on, and restored; one of which more is missing is refused."""
+    file, copy = tmp_path / "ledger.db", tmp_path / "copy.db"
+    url = f"sqlite:///{file}"
+    ledger = await SqliteLedger.opened(str(file))
+    await cut(ledger)
+    saved = await backups.back_up(url, copy)
+    assert (saved.flaws, saved.removed["main"].place.seq, saved.removed["main"].anchor) == ([], 2, "audit-main-7")
+    await one(ledger, removal(head_of((await entries(ledger))[2])))
+    await ledger.close()
+    assert (await backups.restore(url, copy)).removed == saved.removed
+    found = await auditing.verify(url)
+    assert (found.flaws, found.removed, found.entries(found.heads[0])) == ([], saved.removed, 6)
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")
+        connection.execute("DELETE FROM audit_entries WHERE seq = 3")
+    with pytest.raises(LedgerCorrupt, match="what stood before it is missing"):
+        await backups.restore(url, copy)
+
+
+async def test_two_replicas_at_once(postgres):
+    """What one of them removes the other leaves; each entry goes once, and all chains hold from their anchors on."""
+    database = await postgres.new_database()
+    key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    for writer in ("clinic-a", "clinic-b", "gone"):
+        ledger = await PostgresLedger.opened(postgres.url(database), writer, time.time)
+        for _ in range(5):
+            await ledger.commit([Note(draft("note")) for _ in range(256)])
+        await ledger.close()
+    environ = {
+        "ORCHESTRATOR_AUDIT_SIGNING_KEY": key,
+        "ORCHESTRATOR_RETENTION_AUDIT_S": "31536000",
+        "ORCHESTRATOR_RETENTION_EVERY_S": "1",
+    }
+    stores = {"DATABASE_URL": postgres.url(database)}
+    writers = ("clinic-a", "clinic-b")
+    services = [Service({**stores, "ORCHESTRATOR_STORAGE_WRITER": name}, environ) for name in writers]
+    reader = await PostgresLedger.opened(postgres.url(database), "reader", time.time)
+    async with services[0], services[1]:
+        with anyio.fail_after(PATIENCE_S):
+            removed, counted = list[int](), 0
+            while min(removed, default=0) < 1_279 or counted != sum(removed):
+                assert (await services[0].route({})).status == 202
+                removed, counted = [begin.place.seq for begin in await reader.begins()], 0
+                for service in services:
+                    text = (await service.ask("GET", "/metrics")).body.decode()
+                    found = re.search(r'orchestrator_removed_total{what="audit_entry"} ([0-9]+)', text)
+                    counted += int(found[1]) if found else 0
+    assert len(removed) == 3
+    found = await report(reader, [Signer(key).public_key])
+    assert (found.flaws, sorted(found.removed)) == ([], ["clinic-a", "clinic-b", "gone"])
+    anchors = [entry for entry in await entries(reader) if entry.event == "anchor"]
+    assert 8 <= len(anchors) <= 12
+    await reader.close()

@@ -68,13 +68,14 @@ async def test_the_audit_page_by_page(service: Service) -> None:
         found, after = [], 0
         while after is not None:
             page = (await service.ask("GET", f"/audit?limit=3&after={after}{query}")).json
-            assert set(page) == {"entries", "next"}
+            assert set(page) == {"entries", "next", "complete_since"}
             assert len(page["entries"]) <= 3
             found += page["entries"]
             after = page["next"]
         assert found == whole["entries"]
         assert len(found) == (4 if "case_id" in query else 7)
-    assert (await service.ask("GET", "/audit?since=2999-01-01T00:00:00Z")).json == {"entries": [], "next": None}
+    nothing = {"entries": [], "next": None, "complete_since": None}
+    assert (await service.ask("GET", "/audit?since=2999-01-01T00:00:00Z")).json == nothing
     assert (await service.ask("GET", "/audit?task_id=none")).json["entries"] == []
     assert (await service.ask("GET", "/audit?event=leased")).json["entries"] == []
 

@@ -1,6 +1,6 @@
 """From audit entries to the story of a task: pure functions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -68,6 +68,11 @@ def story(entries: Sequence[AuditEntry], *, decisions: bool) -> list[Told]:
         told.append(_told(entry, None if before is None else (at - before).total_seconds(), decisions=decisions))
         before = at
     return told[-MOST_STEPS:]
+
+
+def begins(entries: Iterable[AuditEntry]) -> bool:
+    """Whether the story is there from its beginning on; else that was removed from the audit."""
+    return any(entry.event == "accepted" for entry in entries)
 
 
 def _told(entry: AuditEntry, after: float | None, *, decisions: bool) -> Told:

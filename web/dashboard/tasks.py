@@ -79,6 +79,7 @@ def add_task(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:
             "headway": context.system.headway(record),
             "story": stories.story(entries, decisions=decisions),
             "left_out": max(0, len(entries) - stories.MOST_STEPS),
+            "removed": not stories.begins(entries),
             "decisions": decisions,
             "may": rights_of(principal),
         }

@@ -58,7 +58,7 @@ def add(blueprint: Blueprint, pages: Pages) -> None:
     async def verification() -> Response:
         from orchestrator.crypto.signing import verifies
 
-        steps = context.gateway.browser.verify(Evidence(verifies))
+        steps = context.gateway.browser.verify(lambda: Evidence(verifies))
 
         async def take() -> Parts:
             step = await anext(steps)

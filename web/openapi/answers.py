@@ -237,10 +237,14 @@ class Entry(Struct):
 
 
 class Entries(Struct):
-    """A page of the trail, oldest first; `next` is the `after` of the next page."""
+    """A page of the trail, oldest first; `next` is the `after` of the next page.
+
+    From `complete_since` on no entry is missing: those before may have been removed. It is null where none ever was.
+    """
 
     entries: list[Entry]
     next: int | None
+    complete_since: Instant | None
 
 
 class Key(Struct):

@@ -94,7 +94,7 @@ EXAMPLES: dict[type[Any], Any] = {
     answers.Leased: {"tasks": [LEASED]},
     answers.ResultTaken: {"task_id": TASK_ID, "status": "succeeded"},
     answers.Extended: {"task_id": TASK_ID, "attempt": 1, "lease_until": LATER, "lease_s": 10.0},
-    answers.Entries: {"entries": [ENTRY], "next": None},
+    answers.Entries: {"entries": [ENTRY], "next": None, "complete_since": None},
     answers.Keys: {"keys": [KEY]},
     answers.MadeKey: {**KEY, "api_key": "rok_0123456789abcdef_…"},
     answers.KeyRevoked: {"status": "ok", "key_id": "0123456789abcdef"},
