@@ -99,7 +99,7 @@ class SqliteReader:
     async def audit(self, query: AuditQuery) -> AuditPage:
         by, values = query.narrowed()
         after = query.after if by in _NARROW or query.after else await self._before(query.since)
-        found = await self._all(sql.PAGE_BY[by], (after, query.since or "", query.limit, *values))
+        found = await self._all(sql.PAGE_BY[by], (after, query.since or "", *values, query.limit))
         full = bool(found) and len(found) == query.limit
         return AuditPage([rows.audit_entry(row[1:]) for row in found], found[-1][0] if full else None)
 
@@ -111,7 +111,7 @@ class SqliteReader:
     async def newest(self, search: AuditSearch) -> Found:
         by, values = search.narrowed()
         floor = () if by in _NARROW else (await self._before(search.since),)
-        found = await self._all(sql.NEWEST_BY[by], (search.before, search.since or "", search.limit, *floor, *values))
+        found = await self._all(sql.NEWEST_BY[by], (search.before, search.since or "", *floor, *values, search.limit))
         full = bool(found) and len(found) == search.limit
         return Found([rows.audit_entry(row[1:]) for row in found], found[-1][0] if full else None)
 

@@ -154,31 +154,32 @@ UNLIST_TASKS = (
 )
 REMOVE_ENTRIES = "DELETE FROM audit_entries WHERE writer = ? AND seq <= ?"
 READ_HEADS = "SELECT writer, seq, entry_hash FROM audit_heads ORDER BY writer"
-_READ_AUDIT = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position > ?1 AND created_at >= ?2"
-_AUDIT_PAGE = " ORDER BY position LIMIT ?3"
-# What else is asked of the entries of a task or a case, which are few.
-_OF_TASK = " AND task_id = ?4 AND (?5 IS NULL OR case_id = ?5) AND (?6 IS NULL OR event = ?6)"
+_READ_AUDIT = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position > ? AND created_at >= ?"
+_AUDIT_PAGE = " ORDER BY position LIMIT ?"
+# What else is asked of the entries of a task or a case, which are few. Parameters without numbers where they will do:
+# early versions of Python 3.12 warn of the others.
+_OF_TASK = " AND task_id = ? AND case_id IS coalesce(?, case_id) AND event = coalesce(?, event)"
 FIRST_SINCE = "SELECT min(position) FROM audit_entries WHERE created_at >= ?"
 READ_AUDIT = _READ_AUDIT + _AUDIT_PAGE
 READ_AUDIT_OF_TASK = _READ_AUDIT + _OF_TASK + _AUDIT_PAGE
 READ_AUDIT_OF_CASE = (
-    _OF_CASE + "?4) SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position > ?1 AND created_at >= ?2"
-    " AND (?5 IS NULL OR event = ?5)" + _AUDIT_PAGE
+    _OF_CASE + "?3) SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position > ?1 AND created_at >= ?2"
+    " AND event = coalesce(?4, event) ORDER BY position LIMIT ?5"
 )
-READ_AUDIT_OF_EVENT = _READ_AUDIT + " AND event = ?4" + _AUDIT_PAGE
+READ_AUDIT_OF_EVENT = _READ_AUDIT + " AND event = ?" + _AUDIT_PAGE
 PAGE_BY = {
     By.TASK: READ_AUDIT_OF_TASK, By.CASE: READ_AUDIT_OF_CASE, By.EVENT: READ_AUDIT_OF_EVENT, By.POSITION: READ_AUDIT,
 }  # fmt: skip
 LATEST = "SELECT max(created_at) FROM audit_entries"
-_NEWEST = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position < ?1 AND created_at >= ?2"
-_BACKWARDS = " ORDER BY position DESC LIMIT ?3"
-READ_NEWEST = _NEWEST + " AND position > ?4" + _BACKWARDS
+_NEWEST = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position < ? AND created_at >= ?"
+_BACKWARDS = " ORDER BY position DESC LIMIT ?"
+READ_NEWEST = _NEWEST + " AND position > ?" + _BACKWARDS
 READ_NEWEST_OF_TASK = _NEWEST + _OF_TASK + _BACKWARDS
 READ_NEWEST_OF_CASE = (
-    _OF_CASE + "?4) SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position < ?1 AND created_at >= ?2"
-    " AND (?5 IS NULL OR event = ?5)" + _BACKWARDS
+    _OF_CASE + "?3) SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position < ?1 AND created_at >= ?2"
+    " AND event = coalesce(?4, event) ORDER BY position DESC LIMIT ?5"
 )
-READ_NEWEST_OF_EVENT = _NEWEST + " AND position > ?4 AND event = ?5" + _BACKWARDS
+READ_NEWEST_OF_EVENT = _NEWEST + " AND position > ? AND event = ?" + _BACKWARDS
 NEWEST_BY = {
     By.TASK: READ_NEWEST_OF_TASK, By.CASE: READ_NEWEST_OF_CASE, By.EVENT: READ_NEWEST_OF_EVENT,
     By.POSITION: READ_NEWEST,
