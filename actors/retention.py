@@ -1,5 +1,6 @@
 """Removes what has been kept for long enough, a little at a time: each step is a transaction with its audit entry."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import anyio
@@ -10,7 +11,7 @@ from orchestrator.actors.committing import Committer
 from orchestrator.actors.events import DataRemoved, Emit
 from orchestrator.domain.audit import AuditDraft
 from orchestrator.domain.errors import OrchestratorError
-from orchestrator.domain.retention import FIRST, Ended, Periods, due
+from orchestrator.domain.retention import FIRST, Ended, Periods, due, within
 from orchestrator.kernel.environment import Environment
 from orchestrator.storage.commands import Noted, Remove
 from orchestrator.storage.ports import LedgerReader, Unreadable
@@ -20,13 +21,15 @@ AGAIN_S = 60.0
 
 
 class Pace(Struct, frozen=True):
-    """How often everything is looked through, how many tasks or audit entries in a step, and the pause after one.
+    """How often everything is looked through, how much of it in a step, and the pause after one. Times are in seconds.
 
-    Times are in seconds.
+    A step has so many tasks with so many bytes, or so many audit entries. What it removes goes through the log of the
+    database, for which a disk that is almost full must have room.
     """
 
     every_s: float = 3600.0
     page: int = 250
+    page_bytes: int = 4 << 20
     entries: int = 500
     pause_s: float = 0.02
 
@@ -67,20 +70,21 @@ class Retention:
     async def _pass(self) -> None:
         now = self._environment.now()
         before, after = self._periods.before(now), FIRST
-        while before is not None and (found := await self._reader.ended(now, before, after, self._pace.page)):
+        while before is not None and (more := await self._reader.ended(now, before, after, self._pace.page)):
+            found = within(more, self._pace.page_bytes)
             await self._step(found, now)
             after = (found[-1].ended_at, found[-1].seq)
             await anyio.sleep(self._pace.pause_s)
         if self._trail is not None:
             await self._trail.sweep()
 
-    async def _step(self, found: list[Ended], now: float) -> None:
+    async def _step(self, found: Sequence[Ended], now: float) -> None:
         command = removal(found, self._periods, now)
         if command is not None and isinstance(await self._committer.commit(command), Noted):
             self._emit(DataRemoved(len(command.payloads), len(command.results), len(command.tasks)))
 
 
-def removal(found: list[Ended], periods: Periods, now: float) -> Remove | None:
+def removal(found: Sequence[Ended], periods: Periods, now: float) -> Remove | None:
     """What of these tasks is to be removed, with counts for the audit and nothing else; None if nothing is."""
     judged = [(ended.task_id, due(ended, periods, now)) for ended in found]
     tasks = tuple(task_id for task_id, it in judged if it.task)

@@ -1,7 +1,7 @@
 """How long what has ended is kept, and what of it is due to be removed. Times are seconds; 0 keeps it for ever."""
 
-from collections.abc import Iterable
-from itertools import groupby, pairwise
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, groupby, pairwise
 from math import inf
 
 from msgspec import Struct
@@ -47,6 +47,8 @@ class Ended(Struct, frozen=True):
     """Whether its sender is still to be told of its end."""
     keyed: bool
     """Whether an idempotency key stands for it, which a client may send again, or a dead letter that it replays."""
+    size: int
+    """Bytes of its payload, meta and result as they are stored, which a removal overwrites."""
 
 
 class Due(Struct, frozen=True):
@@ -71,6 +73,12 @@ def due(ended: Ended, periods: Periods, now: float) -> Due:
         result=ended.result and (over or age >= _or_ever(periods.result_s)),
         task=over and not ended.keyed,
     )
+
+
+def within(found: Sequence[Ended], most: int) -> Sequence[Ended]:
+    """The first of them that have at most so many bytes together, and one in any case."""
+    sizes = accumulate(ended.size for ended in found)
+    return found[: max(1, sum(size <= most for size in sizes))]
 
 
 class Begin(Struct, frozen=True):

@@ -1,7 +1,9 @@
 """What retention sees of a task's record, and what it leaves of it: for ledgers that hold records as such."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from msgspec.json import encode
 from msgspec.structs import replace
 
 from orchestrator.domain.lifecycle import State
@@ -20,7 +22,14 @@ def seen(record: TaskRecord, *, replayed: bool, awaited: bool, keyed: bool) -> E
         dead_letter=record.progress.state is State.DEAD and _has_payload(record) and not replayed,
         awaited=awaited,
         keyed=keyed,
+        size=sum(len(encode(value)) for value in _stored(record)),
     )
+
+
+def _stored(record: TaskRecord) -> Iterator[Any]:
+    yield from (record.task.payload, record.task.meta)
+    if record.result is not None:
+        yield record.result.output
 
 
 def may(command: Remove, tasks: Mapping[str, TaskRecord]) -> bool:

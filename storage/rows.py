@@ -141,7 +141,8 @@ def _opened(codec: Codec, key: bytes | None, task_id: str, column: str, stored: 
 
 def ended(row: Row) -> Ended:
     """What the fields of Ended say, in their order."""
-    return Ended(*row[:3], *map(bool, row[3:]))
+    place, known, size = row[:3], map(bool, row[3:-1]), row[-1]
+    return Ended(*place, *known, size=size)
 
 
 def old_entry(row: Row) -> Entry:

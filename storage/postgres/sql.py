@@ -246,7 +246,9 @@ READ_ENDED = (
     " EXISTS (SELECT FROM webhooks WHERE webhooks.task_id = tasks.task_id)"
     " OR EXISTS (SELECT FROM outbox WHERE outbox.task_id = tasks.task_id),"
     " EXISTS (SELECT FROM idempotency_keys AS live WHERE live.task_id = tasks.task_id"
-    " AND (live.expires_at IS NULL OR live.expires_at > $2::float8 + $1::float8))"
+    " AND (live.expires_at IS NULL OR live.expires_at > $2::float8 + $1::float8)),"
+    " octet_length(payload) + octet_length(meta)"
+    " + coalesce((SELECT octet_length(output) FROM results WHERE results.task_id = tasks.task_id), 0)"
     " FROM tasks WHERE " + _ENDED + " AND updated_at < $3 AND (updated_at, seq) > ($4, $5::bigint)"
     " ORDER BY updated_at, seq LIMIT $6"
 )

@@ -284,7 +284,8 @@ READ_ENDED = (
     " EXISTS (SELECT 1 FROM webhooks WHERE webhooks.task_id = tasks.task_id)"
     " OR EXISTS (SELECT 1 FROM outbox WHERE outbox.task_id = tasks.task_id),"
     " EXISTS (SELECT 1 FROM idempotency_keys AS live WHERE live.task_id = tasks.task_id"
-    " AND (live.expires_at IS NULL OR live.expires_at > ?))"
+    " AND (live.expires_at IS NULL OR live.expires_at > ?)), length(payload) + length(meta)"
+    " + coalesce((SELECT length(output) FROM results WHERE results.task_id = tasks.task_id), 0)"
     " FROM tasks WHERE " + _ENDED + " AND updated_at < ? AND (updated_at, seq) > (?, ?)"
     " ORDER BY updated_at, seq LIMIT ?"
 )

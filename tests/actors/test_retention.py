@@ -1,5 +1,6 @@
 """What was kept for long enough is removed, and nothing else. Time is virtual."""
 
+import json
 from typing import Any
 
 import anyio
@@ -57,6 +58,19 @@ async def test_what_ended_is_removed_step_by_step_and_what_goes_on_is_not():
         '{"payloads":0,"results":0,"tasks":1}',
     ]
     assert {(entry.task_id, entry.case_id, entry.reason) for entry in entries} == {(None, None, "retention")}
+
+
+async def test_large_payloads_go_a_few_at_a_time():
+    """Who removes has to write, so a transaction has at most four MiB of them; one that is larger goes alone."""
+    ledger = MemoryLedger()
+    async with embedded(ScriptedAgents(), ledger, **KEPT) as system:
+        await system.gateway.register(an_agent())
+        for size in (1_500_000, 1_500_000, 1_500_000, 5_000_000, 1_000, 1_000):
+            routed = await system.route(a_request(payload={"note": "x" * size}))
+            await system.gateway.task(routed.record.task.task_id, 60.0)
+        await after(1)
+    entries = [entry for entry in await trail(ledger) if entry.event == "removed"]
+    assert [json.loads(entry.detail or "")["payloads"] for entry in entries] == [2, 1, 1, 2]
 
 
 async def test_without_settings():
@@ -145,6 +159,6 @@ async def test_more_than_one_step_and_two_that_do_it():
 )
 def test_what_is_due(fields, kept, expected):
     """Ten seconds after the end."""
-    usual = {"payload": True, "result": True, "dead_letter": False, "awaited": False, "keyed": False}
+    usual = {"payload": True, "result": True, "dead_letter": False, "awaited": False, "keyed": False, "size": 0}
     ended = Ended("task-1", 1, 100.0, **(usual | fields))
     assert due(ended, Periods(**kept), 110.0) == expected

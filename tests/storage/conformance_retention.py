@@ -102,7 +102,17 @@ class Removing:
         first = await ended(ledger, limit=2)
         assert [it.task_id for it in first] == [task_id(3), task_id(1)]
         rest = await ended(ledger, after=(first[-1].ended_at, first[-1].seq))
-        assert rest == [Ended(task_id(2), 2, NOW + 2.0, True, True, False, False, False)]
+        size = len('{"text":"hello"}' + "{}" + '{"x":1}')
+        assert rest == [Ended(task_id(2), 2, NOW + 2.0, True, True, False, False, False, size)]
+
+    async def test_size_of_a_task(self, ledger):
+        """It is what its payload, meta and result take, as long as they are there."""
+        await done(ledger, accept(1, payload={"text": "x" * 100_000}), accept(2, payload={"text": "x" * 1_000}))
+        await dead(ledger, 3)
+        sizes = [it.size for it in await ended(ledger)]
+        assert [size // 1_000 for size in sizes] == [100, 1, 0]
+        await one(ledger, remove(payloads=(task_id(1),), results=(task_id(1),)))
+        assert (await ended(ledger))[0].size < 10
 
     async def test_dead_letter_before_and_after_its_replay(self, ledger):
         """It is one until it is replayed; then its replay is kept for it, and not after it is gone itself."""
