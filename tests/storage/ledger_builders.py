@@ -45,6 +45,7 @@ def draft(event: str, task: Task | None = None, progress: Progress | None = None
         created_at=at,
         task_id=task.task_id if task else None,
         case_id=task.case_id if task else None,
+        agent_id=progress.agent_id if progress else None,
         status=progress.state.value if progress else None,
         attempt=progress.attempt if progress else None,
     )
