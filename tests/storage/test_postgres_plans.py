@@ -52,3 +52,11 @@ async def test_which_events_there_are(connection):
     """Each once, in order."""
     found = [row[0] for row in await connection.fetch(sql.READ_EVENTS)]
     assert found == ["checkpoint", "event-0", "event-1", "event-2"]
+
+
+async def test_receipt_of_a_task(connection):
+    """Its acceptance is looked for among its own entries, and not among all acceptances."""
+    rows = await connection.fetch("EXPLAIN (COSTS OFF) " + sql.READ_RECEIPT, "task-1")
+    plan = "\n".join(row[0] for row in rows)
+    assert "audit_entries_task" in plan, plan
+    assert "audit_entries_event" not in plan, plan

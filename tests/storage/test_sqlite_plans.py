@@ -91,6 +91,15 @@ def test_entries_of_an_event(plan, name):
     assert [step for step in steps if not wanted.fullmatch(step)] == []
 
 
+OF_A_TASK = [name for name, text in STATEMENTS.items() if re.search(r"FROM audit_entries WHERE.*\btask_id = \?", text)]
+
+
+@pytest.mark.parametrize("name", OF_A_TASK)
+def test_entries_of_a_task(plan, name):
+    """They are found by the task, which has few, and not by what else they are to be."""
+    assert any("USING INDEX audit_entries_task (task_id=?" in step for step in plan(STATEMENTS[name]))
+
+
 @pytest.mark.parametrize("name", sorted(OF_A_CASE))
 def test_entries_of_a_case(plan, name):
     """Of each segment only those are read that the case has in it."""
