@@ -30,10 +30,21 @@ def test_an_hour_and_no_more():
 
 
 def test_what_is_done_each_minute():
-    """Counts become rates between two samples; the first has nothing to be compared with."""
-    history = a_history(a_point(0.0, accepted=5), a_point(30.0, accepted=6), a_point(40.0, accepted=6))
-    drawn = plots(history.points)["rates"]
-    assert drawn == [[0.0, 30.0, 40.0], [None, 2.0, 0.0], [None, 0.0, 0.0], [None, 0.0, 0.0]]
+    """Of each sample what was counted in the minute before it; the first has nothing to be compared with."""
+    counts = {0.0: 5, 30.0: 6, 60.0: 10, 90.0: 11, 100.0: 11, 160.0: 12}
+    drawn = plots(a_history(*(a_point(at, accepted) for at, accepted in counts.items())).points)["rates"]
+    assert drawn == [[*counts], [None, 1.0, 5.0, 5.0, 4.3, 1.0], [None] + [0.0] * 5, [None] + [0.0] * 5]
+
+
+def test_the_seconds_after_a_start():
+    """They are not taken for a minute: eighteen tasks are eighteen."""
+    history = a_history(a_point(0.0), a_point(0.5, accepted=18), a_point(10.5, accepted=18))
+    assert plots(history.points)["rates"][1] == [None, 18.0, 18.0]
+
+
+def test_while_nobody_counted():
+    """What was done in ten minutes is a tenth of it in each."""
+    assert plots(a_history(a_point(0.0), a_point(600.0, accepted=50)).points)["rates"][1] == [None, 5.0]
 
 
 def test_nothing_yet():

@@ -1,7 +1,6 @@
 """From what the system tells of itself to what the overview shows: pure functions."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 from msgspec import Struct
 
@@ -15,6 +14,7 @@ from orchestrator.kernel.child import ChildStatus, State
 from orchestrator.web.dashboard.words import span
 
 MOST_UNDER_WAY = 4
+MINUTE_S = 60.0
 
 
 class Actor(Struct, frozen=True):
@@ -55,11 +55,17 @@ def plots(points: Sequence[Point]) -> dict[str, list[list[float] | list[float | 
 
 
 def _rates(points: Sequence[Point], name: str) -> list[float | None]:
-    """What is counted, for each minute; nobody knows it of the first sample."""
-    steps = [getattr(after, name) - getattr(before, name) for before, after in pairwise(points)]
-    spans = [after.at - before.at for before, after in pairwise(points)]
-    found = [round(step * 60 / span, 1) for step, span in zip(steps, spans, strict=True)]
-    return [None, *found] if points else []
+    """What was counted in the minute before each sample; nobody knows it of the first one.
+
+    In the first minute it is what was counted so far: the few seconds after a start say nothing of a minute.
+    """
+    found, begin = list[float | None]([None] if points else []), 0
+    for now in points[1:]:
+        while points[begin + 1].at <= now.at - MINUTE_S:
+            begin += 1
+        counted, minutes = getattr(now, name) - getattr(points[begin], name), (now.at - points[begin].at) / MINUTE_S
+        found.append(round(counted / max(1.0, minutes), 1))
+    return found
 
 
 class UnderWay(Struct, frozen=True):

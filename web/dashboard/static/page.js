@@ -18,11 +18,11 @@
       const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
       return new uPlot({
         width: box.clientWidth, height: 150, legend: { show: false }, cursor: { show: false },
-        padding: [8, 8, 0, 0],
+        padding: [8, 24, 0, 0],
         scales: { y: { range: (_plot, _low, high) => [0, Math.max(4, high * 1.1)] } },
         series: [{}, ...SERIES[name].map((line) => ({ label: line, stroke: colour(`--s-${line}`), width: 1.75, points: { show: data[name][0].length < 2 } }))],
         axes: [
-          { ...axis, values: (_plot, times, _axis, _space, step) => times.map((at) => clock(at, step < 60)), space: 60, size: 28 },
+          { ...axis, values: (_plot, times, _axis, _space, step) => times.map((at) => clock(at, step < 60)), space: 60, size: 28, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800] },
           { ...axis, size: 40, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5, 1e6] },
         ],
         tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
