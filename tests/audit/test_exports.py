@@ -10,12 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import anyio
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from orchestrator.testing import ScriptedAgent, Service
+from orchestrator.testing import PATIENCE_S, ScriptedAgent, Service
 
 pytestmark = pytest.mark.anyio
 
+KEY = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 OUTPUT = {"finding": "sinus rhythm", "at": [1, 2.5, None]}
 DONE = {"success": True, "output": OUTPUT, "model_version": "m-7"}
 SETTINGS = {"ORCHESTRATOR_RETRY_BASE": "0.01", "ORCHESTRATOR_RETRY_CAP_S": "0.02"}
@@ -129,3 +133,26 @@ async def test_what_is_in_none(left: Left, form: str) -> None:
     text = left.export(form)
     assert "case-1" in text
     assert not [word for word in ("private", "sinus rhythm", "case-2") if word in text]
+
+
+async def test_where_the_beginning_of_the_trail_was_removed(left: Left, tmp_path: Path) -> None:
+    """Whoever looks at the case is told since when nothing is missing; where all is there, nothing."""
+    kept = {
+        "ORCHESTRATOR_AUDIT_SIGNING_KEY": KEY,
+        "ORCHESTRATOR_RETENTION_AUDIT_SHORT": "true",
+        "ORCHESTRATOR_RETENTION_AUDIT_S": "1",
+        "ORCHESTRATOR_RETENTION_EVERY_S": "1",
+    }
+    async with Service(tmp_path / "ledger.db", kept) as service, ScriptedAgent("edge-1", DONE) as agent:
+        await agent.register(service)
+        task_id = (await service.route({"case_id": "case-1"})).json["task_id"]
+        await service.ended(task_id)
+        with anyio.fail_after(PATIENCE_S):
+            while (await service.ask("GET", "/audit")).json["complete_since"] is None:  # noqa: ASYNC110 - nobody tells
+                await anyio.sleep(0.05)
+    cut = Left(tmp_path, task_id)
+    for words in (("show",), ("export", "--format", "csv", "--output", str(tmp_path / "case.csv"))):
+        said = cut.run(*words, "--case", "case-1").stderr
+        assert "were removed; what they said is not in it" in said
+        assert "removed" not in left.run(*words, "--case", "case-1").stderr
+    assert "entries up to" in cut.run("verify").stdout
