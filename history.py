@@ -6,6 +6,8 @@ from itertools import pairwise
 
 from msgspec import Struct
 
+from orchestrator.domain.health import smoothed
+
 HOUR_S = 3_600.0
 EVERY_S = 10.0
 """Between two samples."""
@@ -41,6 +43,7 @@ class History:
 
     def __init__(self) -> None:
         self._points: deque[Point] = deque(maxlen=KEPT)
+        self._latencies: dict[str, float] = {}
         self._work: deque[Counter[str]] = deque([Counter()], maxlen=KEPT // SHARE_EVERY)
         self._taken = 0
 
@@ -67,6 +70,16 @@ class History:
         current = self._work[-1]
         if agent_id in current or len(current) < MOST_AGENTS:
             current[agent_id] += 1
+
+    def pulled(self, agent_id: str, seconds: float) -> None:
+        """An agent that had asked for a task did it in so many seconds."""
+        if agent_id in self._latencies or len(self._latencies) < MOST_AGENTS:
+            self._latencies[agent_id] = smoothed(self._latencies.get(agent_id), seconds)
+
+    @property
+    def latencies(self) -> Mapping[str, float]:
+        """Of the agents that ask for work, how long they take: averages as the registry has them of those it calls."""
+        return self._latencies
 
     def work(self) -> Mapping[str, int]:
         """How many attempts each agent ended in the last hour."""

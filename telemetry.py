@@ -182,7 +182,9 @@ class Telemetry:
             case e.AttemptEnded():
                 self._attempt.observe(event.seconds)
                 self.history.worked(event.agent_id)
-                if event.outcome != "succeeded":
+                if event.outcome == "succeeded" and event.pulled:
+                    self.history.pulled(event.agent_id, event.seconds)
+                elif event.outcome != "succeeded":
                     self._failed.add(reason_label(event.outcome))
                     self._log.info("attempt_failed", task_id=event.task_id, reason=event.outcome)
             case e.TaskEnded():

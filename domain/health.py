@@ -92,9 +92,9 @@ class Health(Struct, frozen=True):
 
     def answered(self, now: float, latency: float) -> "Health":
         """After an answer that keeps to the contract, whatever it said, `latency` seconds after the call."""
-        smoothed = latency if self.latency is None else self.latency + LATENCY_WEIGHT * (latency - self.latency)
+        average = smoothed(self.latency, latency)
         return replace(
-            self, last_seen=now, failures=0, ejections=0, ejected_until=None, on_trial=False, latency=smoothed
+            self, last_seen=now, failures=0, ejections=0, ejected_until=None, on_trial=False, latency=average
         )
 
     def failed(self, now: float, *, refused: bool) -> "Health":
@@ -121,3 +121,8 @@ class Health(Struct, frozen=True):
     def drained(self) -> "Health":
         """The agent asked for no more work."""
         return replace(self, draining=True)
+
+
+def smoothed(average: float | None, latency: float) -> float:
+    """The moving average of latencies after one more, in seconds."""
+    return latency if average is None else average + LATENCY_WEIGHT * (latency - average)

@@ -22,10 +22,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import anyio
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 import stores
 from aiohttp import web
+from anyio.abc import ByteReceiveStream
 from redis import Redis
 
 REQUESTS = int(os.environ.get("CANARIES", "2000"))
@@ -201,22 +203,25 @@ class Told:
     """All that Redis is ever told, as its MONITOR shows it, and what it holds in the end."""
 
     def __init__(self, url: str) -> None:
-        self._address = urlsplit(url)
         self._url, self._said = url, bytearray()
 
-    async def __aenter__(self) -> "Told":
-        reader, self._writer = await asyncio.open_connection("127.0.0.1", self._address.port)
-        self._writer.write(b"MONITOR\r\n")
-        assert await reader.readline() == b"+OK\r\n"
-        self._listening = asyncio.create_task(self._listen(reader))
-        return self
+    @classmethod
+    @asynccontextmanager
+    async def by(cls, url: str) -> "AsyncGenerator[Told]":
+        """Listens to the Redis at `url`, until there is no more to hear."""
+        told = cls(url)
+        async with (
+            anyio.create_task_group() as tasks,
+            await anyio.connect_tcp("127.0.0.1", urlsplit(url).port or 0) as stream,
+        ):
+            await stream.send(b"MONITOR\r\n")
+            assert await stream.receive(5) == b"+OK\r\n"
+            tasks.start_soon(told._listen, stream)
+            yield told
+            tasks.cancel_scope.cancel()
 
-    async def __aexit__(self, *_: object) -> None:
-        self._writer.close()
-        await self._listening
-
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
-        while data := await reader.read(2**20):
+    async def _listen(self, stream: ByteReceiveStream) -> None:
+        async for data in stream:
             self._said += data
 
     def everything(self) -> bytes:
@@ -296,7 +301,7 @@ async def test_canaries(tmp_path: Path, request: pytest.FixtureRequest, kind: st
         if kind != "sqlite":
             server, url = request.getfixturevalue("postgres"), request.getfixturevalue("redis_url")
             ledger = {"DATABASE_URL": server.url(await server.new_database()), "REDIS_URL": url}
-            told = await stack.enter_async_context(Told(url))
+            told = await stack.enter_async_context(Told.by(url))
         endpoint = await stack.enter_async_context(net)
         box = Box(tmp_path, ledger, endpoint)
         stack.callback(box.stop)

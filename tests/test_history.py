@@ -1,7 +1,9 @@
 """The last hour, as the page draws it: from left to right, and no more than an hour."""
 
+from orchestrator.domain.agent import Agent, AgentView
+from orchestrator.domain.identity import ANONYMOUS
 from orchestrator.history import EVERY_S, History, Point
-from orchestrator.web.dashboard.views import plots
+from orchestrator.web.dashboard.views import agents, plots
 
 
 def a_point(at: float, accepted: float = 0) -> Point:
@@ -50,3 +52,13 @@ def test_while_nobody_counted():
 def test_nothing_yet():
     """Empty lines, as many as there are series."""
     assert plots(History().points) == {"ready": [[]] * 5, "oldest": [[]] * 5, "rates": [[]] * 4}
+
+
+def test_how_long_a_pull_agent_takes():
+    """An average of what it did, as of agents that are called; who was never seen to end a task has none."""
+    history = History()
+    directory = {name: AgentView(Agent(agent_id=name, capabilities=("embed",))) for name in ("asks-1", "asks-2")}
+    for seconds in (2.0, 2.0):
+        history.pulled("asks-1", seconds)
+    rows = agents(directory, 0.0, 60.0, history, [], ANONYMOUS)
+    assert [(row.agent_id, row.latency) for row in rows] == [("asks-1", 2.0), ("asks-2", None)]

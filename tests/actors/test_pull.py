@@ -68,6 +68,15 @@ def in_flight(system, agent_id: str = "puller-1") -> int:
 class TestWork:
     """What who asks is given."""
 
+    async def test_how_long_it_takes(self, system):
+        """It counts from the lease to the result; an attempt that failed says nothing of it."""
+        for ending, seconds in ((DONE, 3.0), (Declined(retryable=False), 1.0)):
+            await system.route(a_request())
+            granted = await leased(system)
+            await anyio.sleep(seconds)
+            await hand_in(system, granted, ending)
+        assert dict(system.telemetry.history.latencies) == {"puller-1": pytest.approx(3.0, abs=0.1)}
+
     async def test_work_that_waits(self, system):
         """It is leased to who asks, with all that is needed; the result ends it; each step is in the audit."""
         routed = await system.route(a_request(meta={"site": "edge-1"}))

@@ -29,8 +29,9 @@ def add(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:
         }
         if Scope.AGENTS_READ in principal.scopes:
             gateway, ttl = context.system.acting_for(principal), context.settings.agents.ttl_s
-            work, under_way = telemetry.history.work(), gateway.under_way()
-            found["agents"] = views.agents(gateway.agents(), anyio.current_time(), ttl, work, under_way, principal)
+            found["agents"] = views.agents(
+                gateway.agents(), anyio.current_time(), ttl, telemetry.history, gateway.under_way(), principal
+            )
         return found
 
     def plots() -> str:

@@ -9,7 +9,7 @@ from orchestrator.domain.agent import AgentView
 from orchestrator.domain.health import Availability, Health
 from orchestrator.domain.identity import Principal, Scope
 from orchestrator.domain.task import Priority
-from orchestrator.history import HOUR_S, Point
+from orchestrator.history import HOUR_S, History, Point
 from orchestrator.kernel.child import ChildStatus, State
 from orchestrator.web.dashboard.words import span
 
@@ -102,24 +102,35 @@ def agents(
     directory: Mapping[str, AgentView],
     now: float,
     ttl: float,
-    work: Mapping[str, int],
+    history: History,
     under_way: Sequence[tuple[str, Headway]],
     principal: Principal,
 ) -> list[AgentRow]:
     """All agents by their ids, at `now` in monotonic seconds, as `principal` may see them."""
+    work = history.work()
     total = sum(work.values())
     doing: dict[str, list[UnderWay]] = {}
     for task_id, headway in under_way if principal.operates else ():
         doing.setdefault(headway.agent_id, []).append(UnderWay(task_id, headway.done, headway.note))
     return [
-        _agent(view, now, ttl, work.get(name, 0), total, doing.get(name, [])[-MOST_UNDER_WAY:], principal)
+        _agent(
+            view,
+            now,
+            ttl,
+            work.get(name, 0),
+            total,
+            history.latencies.get(name),
+            doing.get(name, [])[-MOST_UNDER_WAY:],
+            principal,
+        )
         for name, view in sorted(directory.items())
     ]
 
 
 def _agent(
-    view: AgentView, now: float, ttl: float, work: int, total: int, doing: list[UnderWay], principal: Principal
-) -> AgentRow:
+    view: AgentView, now: float, ttl: float, work: int, total: int, pulled: float | None,
+    doing: list[UnderWay], principal: Principal,
+) -> AgentRow:  # fmt: skip
     agent, health = view.agent, view.health
     availability = health.availability(now, ttl)
     state = "quarantined" if agent.quarantined else availability.value
@@ -135,7 +146,7 @@ def _agent(
         why=_QUARANTINED if agent.quarantined else why(health, availability, now),
         in_flight=view.in_flight,
         most=agent.max_concurrency,
-        latency=health.latency,
+        latency=pulled if agent.pulls else health.latency,
         seen_ago=None if health.last_seen is None else now - health.last_seen,
         work=work,
         share=work / total if total else 0.0,
