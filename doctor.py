@@ -219,7 +219,7 @@ def _tls(settings: Settings) -> Finding:
         return Finding("tls", Level.FAILURE, str(error), "mend the files: without them it does not start")
     found = "the certificate has ended" if days <= 0 else f"the certificate holds for {days:.0f} days"
     if days < ENDS_SOON_DAYS:
-        return Finding("tls", Level.FAILURE if days <= 0 else Level.WARNING, found, "renew it, and start again")
+        return Finding("tls", Level.FAILURE if days <= 0 else Level.WARNING, found, "renew it: its files are followed")
     if auth.certificate_ca_file and not auth.certificate_scopes and not auth.certificates:
         advice = "list callers in auth.certificates, or what all may do in auth.certificate_scopes"
         return Finding("tls", Level.WARNING, f"{found}; those of clients open nothing", advice)

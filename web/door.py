@@ -29,7 +29,7 @@ class Door(TCPServer):
         self.refusal = config.connections.enter(self.writer.transport)
         if config.tls is not None:
             # Before its handshake a client understands no answer.
-            if self.refusal is not None or not await self._secured(config.tls):
+            if self.refusal is not None or not await self._secured(await config.tls()):
                 self.writer.transport.abort()
                 return
             self.certificate = certificate_of(self.writer.get_extra_info("peercert"))

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
 from socket import AF_UNSPEC, AI_PASSIVE, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET, getaddrinfo, socket
@@ -17,7 +16,7 @@ from orchestrator.web.connections import Connections
 from orchestrator.web.doors import install
 from orchestrator.web.faults import log_fault
 from orchestrator.web.http_rules import broken_off
-from orchestrator.web.server_config import ASGI, ServerConfig
+from orchestrator.web.server_config import ASGI, FindTLS, ServerConfig
 
 STOP_S = 3.0
 """What open requests are given when the server stops; they wait for the ledger at most."""
@@ -28,8 +27,8 @@ ABORT_S = 1.0
 class WebServer:
     """Serves `app` on `listener`, which it leaves open: who connects between two incarnations waits in the backlog."""
 
-    def __init__(self, app: ASGI, listener: socket, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
-        """With `tls` connections are secured by it."""
+    def __init__(self, app: ASGI, listener: socket, limits: Limits, tls: FindTLS | None = None) -> None:
+        """With `tls` connections are secured by what it says when they begin."""
         self._app, self._listener, self._limits, self._tls = app, listener, limits, tls
         self._connections = Connections(limits.connections, limits.connections_per_peer)
         self._late = anyio.Event()

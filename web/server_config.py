@@ -10,6 +10,8 @@ from orchestrator.settings import Limits
 from orchestrator.web.connections import Connections
 
 ASGI = Callable[[Any, Any, Any], Awaitable[None]]
+FindTLS = Callable[[], Awaitable[ssl.SSLContext]]
+"""What a connection that begins now is secured with."""
 
 
 class ServerConfig(Config):
@@ -21,7 +23,7 @@ class ServerConfig(Config):
     """What is served, without what Hypercorn puts around it."""
     connections: Connections
     limits: Limits
-    tls: ssl.SSLContext | None = None
+    tls: FindTLS | None = None
     """Of our own: Hypercorn would count no connection before its handshake is done."""
     _fresh_until = 0.0
     _date = b""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,51 @@ async def test_certificate_that_was_taken_back(clinic: Clinic) -> None:
         with pytest.raises(Unreachable):
             await ask(service, clinic.context(lost), "GET", "/health")
         assert (await ask(service, clinic.context(kept), "GET", "/dlq")).status == 200
+
+
+async def test_certificate_that_is_taken_back_meanwhile(clinic: Clinic, capsys: pytest.CaptureFixture[str]) -> None:
+    """Gets no connection once the list is replaced, without a restart; a list that is none leaves the last in force."""
+    lost, kept = clinic.ca.issue_cert("ward-3.clinic"), clinic.ca.issue_cert("ward-4.clinic")
+    crl, then = clinic.taken_back(), clinic.taken_back(lost)
+    async with clinic.serving(certificate_scopes="tasks:read", certificate_crl_file=crl) as service:
+
+        async def answered(issued: trustme.LeafCert) -> bool:
+            try:
+                return (await ask(service, clinic.context(issued), "GET", "/dlq")).status == 200
+            except Unreachable:
+                return False
+
+        assert await answered(lost)
+        os.replace(then, crl)
+        assert (await answered(lost), await answered(kept)) == (False, True)
+        for harm in (partial(os.truncate, crl, 100), partial(os.remove, crl)):
+            harm()
+            assert (await answered(lost), await answered(kept)) == (False, True)
+        os.replace(clinic.taken_back(lost, kept), crl)
+        assert (await answered(lost), await answered(kept)) == (False, False)
+        os.replace(clinic.taken_back(), crl)
+        assert (await answered(lost), await answered(kept)) == (True, True)
+    assert capsys.readouterr().err.count("certificates_not_taken") == 2
+
+
+async def test_our_own_certificate_is_renewed(clinic: Clinic) -> None:
+    """It is shown from then on, without a restart, once its key is there too."""
+    context = clinic.context(clinic.ca.issue_cert("ward-3.clinic"))
+
+    async def shown(service: Service) -> Any:
+        stream = await anyio.connect_tcp(
+            "127.0.0.1", service.port, ssl_context=context, tls_standard_compatible=False
+        )  # fmt: skip
+        async with stream:
+            return stream.extra_attributes[TLSAttribute.peer_certificate]()["serialNumber"]
+
+    async with clinic.serving(certificate_scopes="tasks:read") as service:
+        before = await shown(service)
+        certificate, key = clinic.files(clinic.ca.issue_cert("127.0.0.1"), "renewed")
+        os.replace(certificate, clinic.environ["ORCHESTRATOR_WEB_TLS_CERTIFICATE_FILE"])
+        assert await shown(service) == before
+        os.replace(key, clinic.environ["ORCHESTRATOR_WEB_TLS_KEY_FILE"])
+        assert await shown(service) != before
 
 
 @pytest.mark.parametrize("case", ["out of date", "of another authority"])

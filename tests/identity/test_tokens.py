@@ -102,6 +102,24 @@ async def test_a_token_that_was_verified_before() -> None:
         await tokens.principal(token)
 
 
+async def test_keys_in_a_file_that_is_replaced(tmp_path: Path) -> None:
+    """Count from then on: a key that was taken back ends its tokens. What is no key set leaves the last in force."""
+    file = tmp_path / "keys.json"
+    file.write_bytes(OWN.document)
+    environ = {**SETTINGS, "ORCHESTRATOR_AUTH_JWT_KEYS": str(file)}
+    make = verifier_of(load(environ=environ).auth)
+    assert make
+    tokens = make(lambda: NOW, lambda: 0.0)
+    assert await tokens.principal(OWN.token())
+    file.write_bytes(OTHER.document)
+    assert await tokens.principal(OTHER.token())
+    for harm in (lambda: file.write_bytes(b"{"), file.unlink):
+        harm()
+        assert await tokens.principal(OTHER.token())
+        with pytest.raises(Unauthenticated):
+            await tokens.principal(OWN.token())
+
+
 async def test_a_shared_secret() -> None:
     """HS256 works with it and with nothing else; a short one is refused."""
     tokens = verifier(secret_key(SECRET))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from orchestrator.settings import Auth, SettingsError
+from orchestrator.web.followed import Followed
 from orchestrator.web.safety import is_local
 
 # Loaded where tokens are taken, and nowhere else.
@@ -35,12 +36,12 @@ def verifier_of(auth: Auth) -> MakeVerifier | None:
     rules = Rules(auth.jwt_issuer, auth.jwt_audience, auth.jwt_leeway_s, auth.jwt_lifetime_s)
     if "://" in auth.jwt_keys:
         return partial(TokenVerifier, rules, _published(auth))
-    keys = _kept(auth)
+    kept = _kept(auth)
 
-    async def always(_kid: str | None) -> "KeySet":
-        return keys
+    async def keys(_kid: str | None) -> "KeySet":
+        return await kept()
 
-    return partial(TokenVerifier, rules, always)
+    return partial(TokenVerifier, rules, keys)
 
 
 def _published(auth: Auth) -> "PublishedKeys":
@@ -53,13 +54,17 @@ def _published(auth: Auth) -> "PublishedKeys":
     return PublishedKeys(auth.jwt_keys, auth.jwt_algorithms, fetch, cache)
 
 
-def _kept(auth: Auth) -> "KeySet":
+def _kept(auth: Auth) -> "Followed[KeySet]":
     from orchestrator.web.identity.key_set import BadKeys, key_set, secret_key
 
     name, path = ("auth.jwt_keys", auth.jwt_keys) if auth.jwt_keys else ("auth.jwt_secret_file", auth.jwt_secret_file)
-    try:
+
+    def read() -> "KeySet":
         content = Path(path).read_bytes()
         return key_set(content, auth.jwt_algorithms) if auth.jwt_keys else secret_key(content.strip())
+
+    try:
+        return Followed("issuer_keys", [path], read)
     except OSError as error:
         raise SettingsError(name, f"cannot be read: {error.strerror}", _SOURCE) from None
     except BadKeys as error:
