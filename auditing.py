@@ -1,6 +1,7 @@
 """The audit trail as a file on disk: shown, verified, exported, beside a running orchestrator or without one."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from typing import BinaryIO, TypeVar
 
 import msgspec
@@ -22,11 +23,11 @@ Advance = Callable[[int, int], None]
 """Told how many entries were looked at, and of how many."""
 
 
-async def entries(url: str, *, query: AuditQuery) -> list[AuditEntry]:
-    """Entries of the ledger at `url` that fit, oldest first."""
+async def entries(url: str, *, query: AuditQuery) -> tuple[list[AuditEntry], str | None]:
+    """Entries of the ledger at `url` that fit, oldest first; and since when none is missing, if any was removed."""
 
-    async def read(reader: LedgerReader) -> list[AuditEntry]:
-        return (await reader.audit(query)).entries
+    async def read(reader: LedgerReader) -> tuple[list[AuditEntry], str | None]:
+        return (await reader.audit(query)).entries, complete_since(await reader.begins())
 
     return await _read(url, read)
 
@@ -70,9 +71,10 @@ def read_receipts(file: Iterable[bytes], name: str) -> Iterator[tuple[str, Head]
 async def _verify(reader: LedgerReader, evidence: Evidence, advance: Advance) -> Report:
     heads = await reader.audit_heads()
     read = _Reading(reader, heads, advance)
-    async for step in verifying(heads, read.chain, evidence, growing=False):
-        if isinstance(step, Report):
-            return step
+    async with aclosing(verifying(heads, read.chain, evidence, growing=False)) as steps:
+        async for step in steps:
+            if isinstance(step, Report):
+                return step
     raise AssertionError("the check ends with a report")
 
 
@@ -100,40 +102,35 @@ class _Reading:
         self._done, self._total = 0, sum(self._lengths.values())
         self._begun: set[str] = set()
 
-    async def chain(self, writer: str) -> AsyncIterator[AuditEntry]:
+    async def chain(self, writer: str) -> AsyncGenerator[AuditEntry]:
         if writer in self._begun:
             # It is read a second time.
             self._total += self._lengths.get(writer, 0)
         self._begun.add(writer)
-        async for entry in self._reader.audit_chain(writer):
-            self._done += 1
-            if self._done % PAGE == 0:
-                self._advance(self._done, max(self._done, self._total))
-            yield entry
+        async with aclosing(self._reader.audit_chain(writer)) as entries:
+            async for entry in entries:
+                self._done += 1
+                if self._done % PAGE == 0:
+                    self._advance(self._done, max(self._done, self._total))
+                yield entry
 
 
-async def case(url: str, *, case_id: str) -> list[Disclosure]:
-    """Every attempt that gave data of the case to an agent, in the order of their beginning."""
+async def case(url: str, *, case_id: str) -> tuple[list[Disclosure], str | None]:
+    """Every attempt that gave data of the case to an agent, in the order of their beginning.
 
-    async def collect(reader: LedgerReader) -> list[Disclosure]:
+    And since when no entry is missing, if any was removed.
+    """
+
+    async def collect(reader: LedgerReader) -> tuple[list[Disclosure], str | None]:
         found, after = list[AuditEntry](), 0
         while True:
             page = await reader.audit(AuditQuery(case_id=case_id, after=after, limit=PAGE))
             found += page.entries
             if page.next is None:
-                return list(disclosures(found))
+                return list(disclosures(found)), complete_since(await reader.begins())
             after = page.next
 
     return await _read(url, collect)
-
-
-async def kept_since(url: str) -> str | None:
-    """From when on no entry of the ledger at `url` is missing; None where none was ever removed."""
-
-    async def ask(reader: LedgerReader) -> str | None:
-        return complete_since(await reader.begins())
-
-    return await _read(url, ask)
 
 
 async def create_tables(url: str, codec: Codec = PLAIN) -> int:

@@ -1,6 +1,7 @@
 """What people look through, as a principal may see it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -61,7 +62,7 @@ class Browser:
         heads, begins = await read(self._reader.audit_heads()), await read(self._reader.begins())
         return Trail(heads, begins, await read(self._reader.last_checkpoint()))
 
-    async def verify(self, evidence: Callable[[], Evidence]) -> AsyncIterator[int | Report]:
+    async def verify(self, evidence: Callable[[], Evidence]) -> AsyncGenerator[int | Report]:
         """Checks the whole trail as it is now; tells how many entries it looked at, then the report. For operators.
 
         It begins anew, with new `evidence`, where entries were removed under its hands: they would seem to be missing.
@@ -70,12 +71,13 @@ class Browser:
         try:
             while True:
                 begins, heads = await self._reader.begins(), await self._reader.audit_heads()
-                async for step in verifying(heads, self._reader.audit_chain, evidence(), growing=True):
-                    if isinstance(step, Report) and step.flaws and begins != await self._reader.begins():
-                        break
-                    yield step
-                else:
-                    return
+                async with aclosing(verifying(heads, self._reader.audit_chain, evidence(), growing=True)) as steps:
+                    async for step in steps:
+                        if isinstance(step, Report) and step.flaws and begins != await self._reader.begins():
+                            break
+                        yield step
+                    else:
+                        return
         except LedgerError:
             raise AuditUnavailable("The ledger cannot be read.", retry_after=1) from None
 

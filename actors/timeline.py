@@ -31,11 +31,11 @@ class Timeline:
         self.number = 0
         """The number of the last entry that was read."""
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         self._watcher.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._watcher.__exit__()
 
     async def task(self) -> TaskRecord:

@@ -1,6 +1,7 @@
 """The audit trail checked as a whole, step by step: every chain, its checkpoints, and what testifies from outside."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 import msgspec
 
@@ -38,8 +39,8 @@ class Report(msgspec.Struct, frozen=True):
 
 
 async def verifying(
-    heads: list[Head], chain: Callable[[str], AsyncIterator[AuditEntry]], evidence: Evidence, *, growing: bool
-) -> AsyncIterator[int | Report]:
+    heads: list[Head], chain: Callable[[str], AsyncGenerator[AuditEntry]], evidence: Evidence, *, growing: bool
+) -> AsyncGenerator[int | Report]:
     """How many entries were looked at, each STEP of them, and at last the report; `chain` reads that of a writer.
 
     `growing`: the trail is written to meanwhile; what comes after the beginning of the check is left to the next.
@@ -47,26 +48,28 @@ async def verifying(
     flaws, seen = list[Flaw](), 0
     for head in heads:
         check = ChainCheck(head)
-        async for entry in chain(head.writer):
-            if growing and entry.seq > head.seq:
-                break
-            flaws.extend(check.add(entry))
-            flaws.extend(evidence.collect(entry))
-            seen += 1
-            if seen % STEP == 0:
-                yield seen
+        async with aclosing(chain(head.writer)) as entries:
+            async for entry in entries:
+                if growing and entry.seq > head.seq:
+                    break
+                flaws.extend(check.add(entry))
+                flaws.extend(evidence.collect(entry))
+                seen += 1
+                if seen % STEP == 0:
+                    yield seen
         flaws.extend(check.end())
         evidence.begins(check.begin)
     # Once more, since a checkpoint of one chain testifies to the others, and may stand anywhere.
     ends = {head.writer: head.seq for head in heads}
     for writer in sorted(evidence.writers):
-        async for entry in chain(writer):
-            if growing and entry.seq > ends.get(writer, 0):
-                break
-            flaws.extend(evidence.check(entry))
-            seen += 1
-            if seen % STEP == 0:
-                yield seen
+        async with aclosing(chain(writer)) as entries:
+            async for entry in entries:
+                if growing and entry.seq > ends.get(writer, 0):
+                    break
+                flaws.extend(evidence.check(entry))
+                seen += 1
+                if seen % STEP == 0:
+                    yield seen
     flaws.extend(evidence.end(heads))
     signers = sorted(evidence.signers)
     yield Report(heads, flaws, evidence.signed, signers, evidence.removed, evidence.untold)

@@ -34,11 +34,11 @@ def audit_show(task_id: str | None, case_id: str | None, event: str | None, limi
     from orchestrator.storage.ports import AuditQuery
 
     query = AuditQuery(task_id, case_id, event, limit=limit)
-    entries = on_ledger(file, partial(auditing.entries, query=query))
+    entries, since = on_ledger(file, partial(auditing.entries, query=query))
     fields = ("audit_id", "created_at", "event", "task_id", "case_id", "agent_id", "status", "reason")
     rows = [tuple(getattr(entry, field) for field in fields) for entry in entries]
     print_table(("entry", "at", "event", "task", "case", "agent", "status", "reason"), rows)
-    disclosures.say_since(on_ledger(file, auditing.kept_since))
+    disclosures.say_since(since)
 
 
 @audit.command("verify")

@@ -55,8 +55,9 @@ def work(case_id: str | None, form: str, output: Any, advance: Callable[[int, in
 async def _export(case_id: str, write: Write, output: Any, url: str) -> None:
     from orchestrator import auditing
 
-    output.write(write(await auditing.case(url, case_id=case_id)))
-    say_since(await auditing.kept_since(url))
+    found, since = await auditing.case(url, case_id=case_id)
+    output.write(write(found))
+    say_since(since)
 
 
 def say_since(since: str | None) -> None:

@@ -1,6 +1,6 @@
 """The audit trail of the ledger in memory: one chain."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 
 from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, head_before, head_of, link
 from orchestrator.domain.retention import Begin, Entry
@@ -87,7 +87,7 @@ class TrailReader:
     async def last_checkpoint(self) -> AuditEntry | None:
         return self._trail.last_checkpoint()
 
-    async def audit_chain(self, writer: str) -> AsyncIterator[AuditEntry]:
+    async def audit_chain(self, writer: str) -> AsyncGenerator[AuditEntry]:
         for entry in self._trail.chain(writer):
             yield entry
 

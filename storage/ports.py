@@ -1,6 +1,6 @@
 """What the rest of the system may ask of storage. Every ledger passes `tests/storage/conformance.py` unchanged."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -124,7 +124,7 @@ class LedgerReader(Browsing, RetentionReader, Protocol):
         """Entries that fit."""
         ...
 
-    def audit_chain(self, writer: str) -> AsyncIterator[AuditEntry]:
+    def audit_chain(self, writer: str) -> AsyncGenerator[AuditEntry]:
         """The whole chain of a writer in the order of `seq`, streamed."""
         ...
 

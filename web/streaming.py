@@ -1,7 +1,7 @@
 """Answers that go on: server-sent events (WHATWG HTML, section 9.2), for as long as somebody reads who may."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
 import anyio
@@ -39,7 +39,7 @@ class Source(Struct, frozen=True):
     closing: Callable[[], bool]
     wait: Callable[[], Awaitable[None]]
     """Until it is worth looking again."""
-    around: AbstractContextManager[object]
+    around: AbstractAsyncContextManager[object]
     """Entered for as long as somebody reads."""
     gone: bytes = b""
     """The last event for somebody who is not known any more."""
@@ -65,7 +65,7 @@ class _Stream(ResponseBody):
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
         self._streams.open += 1
-        self._source.around.__enter__()
+        await self._source.around.__aenter__()
         self._events = self._until_the_end()
         return self._events
 
@@ -73,8 +73,8 @@ class _Stream(ResponseBody):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._streams.open -= 1
-        self._source.around.__exit__(kind, error, traceback)
         await self._events.aclose()
+        await self._source.around.__aexit__(kind, error, traceback)
 
     async def _until_the_end(self) -> AsyncGenerator[bytes]:
         source, last_sent = self._source, anyio.current_time()

@@ -1,6 +1,6 @@
 """Reads from the shared ledger, through a few connections of their own."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from orchestrator.domain.agent import Agent, Sighting
@@ -119,7 +119,7 @@ class PostgresReader:
             found = await self._all(sql.READ_BRIEFS_OF_CASE, *among, query.case_id)
         return page_of([rows.brief(row) for row in found], query, floor)
 
-    async def audit_chain(self, writer: str) -> AsyncIterator[AuditEntry]:
+    async def audit_chain(self, writer: str) -> AsyncGenerator[AuditEntry]:
         after = -1
         while found := await self._all(sql.READ_CHAIN, writer, after, _CHUNK):
             for row in found:

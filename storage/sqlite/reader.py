@@ -1,7 +1,7 @@
 """Reads from the embedded ledger, through one aiosqlite connection that can only read and never checkpoints."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import aiosqlite
@@ -131,7 +131,7 @@ class SqliteReader:
             found = await self._all(sql.READ_BRIEFS_OF_CASE, (*among, query.case_id))
         return page_of([rows.brief(row) for row in found], query, floor)
 
-    async def audit_chain(self, writer: str) -> AsyncIterator[AuditEntry]:
+    async def audit_chain(self, writer: str) -> AsyncGenerator[AuditEntry]:
         # As bytes, since the name of a writer may be damaged as well.
         name, after = writer.encode("utf-8", "surrogateescape"), -1
         while found := await self._all(sql.READ_CHAIN, (name, after, _CHUNK)):

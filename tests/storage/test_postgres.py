@@ -555,7 +555,7 @@ class TestTheDatabase:
         await stored(ledger, accept(3))
         assert len(await trail(reader)) == 2
         await reader.close()
-        assert len(await auditing.entries(url, query=AuditQuery(limit=9))) == 3
+        assert len((await auditing.entries(url, query=AuditQuery(limit=9)))[0]) == 3
         assert (await auditing.verify(url)).flaws == []
         output = BytesIO()
         await auditing.export(url, output=output)
@@ -563,7 +563,7 @@ class TestTheDatabase:
         record = await ledger.task(task_id(3))
         assert record is not None
         leased = await moved(ledger, record, Step.LEASE)
-        (given,) = await auditing.case(url, case_id=record.task.case_id)
+        (given,), _ = await auditing.case(url, case_id=record.task.case_id)
         assert (given.task_id, given.agent_id) == (task_id(3), leased.progress.agent_id)
         assert await auditing.create_tables(url) == latest_version(url)
         await without_triggers(postgres, database)

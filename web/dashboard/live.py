@@ -1,7 +1,7 @@
 """Parts of a page that stay as they should be: sent as server-sent events, each when it has changed."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import anyio
 from quart import Response
@@ -23,7 +23,7 @@ def live(
     still: Callable[[], Awaitable[object]],
     closing: Callable[[], bool],
     wait: Callable[[], Awaitable[None]] | None = None,
-    around: AbstractContextManager[object] | None = None,
+    around: AbstractAsyncContextManager[object] | None = None,
 ) -> Response:
     """An answer that goes on, to the end of the service or of its reader's session; without `wait` a look a second.
 

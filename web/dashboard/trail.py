@@ -1,5 +1,6 @@
 """The audit: browsed, filtered, verified, and how its chains stand."""
 
+from contextlib import aclosing
 from typing import Any
 
 import anyio.lowlevel
@@ -66,7 +67,8 @@ def add(blueprint: Blueprint, pages: Pages) -> None:
                 return {"check": pages.text("part_check.html", {"seen": step, "report": None})}
             return {"check": pages.text("part_check.html", {"seen": 0, "report": step}), END: ""}
 
-        return live(checks, take, asked_again(), lambda: context.system.closing, anyio.lowlevel.checkpoint)
+        wait, around = anyio.lowlevel.checkpoint, aclosing(steps)
+        return live(checks, take, asked_again(), lambda: context.system.closing, wait, around)
 
 
 def _search(fields: Any) -> AuditSearch:
