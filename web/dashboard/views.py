@@ -98,6 +98,16 @@ class AgentRow(Struct, frozen=True):
     allow: bool
 
 
+class _Work(Struct, frozen=True):
+    """What an agent did in the last hour, its share of what all did, and what it has in hand."""
+
+    attempts: int
+    share: float
+    pulled: float | None
+    """How long it takes for what it asked for, in seconds."""
+    under_way: list[UnderWay]
+
+
 def agents(
     directory: Mapping[str, AgentView],
     now: float,
@@ -112,25 +122,15 @@ def agents(
     doing: dict[str, list[UnderWay]] = {}
     for task_id, headway in under_way if principal.operates else ():
         doing.setdefault(headway.agent_id, []).append(UnderWay(task_id, headway.done, headway.note))
-    return [
-        _agent(
-            view,
-            now,
-            ttl,
-            work.get(name, 0),
-            total,
-            history.latencies.get(name),
-            doing.get(name, [])[-MOST_UNDER_WAY:],
-            principal,
-        )
-        for name, view in sorted(directory.items())
-    ]
+
+    def of(name: str) -> _Work:
+        done, pulled = work.get(name, 0), history.latencies.get(name)
+        return _Work(done, done / total if total else 0.0, pulled, doing.get(name, [])[-MOST_UNDER_WAY:])
+
+    return [_agent(view, now, ttl, of(name), principal) for name, view in sorted(directory.items())]
 
 
-def _agent(
-    view: AgentView, now: float, ttl: float, work: int, total: int, pulled: float | None,
-    doing: list[UnderWay], principal: Principal,
-) -> AgentRow:  # fmt: skip
+def _agent(view: AgentView, now: float, ttl: float, work: _Work, principal: Principal) -> AgentRow:
     agent, health = view.agent, view.health
     availability = health.availability(now, ttl)
     state = "quarantined" if agent.quarantined else availability.value
@@ -146,11 +146,11 @@ def _agent(
         why=_QUARANTINED if agent.quarantined else why(health, availability, now),
         in_flight=view.in_flight,
         most=agent.max_concurrency,
-        latency=pulled if agent.pulls else health.latency,
+        latency=work.pulled if agent.pulls else health.latency,
         seen_ago=None if health.last_seen is None else now - health.last_seen,
-        work=work,
-        share=work / total if total else 0.0,
-        under_way=doing,
+        work=work.attempts,
+        share=work.share,
+        under_way=work.under_way,
         drain=mine and not health.draining,
         allow=agent.quarantined and principal.operates,
     )
