@@ -1,11 +1,7 @@
 """What the README says works as written."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 from click.testing import CliRunner
+from desk import Desk, demonstration
 
 from orchestrator.cli import main
 from orchestrator.domain.lifecycle import diagram
@@ -56,24 +53,10 @@ async def test_the_embedding_of_the_readme_works(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture(scope="module")
-def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """`orchestrator demo`, which serves: its URL and its folder."""
-    folder = tmp_path_factory.mktemp("demo")
-    environ = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", "demo", "--port", "0"],
-        env=environ, cwd=folder, stdout=subprocess.PIPE, text=True,
-    ) as shown:  # fmt: skip
-        assert shown.stdout is not None
-        said = ""
-        while "Ctrl-C ends it" not in said:
-            said += (line := shown.stdout.readline())
-            assert line, said
-        url = re.search(r"Serving on (http://[0-9.:]+);", said)
-        assert url
-        yield url[1], folder
-        shown.send_signal(signal.SIGTERM)
-        shown.communicate()
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """`orchestrator demo`, which serves."""
+    with demonstration(tmp_path_factory.mktemp("demo")) as desk:
+        yield desk
 
 
 def ask(url: str, path: str) -> Any:
@@ -81,16 +64,11 @@ def ask(url: str, path: str) -> Any:
         return json.load(answer)
 
 
-def test_what_the_readme_sends_while_the_demo_serves(demonstration: tuple[str, Path]) -> None:
+def test_what_the_readme_sends_while_the_demo_serves(served: Desk) -> None:
     """Each request is answered as the text beside it says, typed as it stands."""
-    url, folder = demonstration
 
     def typed(text: str) -> Any:
-        asked = subprocess.run(
-            ["/bin/sh", "-c", text.replace("http://127.0.0.1:8080", url)],
-            cwd=folder, capture_output=True, text=True, check=True, timeout=30,
-        )  # fmt: skip
-        return json.loads(asked.stdout)
+        return json.loads(served.types(text.replace("http://127.0.0.1:8080", served.environ["URL"])))
 
     (task, refused) = re.findall(
         r"^    (curl -s http://[^']*/route_task [^']*'[^']*' -d '[^']*')", README, re.MULTILINE
@@ -105,12 +83,10 @@ def test_what_the_readme_sends_while_the_demo_serves(demonstration: tuple[str, P
     assert {entry["event"] for entry in typed(audit)["entries"]} >= {"succeeded", "refused"}
 
 
-def test_what_the_readme_types_while_the_demo_serves(
-    demonstration: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_readme_types_while_the_demo_serves(served: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command goes well, typed as it stands."""
-    url, folder = demonstration
-    monkeypatch.chdir(folder)
+    url = served.environ["URL"]
+    monkeypatch.chdir(served.folder)
     monkeypatch.setenv("ORCHESTRATOR_URL", url)
     body = re.search(r"/route_task .* -d '([^']*)'", README)
     assert body

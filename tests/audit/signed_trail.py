@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from msgspec.structs import replace
 
 from orchestrator.crypto.signing import Signer, verifies
@@ -24,6 +25,9 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
 """
 """The secret key of the first test vector of RFC 8032, section 7.1."""
 SIGNER = Signer(KEY)
+PUBLIC = SIGNER.public_key
+OTHER = Signer(KEY.replace("J1h", "J1i"))
+"""Somebody else's."""
 NOW = 1_700_000_000.0
 KEPT_S = 31_536_000
 
@@ -84,6 +88,18 @@ def a_trail(length: int = 20) -> tuple[Trail, list[Head]]:
     return trail, receipts
 
 
+USUAL = (("edge-2", 4), ("main", 3))
+"""Up to where the chains of a trail are cut, if nothing else matters."""
+
+
+def cut_trail(*up_to: tuple[str, int]) -> tuple[Trail, list[Head], list[Head]]:
+    """A trail that was cut up to these places, its receipts, and where its chains begin."""
+    trail, receipts = a_trail()
+    begins = [head_of(entry) for entry in trail.exported() if (entry.writer, entry.seq) in up_to]
+    trail.cut("main", *begins)
+    return trail, receipts, begins
+
+
 def rechained(entries: Iterable[AuditEntry], *begins: Head) -> list[AuditEntry]:
     """As somebody makes them who can write everything: each entry fits the one before it, or where its chain begins."""
     found, heads = list[AuditEntry](), {begin.writer: begin for begin in begins}
@@ -123,6 +139,9 @@ def by_script(entries: list[AuditEntry], receipts: Iterable[Head] = (), key: str
     for step in (trail.collect, trail.check):
         wrong += [f"{line['audit_id']}: {what}" for line in lines for what in step(line)]
     return [*wrong, *trail.end()]
+
+
+VERIFIERS = [pytest.param(by_product, id="product"), pytest.param(by_script, id="script")]
 
 
 def flipped(text: str) -> Iterator[str]:

@@ -6,38 +6,26 @@ import pytest
 from msgspec.structs import replace
 from signed_trail import (
     KEPT_S,
-    KEY,
     NOW,
+    OTHER,
+    PUBLIC,
     SCRIPT,
-    SIGNER,
+    USUAL,
+    VERIFIERS,
     Trail,
     a_draft,
     a_trail,
     by_product,
-    by_script,
+    cut_trail,
     flipped,
     rechained,
 )
 
-from orchestrator.crypto.signing import Signer, verifies
+from orchestrator.crypto.signing import verifies
 from orchestrator.domain.audit import GENESIS, AuditEntry, Head, flaws, head_before, head_of
 from orchestrator.domain.evidence import LONGEST_UNSIGNED, Evidence
 
-OTHER = Signer(KEY.replace("J1h", "J1i"))
-PUBLIC = SIGNER.public_key
-VERIFIERS = [pytest.param(by_product, id="product"), pytest.param(by_script, id="script")]
 for_both = pytest.mark.parametrize("verifier", VERIFIERS)
-
-
-def cut_trail(*up_to: tuple[str, int]) -> tuple[Trail, list[Head], list[Head]]:
-    """A trail that was cut up to these places, its receipts, and where its chains begin."""
-    trail, receipts = a_trail()
-    begins = [head_of(entry) for entry in trail.exported() if (entry.writer, entry.seq) in up_to]
-    trail.cut("main", *begins)
-    return trail, receipts, begins
-
-
-USUAL = (("edge-2", 4), ("main", 3))
 
 
 def begins_of(entries: list[AuditEntry]) -> dict[str, Head]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +14,8 @@ from random import Random
 
 import pytest
 from signed_trail import KEY, ROOT, SCRIPT, SIGNER, VECTORS
+
+from orchestrator.domain.audit import AuditEntry
 
 PATIENCE_S = 60
 SCRIPT_FILE = ROOT / "scripts" / "verify_audit.py"
@@ -130,6 +133,22 @@ def test_history_rewritten(box: Box) -> None:
         assert "audit-main-5: the checkpoint audit-main-6 testifies to another entry here" in words
         code, words = verifier(*AGAINST)
         assert [f"audit-main-{seq}: the receipt" in words for seq in (1, 2, 3, 4, 5)] == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize("name", ["trail.ndjson", "cut_trail.ndjson"])
+def test_vectors(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The script reads the kept trails from their files, with all that testifies to them."""
+    evidence = ["--against", str(VECTORS / "receipts.ndjson"), "--public-key", str(VECTORS / "public_key.pem")]
+    assert SCRIPT.main([str(VECTORS / name), *evidence]) == 0
+    assert ("were removed" in capsys.readouterr().out) == (name == "cut_trail.ndjson")
+
+
+def test_form_in_the_documentation() -> None:
+    """Who writes a verifier by docs/audit.md hashes all the fields there are, in their order."""
+    page = (ROOT / "docs" / "audit.md").read_text("utf-8")
+    found = re.search(r"one JSON object with the fields `([^`]*)`", page)
+    assert found is not None
+    assert re.split(r",\s+", found[1]) == SCRIPT.FIELDS == list(AuditEntry.__struct_fields__)
 
 
 @pytest.mark.parametrize("option", ["--against", "--public-key"])
