@@ -4,14 +4,13 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from socket import AF_UNIX, gethostname, socket
+from socket import gethostname
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
-from msgspec.structs import replace
 
 from orchestrator.actors.drain import Drain
 from orchestrator.actors.gateway import Gateway
@@ -21,7 +20,6 @@ from orchestrator.actors.verdicts import lost
 from orchestrator.domain.health import Availability
 from orchestrator.domain.signatory import Signatory
 from orchestrator.domain.task import TaskRequest
-from orchestrator.kernel.actor import Actor
 from orchestrator.kernel.child import ChildStatus
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import root_cause
@@ -35,7 +33,7 @@ from orchestrator.storage.queue import EmbeddedQueue
 from orchestrator.storage.sealing import Codec, codec_of
 from orchestrator.storage.streams.names import StreamNames
 from orchestrator.storage.streams.queue import StreamQueue
-from orchestrator.supervisor import Decorate, MakeWeb, supervise
+from orchestrator.supervisor import Decorate, Servers, supervise
 from orchestrator.system import Carriage, System
 from orchestrator.telemetry import Sample, Telemetry
 
@@ -62,18 +60,19 @@ class Orchestrator:
         ledger: Ledger | None = None,
         streams: Streams | None = None,
         agent_store: AgentStore | None = None,
-        make_web: MakeWeb | None = None,
+        servers: Servers | None = None,
         decorate: Decorate | None = None,
         tracing: "Tracing | None" = None,
     ) -> None:
         """Without `settings`: the packaged ones. What is given of adapters replaces the real one, and is closed.
 
-        `decorate` may put something around each actor; `tracing` makes spans where the settings do not say so.
+        `servers` serve it over a network. `decorate` may put something around each actor; `tracing` makes spans where
+        the settings do not say so.
         """
         self.settings = load() if settings is None else settings
         self.environment, self._clock = (environment or Environment.real()).floored()
         self._client, self._ledger, self._streams, self._agent_store = client, ledger, streams, agent_store
-        self._make_web, self._decorate = make_web, decorate
+        self._servers, self._decorate = servers or {}, decorate
         self._tracing = tracing
         self._codec = _codec(self.settings.storage.encryption_key, self.environment)
         self._signatory = _signatory(self.settings.audit.signing_key)
@@ -114,7 +113,7 @@ class Orchestrator:
 
     async def __aenter__(self) -> "Orchestrator":
         system = self._system = await self._assemble()
-        self._supervisor = supervise(system, self._make_web, self._decorate)
+        self._supervisor = supervise(system, self._servers, self._decorate)
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         try:
@@ -321,14 +320,6 @@ def _http_client(settings: Settings) -> OutboundClient:
     )
 
 
-def listening_on(listener: socket, settings: Settings) -> Settings:
-    """The settings with the address that was really bound: no agent may be there, and it says who can reach us."""
-    if listener.family == AF_UNIX:
-        return replace(settings, web=replace(settings.web, host="localhost"))
-    host, port = listener.getsockname()[:2]
-    return replace(settings, web=replace(settings.web, host=host, port=port))
-
-
 def _tracing(endpoint: str, environment: Environment) -> "Tracing | None":
     if not endpoint:
         return None
@@ -339,22 +330,6 @@ def _tracing(endpoint: str, environment: Environment) -> "Tracing | None":
     except ImportError:
         raise UnsupportedURL("tracing needs the extra: pip install 'routing-orchestrator[otel]'") from None
     return tracing_to(endpoint, environment.now)
-
-
-def serve_on(listener: socket, settings: Settings) -> MakeWeb:
-    """The web actor on a socket that listens already. Raises SettingsError for keys and files that cannot be used."""
-    from orchestrator.web.identity.opening import verifier_of
-    from orchestrator.web.securing import tls_of
-
-    tokens, tls = verifier_of(settings.auth), tls_of(settings)
-
-    def make_web(gateway: Gateway, telemetry: Telemetry) -> Actor[object]:
-        from orchestrator.web.app import build_app
-        from orchestrator.web.server import WebServer
-
-        return WebServer(build_app(gateway, telemetry, settings, tokens), listener, settings.limits, tls)
-
-    return make_web
 
 
 class Application:

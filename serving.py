@@ -6,14 +6,14 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from socket import AF_UNIX, socket
 from typing import Any
 
 import anyio
 
 from orchestrator.actors.audit_writer import LedgerDamaged, RecoveryNeeded
-from orchestrator.embedding import Orchestrator, listening_on, serve_on
+from orchestrator.embedding import Orchestrator
 from orchestrator.kernel.errors import KernelError, root_cause
+from orchestrator.listening import Listeners, listening_on, serve_on, url_of
 from orchestrator.service_manager import ServiceManager
 from orchestrator.settings import Settings, SettingsError
 from orchestrator.storage.opening import UnsupportedURL
@@ -58,33 +58,16 @@ def exit_code(error: Exception) -> int:
     return next((code for kind, code in EXIT_CODES.items() if isinstance(cause, kind)), EXIT_GAVE_UP)
 
 
-def open_listener(manager: ServiceManager, host: str, port: int) -> socket:
-    """The socket that the service manager handed over, or else one of our own. Raises BadSocket or OSError."""
-    from orchestrator.web.server import listen
-
-    return manager.listener() or listen(host, port)
-
-
-def url_of(listener: socket, settings: Settings) -> str:
-    """Where clients find what serves on that socket."""
-    address = listener.getsockname()
-    if listener.family == AF_UNIX:
-        return f"unix:{address}"
-    host, port = address[:2]
-    scheme = "https" if settings.web.tls_certificate_file else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def run(settings: Settings, listener: socket, manager: ServiceManager, beside: Beside | None = None) -> None:
-    """Serves on `listener` until SIGTERM, SIGINT or SIGHUP, then drains. A second signal ends the process at once.
+def run(settings: Settings, listeners: Listeners, manager: ServiceManager, beside: Beside | None = None) -> None:
+    """Serves on `listeners` until SIGTERM, SIGINT or SIGHUP, then drains. A second signal ends the process at once.
 
     `manager` is told of readiness, life and the end. `beside` runs in the same loop once everything is up. Raises what
     ended the system otherwise.
     """
-    settings = listening_on(listener, settings)
+    settings = listening_on(listeners, settings)
     check(settings)
     uvloop = importlib.util.find_spec("uvloop") is not None
-    anyio.run(_serve, settings, listener, manager, beside, backend_options={"use_uvloop": uvloop})
+    anyio.run(_serve, settings, listeners, manager, beside, backend_options={"use_uvloop": uvloop})
 
 
 def settle_collector() -> None:
@@ -98,15 +81,15 @@ def settle_collector() -> None:
     gc.set_threshold(20_000, 20, 100)
 
 
-async def _serve(settings: Settings, listener: socket, manager: ServiceManager, beside: Beside | None) -> None:
+async def _serve(settings: Settings, listeners: Listeners, manager: ServiceManager, beside: Beside | None) -> None:
     # The terminal that is closed ends service like the other two, unless we were started to outlive it (nohup).
     hangup = (signal.SIGHUP,) if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else ()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, *hangup) as signals:
         async with anyio.create_task_group() as group:
-            web = serve_on(listener, settings)
-            async with Orchestrator(settings, make_web=web) as orchestrator, anyio.create_task_group() as served:
+            servers = serve_on(listeners, settings)
+            async with Orchestrator(settings, servers=servers) as orchestrator, anyio.create_task_group() as served:
                 settle_collector()
-                manager.ready(f"serving on {url_of(listener, settings)}")
+                manager.ready(f"serving on {url_of(listeners.web, settings)}")
                 group.start_soon(_keep_alive, manager, orchestrator)
                 if beside is not None:
                     served.start_soon(beside, orchestrator)
@@ -114,8 +97,8 @@ async def _serve(settings: Settings, listener: socket, manager: ServiceManager, 
                 manager.stopping()
                 group.start_soon(_end_at_once, signals, settings.dispatch.drain_s + HARD_STOP_MARGIN_S)
                 orchestrator.drain()
-                # The server has its own copy of the socket. With its end, who connects is refused, and does not hang.
-                listener.close()
+                # The servers have copies of their own. With the end of these who connects is refused and does not hang.
+                listeners.close()
                 served.cancel_scope.cancel()
             group.cancel_scope.cancel()
 

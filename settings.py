@@ -87,6 +87,8 @@ class Web(Section, frozen=True):
     hosts: tuple[OwnHost, ...]
     insecure: bool
     port: Annotated[int, Meta(ge=0, le=65_535)]
+    watch_host: Annotated[str, Meta(max_length=255)]
+    watch_port: Annotated[int, Meta(ge=0, le=65_535)]
     tls_certificate_file: str
     tls_key_file: str
     max_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)]
@@ -96,6 +98,15 @@ class Web(Section, frozen=True):
     answer_timeout_s: Positive
     max_wait_s: Annotated[float, Meta(ge=0, le=300)]
     max_streams: Annotated[int, Meta(ge=0, le=10_000)]
+
+    def __post_init__(self) -> None:
+        if self.watch_port and self.watch_port == self.port:
+            raise ValueError("web.watch_port is web.port: it needs a port of its own")
+
+    @property
+    def watch_address(self) -> str:
+        """The host of the second listener."""
+        return self.watch_host or self.host
 
 
 class Limits(Section, frozen=True):
@@ -324,7 +335,7 @@ class Settings(Section, frozen=True):
             closed_ports=frozenset(
                 url.port or DEFAULT_PORTS[url.scheme] for url in urls if url.scheme in DEFAULT_PORTS
             ),
-            own_ports=frozenset({self.web.port}),
+            own_ports=frozenset({self.web.port, self.web.watch_port}),
             plaintext=agents.allow_plaintext,
         )
 

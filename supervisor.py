@@ -3,7 +3,7 @@
 They stop in reverse. When one fails, it and those after it are started again, since they hold handles to it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,12 +36,14 @@ BACKOFF = Backoff(base=0.05, cap=1.0)
 MARGIN_S = 8.0
 """What a dispatching actor may take beyond its deadlines: after a drain's to give back what it could not finish."""
 
-MakeWeb = Callable[[Gateway, Telemetry], Actor[object]]
+MakeServer = Callable[[Gateway, Telemetry], Actor[object]]
+Servers = Mapping[str, MakeServer]
+"""What serves, by its name in the tree and in start order."""
 Decorate = Callable[[Child[object]], Child[object]]
 """What embedders and tests may put around an actor."""
 
 
-def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[object]]:
+def tree(system: System, servers: Servers) -> Sequence[Child[object]]:
     """The actors in start order."""
     s, mail, settings, emit = system, system.mail, system.settings, system.telemetry.emit
     relay_ref, registry_ref = mail.relay.ref if s.carriage is not None else None, mail.registry.ref
@@ -94,9 +96,8 @@ def tree(system: System, make_web: MakeWeb | None = None) -> Sequence[Child[obje
         Child("janitor", mail.janitor, janitor),
         Child("notifier", _unused("notifier"), notifier),
     ]
-    if make_web is not None:
-        web = make_web
-        children.append(Child("web", _unused("web"), lambda: web(s.gateway, s.telemetry), stop_within=10.0))
+    for name, make in servers.items():
+        children.append(Child(name, _unused(name), partial(make, s.gateway, s.telemetry), stop_within=10.0))
     return children
 
 
@@ -140,9 +141,9 @@ def _unused(name: str) -> Mailbox[object]:
     return Mailbox(name, 1)
 
 
-def supervise(system: System, make_web: MakeWeb | None = None, decorate: Decorate | None = None) -> Supervisor:
+def supervise(system: System, servers: Servers, decorate: Decorate | None = None) -> Supervisor:
     """The supervisor of the whole tree, each child of it as `decorate` gives it back."""
-    children = tree(system, make_web)
+    children = tree(system, servers)
     return Supervisor(
         children if decorate is None else [decorate(child) for child in children],
         strategy=Strategy.REST_FOR_ONE,

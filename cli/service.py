@@ -41,6 +41,7 @@ def demo(port: int | None, once: bool, file: Path | None) -> None:
 
 def _run_server(settings: Settings, demonstrate: tuple[Path, bool] | None, code: Callable[[Exception], int]) -> None:
     from orchestrator import serving
+    from orchestrator.listening import CannotListen, open_listeners, url_of
     from orchestrator.service_manager import BadSocket, ServiceManager
     from orchestrator.telemetry import configure_logging, tell_faults
 
@@ -48,28 +49,31 @@ def _run_server(settings: Settings, demonstrate: tuple[Path, bool] | None, code:
     tell_faults()
     manager = ServiceManager(os.environ)
     try:
-        listener = serving.open_listener(manager, settings.web.host, settings.web.port)
+        listeners = open_listeners(settings.web, manager.listener())
     except BadSocket as error:
         fail(serving.EXIT_SETTINGS, str(error))
-    except OSError as error:
-        fail(serving.EXIT_UNAVAILABLE, f"cannot listen on {settings.web.host}:{settings.web.port}: {error.strerror}")
-    url = serving.url_of(listener, settings)
+    except CannotListen as error:
+        fail(serving.EXIT_UNAVAILABLE, str(error))
+    url = url_of(listeners.web, settings)
+    watch = None if listeners.watch is None else url_of(listeners.watch, settings)
     verdict: list[bool] = []
-    beside = _announce(url) if demonstrate is None else _demonstrate(url, *demonstrate, verdict)
+    beside = _announce(url, watch) if demonstrate is None else _demonstrate(url, *demonstrate, verdict)
     try:
-        serving.run(settings, listener, manager, beside)
+        serving.run(settings, listeners, manager, beside)
     except Exception as error:  # noqa: BLE001 - the last resort of the process: one line and an exit code
         cause = serving.root_cause(error)
         words = f": {cause}" if isinstance(cause, serving.EXPLAINED) else ""
         fail(code(error), f"{type(cause).__name__}{words}")
     finally:
-        listener.close()
+        listeners.close()
     sys.exit(0 if all(verdict) else 1)
 
 
-def _announce(url: str) -> Callable[[Any], Coroutine[Any, Any, None]]:
+def _announce(url: str, watch: str | None) -> Callable[[Any], Coroutine[Any, Any, None]]:
     async def announce(_orchestrator: Any) -> None:
         click.echo(f"serving on {url}", err=True)
+        if watch is not None:
+            click.echo(f"watched on {watch}", err=True)
 
     return announce
 

@@ -13,7 +13,8 @@ import anyio
 from aiohttp import web
 from yarl import URL
 
-from orchestrator.embedding import Orchestrator, listening_on, serve_on
+from orchestrator.embedding import Orchestrator
+from orchestrator.listening import Listeners, listening_on, serve_on
 from orchestrator.settings import load
 
 PATIENCE_S = 20.0
@@ -38,7 +39,7 @@ class Service:
     """The whole orchestrator on a loopback port, and a client: `async with Service(store) as service`. Needs asyncio.
 
     `store` is the file of its ledger, or the variables that name its stores. `environ` overrides settings like those;
-    without a `port` it takes a free one.
+    without a `port` it takes a free one, and always for its second listener, where `web.watch_port` asks for that.
     """
 
     def __init__(
@@ -47,16 +48,17 @@ class Service:
         stores = {"DATABASE_URL": f"sqlite:///{store.absolute()}"} if isinstance(store, Path) else store
         self.settings = load(environ={**stores, **(environ or {})})
         self.orchestrator: Orchestrator
-        self.port = port
+        self.port, self.watch_port = port, 0
         self._stopped = True
 
     async def __aenter__(self) -> Self:
         from orchestrator.web.server import listen
 
-        self._listener = listen("127.0.0.1", self.port)
-        self.port = self._listener.getsockname()[1]
-        self.settings = listening_on(self._listener, self.settings)
-        self.orchestrator = Orchestrator(self.settings, make_web=serve_on(self._listener, self.settings))
+        watch = listen("127.0.0.1", 0) if self.settings.web.watch_port else None
+        self._listeners = Listeners(listen("127.0.0.1", self.port), watch)
+        self.settings = listening_on(self._listeners, self.settings)
+        self.port, self.watch_port = self.settings.web.port, self.settings.web.watch_port
+        self.orchestrator = Orchestrator(self.settings, servers=serve_on(self._listeners, self.settings))
         await self.orchestrator.__aenter__()
         connector = aiohttp.TCPConnector(limit=0)
         self._session = aiohttp.ClientSession(connector=connector)
@@ -72,7 +74,7 @@ class Service:
                 await self._session.close()
                 await self.orchestrator.__aexit__(kind, error, traceback)
             finally:
-                self._listener.close()
+                self._listeners.close()
 
     async def stop(self) -> None:
         """Drains and stops. Twice is safe."""
@@ -110,9 +112,9 @@ class Service:
         """All audit entries that fit the query."""
         return (await self.ask("GET", "/audit", params={"limit": "1000", **query})).json["entries"]
 
-    async def raw(self, *parts: bytes) -> bytes:
+    async def raw(self, *parts: bytes, port: int | None = None) -> bytes:
         """What comes back on a connection of its own, to its end, for bytes that need be no HTTP."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port if port is None else port)
         try:
             for part in parts:
                 writer.write(part)

@@ -14,11 +14,12 @@ import sys
 from pathlib import Path
 from orchestrator import serving
 from orchestrator.cli import console, service
-from orchestrator.embedding import load_settings, serve_on
+from orchestrator.embedding import load_settings
+from orchestrator.listening import Listeners, serve_on
 from orchestrator.web.server import listen
 settings = load_settings(environ={})
 with listen("127.0.0.1", 0) as listener:
-    serve_on(listener, settings)
+    serve_on(Listeners(listener), settings)
     from orchestrator.outbound import agents
     from orchestrator.web import app
     print(*sorted(set(sys.argv[1:]) & sys.modules.keys()))

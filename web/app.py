@@ -25,7 +25,7 @@ from orchestrator.web.identity.opening import MakeVerifier, verifier_of
 from orchestrator.web.identity.strangers import Strangers
 from orchestrator.web.rates import Rates
 from orchestrator.web.rights import call_of
-from orchestrator.web.safety import HEADER, dangers
+from orchestrator.web.safety import dangers, on_every_answer
 
 ROUTE_TASK = "/route_task"
 
@@ -56,7 +56,7 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens
     for kind in (OrchestratorError, HTTPException, Exception):
         app.register_error_handler(kind, partial(_refusal, desk))
     app.before_request(partial(_admit, desk))
-    hardened = _hardened(context.dangers)
+    hardened = on_every_answer(context.dangers)
     app.after_request(partial(_harden, hardened))
     # The framework answers for its other methods.
     app.add_url_rule(ROUTE_TASK, "route_task", methods=["POST"])
@@ -88,13 +88,8 @@ async def _refusal(desk: Desk, error: Any) -> Response:
     return desk.refusal(request, error).response()
 
 
-def _hardened(dangers: list[str]) -> dict[str, str]:
-    """What every answer says; its own word on caching counts."""
-    said = {HEADER: "; ".join(dangers)} if dangers else {}
-    return {**said, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-
-
 async def _harden(hardened: dict[str, str], response: Any) -> Any:
+    # Its own word on caching counts.
     for name, text in hardened.items():
         response.headers.setdefault(name, text)
     return response

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.settings import Settings
 from orchestrator.web.asked import ClientGone, DirectRequest
 from orchestrator.web.desk import Desk
-from orchestrator.web.told import Told
+from orchestrator.web.told import Told, tell
 
 ASGI = Callable[[Any, Any, Any], Awaitable[None]]
 Handler = Callable[[DirectRequest], Awaitable[Told]]
@@ -24,7 +24,7 @@ class Direct:
     ) -> None:
         """`hardened` are the headers of every answer."""
         self._app, self._handlers, self._desk = app, handlers, desk
-        self._hardened = [(name.lower().encode(), text.encode("latin-1")) for name, text in hardened.items()]
+        self._hardened = hardened
         self._most, self._within = settings.web.max_body_bytes, settings.web.body_timeout_s
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -42,7 +42,7 @@ class Direct:
         except ClientGone:
             # Where it is there all the same, since service ends, the server tells it so.
             return
-        await self._send(told, send)
+        await tell(told, self._hardened, send)
 
     async def _told(self, request: DirectRequest, handler: Handler) -> Told:
         try:
@@ -53,13 +53,3 @@ class Direct:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told; what is ours, the log as well
             return self._desk.refusal(request, error)
-
-    async def _send(self, told: Told, send: Any) -> None:
-        headers = [
-            (b"content-type", told.content_type.encode("latin-1")),
-            (b"content-length", b"%d" % len(told.body)),
-            *((name.lower().encode(), text.encode("latin-1")) for name, text in told.headers),
-            *self._hardened,
-        ]
-        await send({"type": "http.response.start", "status": told.status, "headers": headers})
-        await send({"type": "http.response.body", "body": told.body, "more_body": False})

@@ -12,9 +12,7 @@ from orchestrator.settings import Limits
 from orchestrator.web.asked import Asked
 from orchestrator.web.connections import peer_of
 from orchestrator.web.rights import principal_of
-
-FREE = frozenset({"/health", "/ready", "/metrics"})
-"""What watches over the box is answered whoever floods it."""
+from orchestrator.web.watch import PATHS
 
 
 class Rates:
@@ -25,8 +23,8 @@ class Rates:
         self._urgent = Meter(Rate(limits.urgent_per_s, limits.urgent_burst), limits.callers)
 
     def admit(self, request: Asked) -> None:
-        """Counts a request."""
-        if request.path not in FREE:
+        """Counts a request, but for what watches over the box: that is answered whoever floods it."""
+        if request.path not in PATHS:
             _check(self._requests.take(caller_of(request), anyio.current_time()), "requests")
 
     def admit_stranger(self, request: Asked) -> None:

@@ -18,13 +18,21 @@ class Unsafe(Exception):
 def dangers(settings: Settings) -> list[str]:
     """What is open to the network that should not be, in a few words each; usually nothing."""
     found: list[str] = []
-    if not settings.auth.configured and not is_local(settings.web.host):
+    web = settings.web
+    beyond = not is_local(web.host) or (web.watch_port != 0 and not is_local(web.watch_address))
+    if beyond and not settings.auth.configured:
         found.append("no authentication beyond this machine")
     agents = settings.agents
-    beyond = bool(agents.allowed_hosts) or not all(_is_loopback(network) for network in agents.allowed_networks)
-    if agents.allow_plaintext and beyond:
+    called = bool(agents.allowed_hosts) or not all(_is_loopback(network) for network in agents.allowed_networks)
+    if agents.allow_plaintext and called:
         found.append("plaintext agents beyond this machine")
     return found
+
+
+def on_every_answer(dangers: list[str]) -> dict[str, str]:
+    """The headers of every answer."""
+    said = {HEADER: "; ".join(dangers)} if dangers else {}
+    return {**said, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
 def check(settings: Settings) -> None:

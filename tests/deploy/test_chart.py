@@ -336,6 +336,34 @@ def test_who_may_talk_to_whom(render: Any):
     assert out(CASES["network policy with places"][0]) == {53, 443}
 
 
+def test_who_watches_has_a_port_of_its_own(render: Any):
+    """Probes and Prometheus ask there, and only there: what opens the calls to the world does not open it."""
+    values = {"service": {"type": "LoadBalancer"}, "serviceMonitor": {"enabled": True}}
+    found = render(values)
+    (container,) = found["Deployment/demo-pediagents"]["spec"]["template"]["spec"]["containers"]
+    assert {container[probe]["httpGet"]["port"] for probe in container if probe.endswith("Probe")} == {"watch"}
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    web = load(environ=environment(found)).web
+    assert ports == {"http": web.port, "watch": web.watch_port}
+    services = {key: one["spec"] for key, one in found.items() if key.startswith("Service/")}
+    assert {key: (spec["type"], [port["targetPort"] for port in spec["ports"]]) for key, spec in services.items()} == {
+        "Service/demo-pediagents": ("LoadBalancer", ["http"]),
+        "Service/demo-pediagents-watch": ("ClusterIP", ["watch"]),
+    }
+    monitor = found["ServiceMonitor/demo-pediagents"]["spec"]
+    labels = found["Service/demo-pediagents-watch"]["metadata"]["labels"]
+    assert monitor["selector"]["matchLabels"].items() <= labels.items()
+    assert [endpoint["port"] for endpoint in monitor["endpoints"]] == ["watch"]
+    calls, watching = found["NetworkPolicy/demo-pediagents"]["spec"]["ingress"]
+    name = {"kubernetes.io/metadata.name": "monitoring"}
+    source = {"namespaceSelector": {"matchLabels": name}}
+    assert (watching["ports"], watching["from"]) == ([{"port": "watch"}], [source])
+    assert calls["ports"] == [{"port": "http"}]
+    assert name not in [source.get("namespaceSelector", {}).get("matchLabels") for source in calls["from"]]
+    unwatched = render({"networkPolicy": {"prometheusNamespaces": []}})["NetworkPolicy/demo-pediagents"]["spec"]
+    assert [rule["ports"] for rule in unwatched["ingress"]] == [[{"port": "http"}]]
+
+
 def test_the_smoke_test_and_the_rules_are_the_ones_that_ship(render: Any, path: Path):
     """Not copies that could differ."""
     found = render({"prometheusRule": {"enabled": True}})

@@ -26,7 +26,7 @@ class Node:
     """Where the pods are: it makes their volumes of what is in the Secrets and ConfigMaps."""
 
     def __init__(self, found: dict[str, Any], secrets: dict[str, dict[str, str]], folder: Path) -> None:
-        self.found, self.folder, self.port = found, folder, free_port()
+        self.found, self.folder, self.port, self.watch = found, folder, free_port(), free_port()
         own = {key.partition("/")[2]: one["stringData"] for key, one in found.items() if key.startswith("Secret/")}
         self.secrets = {**own, **secrets}
 
@@ -45,7 +45,7 @@ class Node:
         environ: dict[str, str] = {}
         for source in container.get("envFrom", ()):
             environ |= self.found[f"ConfigMap/{source['configMapRef']['name']}"]["data"]
-            environ["ORCHESTRATOR_WEB_PORT"] = str(self.port)
+            environ |= {"ORCHESTRATOR_WEB_PORT": str(self.port), "ORCHESTRATOR_WEB_WATCH_PORT": str(self.watch)}
         for variable in container.get("env", ()):
             chosen = variable.get("valueFrom", {}).get("secretKeyRef")
             environ[variable["name"]] = (
@@ -88,6 +88,7 @@ async def test_what_is_installed_works(secured: bool, render: Any, tmp_path: Pat
     trust = {name: value for name, value in smoke.environment().items() if name.endswith("CA_FILE")}
     async with orchestrator.running(tmp_path):
         await until_ready(url, trust)
+        await until_ready(url.replace(f":{node.port}", f":{node.watch}"), trust)
         await refuses(url, trust)
         async with agents[0].running(tmp_path), agents[1].running(tmp_path):
             await does_its_work(url, {**trust, "ORCHESTRATOR_API_KEY": node.secrets[f"{NAME}-keys"]["operator"]})

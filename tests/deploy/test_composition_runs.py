@@ -59,8 +59,8 @@ class Composition:
     """The services that are programs of ours."""
 
     def __init__(self, compose: dict[str, Any], secrets: Path, folder: Path, redis: str) -> None:
-        self._compose, self._secrets, self._folder, self.port = compose, secrets, folder, free_port()
-        self._redis = redis
+        self._compose, self._secrets, self._folder, self._redis = compose, secrets, folder, redis
+        self.port, self.watch = free_port(), free_port()
 
     def container(self, name: str, entrypoint: tuple[str, ...] = (), command: tuple[str, ...] = ()) -> Container:
         """One of them. `entrypoint` and `command` are those of its image."""
@@ -74,7 +74,7 @@ class Composition:
                 shutil.copy(self._files()[secret["source"]], folder / target.name)
                 here[str(target.parent)] = str(folder)
         for host in ("orchestrator", "localhost"):
-            here[f"{host}:8080"] = f"127.0.0.1:{self.port}"
+            here |= {f"{host}:8080": f"127.0.0.1:{self.port}", f"{host}:8081": f"127.0.0.1:{self.watch}"}
         here |= {"redis://redis:6379/0": self._redis, "9000": "0", "0.0.0.0": "127.0.0.1"}
         words = [*service.get("entrypoint", entrypoint), *service.get("command", command)]
         return Container(words, service["environment"], here)
@@ -89,7 +89,8 @@ async def test_what_is_composed_works(compose, secrets, redis_url, emptied, depl
     (secrets / "database_url").write_text(await emptied.url(), "utf-8")
     composition = Composition(compose, secrets, tmp_path, redis_url)
     orchestrator = composition.container("orchestrator", ("orchestrator",), ("serve",))
-    orchestrator.environ = {**orchestrator.environ, "ORCHESTRATOR_WEB_PORT": str(composition.port)}
+    ports = {"ORCHESTRATOR_WEB_PORT": composition.port, "ORCHESTRATOR_WEB_WATCH_PORT": composition.watch}
+    orchestrator.environ = {**orchestrator.environ, **{name: str(port) for name, port in ports.items()}}
     agents = [composition.container(name) for name in ("embedder", "modelreasoner")]
     shutil.copy(EXAMPLES / "images/retina.png", tmp_path / "of-embedder")
     url = f"https://127.0.0.1:{composition.port}"
@@ -107,5 +108,7 @@ async def test_what_is_composed_works(compose, secrets, redis_url, emptied, depl
             script = str(deploy.parent / "scripts/smoke_test.sh")
             done = await anyio.run_process(["/bin/dash", script], env=operator, check=False)
             assert (done.returncode, done.stdout.count(b"ok: ")) == (0, 8), done
-        healthy = Container(("orchestrator", "health"), orchestrator.environ, orchestrator.here)
-        assert (await healthy.ends(tmp_path)).returncode == 0
+        _, *words = compose["services"]["orchestrator"]["healthcheck"]["test"]
+        for check in (["orchestrator", "health"], words):  # The image's own, and that of the composition.
+            healthy = Container(check, orchestrator.environ, orchestrator.here)
+            assert (await healthy.ends(tmp_path)).returncode == 0, check

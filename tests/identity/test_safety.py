@@ -17,6 +17,7 @@ PLAIN = {
     "ORCHESTRATOR_AGENTS_ALLOW_PLAINTEXT": "true",
     "ORCHESTRATOR_AGENTS_ALLOWED_NETWORKS": "127.0.0.0/8,10.0.0.0/8",
 }
+WATCHED = {"ORCHESTRATOR_WEB_WATCH_HOST": "0.0.0.0", "ORCHESTRATOR_WEB_WATCH_PORT": "8081"}
 KEYS = {"ORCHESTRATOR_AUTH_API_KEYS": "true"}
 NOBODY_ASKED, PLAINTEXT = "no authentication beyond this machine", "plaintext agents beyond this machine"
 
@@ -30,6 +31,11 @@ NOBODY_ASKED, PLAINTEXT = "no authentication beyond this machine", "plaintext ag
         ({"ORCHESTRATOR_WEB_HOST": "box.clinic"}, [NOBODY_ASKED]),
         ({"ORCHESTRATOR_WEB_HOST": "127.8.9.1"}, []),
         ({**OPEN, **KEYS}, []),
+        ({"ORCHESTRATOR_WEB_WATCH_HOST": "0.0.0.0"}, []),
+        (WATCHED, [NOBODY_ASKED]),
+        ({**WATCHED, **KEYS}, []),
+        ({"ORCHESTRATOR_WEB_WATCH_PORT": "8081"}, []),
+        ({**OPEN, **WATCHED, "ORCHESTRATOR_WEB_WATCH_HOST": "127.0.0.1"}, [NOBODY_ASKED]),
         (PLAIN, [PLAINTEXT]),
         ({"ORCHESTRATOR_AGENTS_ALLOW_PLAINTEXT": "true"}, []),
         (

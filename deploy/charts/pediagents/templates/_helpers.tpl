@@ -162,9 +162,9 @@ volumeMounts:
 {{- printf "%s://%s:%d" (include "pediagents.scheme" .) (include "pediagents.fullname" .) (int .Values.service.port) -}}
 {{- end }}
 
-{{/* A probe of the orchestrator's. */}}
+{{/* A probe of the orchestrator's: by the port that a flood of calls leaves alone, or the flood would have it killed. */}}
 {{- define "pediagents.probe" -}}
-httpGet: {path: {{ .path }}, port: http, scheme: {{ include "pediagents.scheme" .root | upper }}}
+httpGet: {path: {{ .path }}, port: watch, scheme: {{ include "pediagents.scheme" .root | upper }}}
 {{- end }}
 
 {{/* The authority that clients in the cluster trust, as a volume. */}}
