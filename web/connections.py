@@ -85,6 +85,10 @@ class Connections:
     def stop_all(self) -> None:
         """Service stops: what has begun goes on."""
         self.stopping = True
+        self.renew_all()
+
+    def renew_all(self) -> None:
+        """Clients have to connect anew: what has begun goes on."""
         for connection in list(self._served):
             connection.stop()
 

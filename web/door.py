@@ -5,10 +5,12 @@ It takes the place of Hypercorn's TCPServer. Checked with Hypercorn 0.18.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from typing import Any, cast
 
 from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.events import Closed, Event, Updated
 
+from orchestrator.web.connections import Connections
 from orchestrator.web.identity.certificates import Certificate, certificate_of
 
 HANDSHAKE_S = 10.0
@@ -22,6 +24,7 @@ class Door(TCPServer):
     refusal: int | None = None
     """The status by which the one too many is turned away."""
     certificate: Certificate | None = None
+    _idle, _stopped = True, False
 
     async def run(self) -> None:
         # Hypercorn hands every connection the configuration that the server was started with.
@@ -37,7 +40,27 @@ class Door(TCPServer):
 
     async def speak(self) -> None:
         """HTTP, to the end of the connection."""
-        await super().run()
+        connections: Connections = cast("Any", self.config).connections
+        connections.serve(self)
+        try:
+            await super().run()
+        finally:
+            connections.leave(self)
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._idle:
+            self.writer.transport.close()
+
+    def end(self) -> None:
+        """The server itself ends the requests that it hears of from Hypercorn."""
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Updated):
+            self._idle = event.idle
+            if self._idle and self._stopped:
+                event = Closed()
+        await super().protocol_send(event)
 
     async def _secured(self, tls: Any) -> bool:
         transport, early = self.writer.transport, early_bytes(self.reader)

@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._until, self._timer = 0.0, cast("asyncio.TimerHandle | None", None)
-        self._lingering = self._paused = False
+        self._lingering = self._paused = self._stopped = False
         self._writable: anyio.Event | None = None
         self._abort: asyncio.TimerHandle | None = None
 
@@ -108,6 +108,7 @@ class Connection(asyncio.Protocol):
     # What the server tells.
 
     def stop(self) -> None:
+        self._stopped = True
         if self._exchange is None and not self._lingering:
             self._transport.close()
 
@@ -187,8 +188,7 @@ class Connection(asyncio.Protocol):
     @property
     def last(self) -> bool:
         """Whether no request follows the present one."""
-        config = self.config
-        return self._requests >= config.keep_alive_max_requests or config.connections.stopping
+        return self._stopped or self._requests >= self.config.keep_alive_max_requests
 
     def write(self, data: bytes) -> None:
         if not self._transport.is_closing():
@@ -204,8 +204,8 @@ class Connection(asyncio.Protocol):
         self._exchange = None
         exchange.leave()
         # What was begun before the stop was told that its connection stays.
-        if closing or self.config.connections.stopping or self._transport.is_closing():
-            surprised = not exchange.goes and not self.config.connections.stopping
+        if closing or self._stopped or self._transport.is_closing():
+            surprised = not exchange.goes and not self._stopped
             self._close(linger=surprised or not exchange.whole)
         else:
             self._rest()

@@ -22,6 +22,8 @@ STOP_S = 3.0
 """What open requests are given when the server stops; they wait for the ledger at most."""
 ABORT_S = 1.0
 """What is left then to tell clients that they were not served."""
+FOLLOW_S = 5.0
+"""How often it is looked whether the files of TLS were replaced, though nobody connects."""
 
 
 class WebServer:
@@ -60,6 +62,8 @@ class WebServer:
 
         async with anyio.create_task_group() as group:
             group.start_soon(self._end_requests)
+            if self._tls is not None:
+                group.start_soon(self._renew, self._tls)
             # In a task of its own: on Python 3.11 it leaves behind a request to cancel the task that ran it.
             async with anyio.create_task_group() as own:
                 own.start_soon(partial(serve, cast("Any", self._serve), self._config(), shutdown_trigger=stopping))
@@ -77,6 +81,16 @@ class WebServer:
         # Otherwise it would write to standard error itself, tracebacks and all.
         config.errorlog = logging.getLogger("hypercorn.error")
         return config
+
+    async def _renew(self, tls: FindTLS) -> None:
+        """Has clients connect anew once its files were replaced: what they showed may have been taken back."""
+        before = await tls()
+        while True:
+            await anyio.sleep(FOLLOW_S)
+            now = await tls()
+            if now is not before:
+                self._connections.renew_all()
+            before = now
 
     async def _end_requests(self) -> None:
         """Hypercorn's own time limit does not hold on Python 3.12 and newer, so requests are ended here."""

@@ -1,22 +1,35 @@
 """Both classes that speak HTTP/1.1, where the corpus does not look: answers, and which of the two is taken."""
 
+import ssl
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
+import trustme
 
 from orchestrator.kernel.inbox import Inbox, Stop
 from orchestrator.kernel.mailbox import Mailbox
 from orchestrator.settings import load
-from orchestrator.web import doors
+from orchestrator.web import doors, server
 from orchestrator.web.door import Door
 from orchestrator.web.fast_http import FastDoor
 from orchestrator.web.server import WebServer, listen
+from orchestrator.web.server_config import FindTLS
 
 pytestmark = pytest.mark.anyio
 Message = dict[str, Any]
+
+
+async def at_once(scope: Any, receive: Any, send: Any) -> None:
+    """An application that says yes."""
+    if scope["type"] == "lifespan":
+        for _ in range(2):
+            await send({"type": f"{(await receive())['type']}.complete"})
+        return
+    await send(start(200, (b"content-length", b"2")))
+    await send(piece(b"ok"))
 
 
 @asynccontextmanager
@@ -25,8 +38,7 @@ async def answering(*messages: Message, body: list[Message] | None = None) -> As
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            for _ in range(2):
-                await send({"type": f"{(await receive())['type']}.complete"})
+            await at_once(scope, receive, send)
             return
         while body is not None:
             body.append(await receive())
@@ -35,9 +47,16 @@ async def answering(*messages: Message, body: list[Message] | None = None) -> As
         for message in messages:
             await send(message)
 
+    async with running(app) as port:
+        yield port
+
+
+@asynccontextmanager
+async def running(app: Any, tls: FindTLS | None = None) -> AsyncGenerator[int]:
+    """A server of that application."""
     listener, inbox = listen("127.0.0.1", 0), Inbox[object](Mailbox("web", 1))
     async with anyio.create_task_group() as group:
-        group.start_soon(WebServer(app, listener, load().limits).run, inbox)
+        group.start_soon(WebServer(app, listener, load().limits, tls).run, inbox)
         try:
             yield listener.getsockname()[1]
         finally:
@@ -69,7 +88,8 @@ def piece(data: bytes, *, more: bool = False) -> Message:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+KEPT = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = KEPT.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
 
 async def test_an_answer_in_pieces(door: type[Door]) -> None:
@@ -131,6 +151,59 @@ async def test_a_large_body(door: type[Door]) -> None:
         assert b"200" in await told(port, head + sent)
     assert b"".join(message["body"] for message in seen) == sent
     assert len(seen) > 1
+
+
+async def is_answered(stream: anyio.abc.ByteReceiveStream) -> None:
+    """With `at_once`'s answer, and nothing after it."""
+    answer = b""
+    while not answer.endswith(b"\r\n\r\nok"):
+        answer += await stream.receive()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_connections_of_before(door: type[Door], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the files of TLS were replaced: those without a request end, those with one when it is answered."""
+    monkeypatch.setattr(server, "FOLLOW_S", 0.05)
+    begun, release = anyio.Event(), anyio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/held":
+            begun.set()
+            await release.wait()
+        await at_once(scope, receive, send)
+
+    authority = trustme.CA()
+    contexts = [ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) for _ in range(2)]
+    for context in contexts:
+        authority.issue_cert("127.0.0.1").configure_cert(context)
+    used = contexts[0]
+
+    async def tls() -> ssl.SSLContext:
+        return used
+
+    async with running(app, tls) as port, AsyncExitStack() as stack:
+        client = ssl.create_default_context()
+        authority.configure_trust(client)
+        idle, busy = [
+            await stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", port, ssl_context=client))
+            for _ in range(2)
+        ]
+        for _ in range(2):
+            await idle.send(KEPT)
+            await is_answered(idle)
+        await busy.send(KEPT.replace(b"/", b"/held", 1))
+        with anyio.fail_after(10):
+            await begun.wait()
+            used = contexts[1]
+            with pytest.raises(anyio.EndOfStream):
+                await idle.receive()
+            release.set()
+            await is_answered(busy)
+            with pytest.raises(anyio.EndOfStream):
+                await busy.receive()
+            async with await anyio.connect_tcp("127.0.0.1", port, ssl_context=client) as anew:
+                await anew.send(KEPT)
+                await is_answered(anew)
 
 
 def test_which_class_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
