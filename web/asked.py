@@ -13,26 +13,30 @@ from werkzeug.http import parse_options_header
 
 ARRIVED = "orchestrator.arrived"
 """The extension of ASGI by which our own server tells whether the next piece of a body is there already."""
+KEPT = "orchestrator.kept"
+"""The extension by which it hands over what was derived from a head, for as long as the client sends that very head."""
 _NO_ARGS: MultiDict[str, str] = MultiDict()
 
 
 class DirectHeaders:
-    """Headers as ASGI has them, with their names in lower case; decoded when somebody asks."""
+    """Headers as ASGI has them, with their names in lower case; decoded when somebody asks for the first time."""
 
     def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        self._pairs, self._first = pairs, dict(reversed(pairs))
+        self._pairs, self._found = pairs, dict[str, tuple[str, ...]]()
 
-    def getlist(self, name: str) -> list[str]:
+    def getlist(self, name: str) -> tuple[str, ...]:
         """All values of a header, in their order."""
-        wanted = name.lower().encode()
-        if wanted not in self._first:
-            return []
-        return [value.decode("latin-1") for key, value in self._pairs if key == wanted]
+        found = self._found.get(name)
+        if found is None:
+            wanted = name.lower().encode()
+            found = tuple([value.decode("latin-1") for key, value in self._pairs if key == wanted])
+            self._found[name] = found
+        return found
 
     def get(self, name: str, default: str) -> str:
         """Its first value."""
-        value = self._first.get(name.lower().encode())
-        return default if value is None else value.decode("latin-1")
+        found = self.getlist(name)
+        return found[0] if found else default
 
 
 class ClientGone(Exception):
@@ -46,7 +50,8 @@ class DirectRequest:
         """Its body has at most so many bytes, and so many seconds to arrive."""
         self.scope, self.method, self.path = scope, str(scope["method"]), str(scope["path"])
         self.query_string: bytes = scope["query_string"]
-        self.headers = DirectHeaders(scope["headers"])
+        extensions: dict[str, Any] = scope.get("extensions") or {}
+        self._arrived, self.headers = extensions.get(ARRIVED), _headers(scope, extensions.get(KEPT, {}))
         self._receive, self._most, self._within = receive, most, within_s
 
     @property
@@ -80,9 +85,7 @@ class DirectRequest:
 
     async def _first(self) -> Any:
         """Most bodies are there when they are asked for. Where the server says so, no time is taken."""
-        extensions: dict[str, Any] = self.scope.get("extensions") or {}
-        arrived = extensions.get(ARRIVED)
-        if arrived is not None and arrived():
+        if self._arrived is not None and self._arrived():
             return await self._received()
         with anyio.move_on_after(self._within):
             return await self._received()
@@ -109,6 +112,13 @@ class DirectRequest:
         if message["type"] == "http.disconnect":
             raise ClientGone
         return message
+
+
+def _headers(scope: Any, kept: dict[str, Any]) -> DirectHeaders:
+    headers = kept.get("headers")
+    if headers is None:
+        headers = kept["headers"] = DirectHeaders(scope["headers"])
+    return headers
 
 
 @lru_cache(maxsize=64)

@@ -4,9 +4,10 @@ httptools is given whole heads that passed `http_rules.ambiguous`, and no bodies
 """
 
 import re
+from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from msgspec import Struct
+from msgspec import Struct, field
 
 from orchestrator.settings import Limits
 from orchestrator.web import http_rules
@@ -101,6 +102,8 @@ class Head(Struct, frozen=True):
     length: int | None
     expects: bool
     goes: bool
+    kept: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What others derive from it, as long as the client sends the same head again."""
 
     @property
     def keeps(self) -> bool:

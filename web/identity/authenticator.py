@@ -1,6 +1,6 @@
 """From what a request shows for itself to the principal behind it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator.domain import api_key
@@ -63,7 +63,7 @@ class Authenticator:
         raise Unauthenticated("The token is not valid.")
 
 
-def bearer(headers: list[str]) -> str | None:
+def bearer(headers: Sequence[str]) -> str | None:
     """The token of the header Authorization (RFC 6750 §2.1); None where there is none. Raises Unauthenticated."""
     if not headers:
         return None

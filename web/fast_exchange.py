@@ -1,0 +1,153 @@
+"""One request and its answer as the application has them, on a connection of `fast_http.py`."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.web import http_rules
+from orchestrator.web.asked import ARRIVED, KEPT
+from orchestrator.web.fast_reading import Chunked, Counted, Head
+from orchestrator.web.faults import log_fault
+
+if TYPE_CHECKING:
+    from orchestrator.web.fast_http import Connection
+
+_GONE = {"type": "http.disconnect"}
+
+
+class Exchange:
+    """One request and its answer, as the application has them (ASGI 3.0)."""
+
+    def __init__(self, connection: "Connection", head: Head, said: dict[str, Any]) -> None:
+        """`said` is what the connection and the head have in the scope of ASGI."""
+        self._connection, self._said, self._old = connection, said, head.version == "1.0"
+        self.framing = Chunked() if head.length is None else Counted(head.length)
+        self._expects, self._keeps, self.goes = head.expects, head.keeps, head.goes
+        self.body, self.whole = b"", self.framing.done
+        self._kept = head.kept
+        self._told = self._ended = self._left = self.begun = self.running = self._chunked = False
+        self._waiting: asyncio.Future[None] | None = None
+        self._start: Any = None
+
+    async def run(self) -> None:
+        """Has the application answer. Of what it does wrong the client hears only that."""
+        self.running = True
+        said = self._said
+        extensions = {ARRIVED: self.arrived, KEPT: self._kept}
+        scope = {**said, "headers": said["headers"].copy(), "state": self._connection.state(), "extensions": extensions}
+        try:
+            await self._connection.config.app(scope, self.receive, self.send)
+        except ConnectionResetError:
+            self._connection.broken(self)
+        except Exception as error:  # noqa: BLE001 - of the framework's faults, too
+            log_fault(error)
+            await self.break_off(500)
+        else:
+            await self.break_off(503)
+
+    def feed(self, data: bytes) -> None:
+        """More of the body."""
+        self.body = self.body + data if self.body else data
+        self.whole = self.framing.done
+        self._wake()
+
+    def leave(self) -> None:
+        """The client is gone, or has all it gets."""
+        self._left = True
+        self._wake()
+
+    def end(self) -> None:
+        """The application is to see its client leave; one that does not look is cancelled. The client is told why."""
+        self._ended = True
+        if self.running and self._waiting is None:
+            self._connection.cancel()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def arrived(self) -> bool:
+        """Whether `receive` would return at once."""
+        return self._left or self._ended or bool(self.body) or (self.whole and not self._told)
+
+    async def receive(self) -> dict[str, Any]:
+        """The next piece of the body, or that the client is gone."""
+        while True:
+            if self._left or self._ended:
+                return _GONE
+            if self.body or (self.whole and not self._told):
+                body, self.body, self._told = self.body, b"", self.whole
+                if not self.whole:
+                    self._connection.wanted()
+                return {"type": "http.request", "body": body, "more_body": not self._told}
+            if self._expects and not self.whole:
+                self._expects = False
+                self._connection.write(b"HTTP/1.1 100 \r\n\r\n")
+            self._waiting = self._connection.loop.create_future()
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+
+    async def send(self, message: Any) -> None:
+        """A part of the answer. Raises ConnectionResetError where nobody can be told any more (ASGI 3.0, 2.4)."""
+        if self._left:
+            raise ConnectionResetError
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        body, more = message.get("body", b""), message.get("more_body", False)
+        data = self._framed(body, more=more) if self.begun else self._begin(body, more=more)
+        if data:
+            self._connection.write(data)
+        if more:
+            await self._connection.drained()
+        else:
+            self._connection.finished(self, closing=not self._keeps)
+
+    def _begin(self, body: bytes, *, more: bool) -> bytes:
+        """The head, with the first of the body."""
+        status, headers = self._start["status"], list(self._start["headers"])
+        said = counted = False
+        for name, value in headers:
+            match name.lower():
+                case b"content-length":
+                    counted = True
+                case b"connection":
+                    said = value.lower() == b"close"
+                case _:
+                    pass
+        if not counted and status >= 200 and status not in (204, 304):
+            if not more:
+                headers.append((b"content-length", b"%d" % len(body)))
+            elif self._old:
+                self._keeps = False
+            else:
+                self._chunked = True
+                headers.append((b"transfer-encoding", b"chunked"))
+        if said or self._connection.last or not self.whole:
+            self._keeps = False
+        if not self._keeps and not said:
+            headers.append((b"connection", b"close"))
+        written = http_rules.head(status, headers, self._connection.config.dated(self._connection.loop.time()))
+        self.begun = True
+        return written + self._framed(body, more=more)
+
+    def _framed(self, body: bytes, *, more: bool) -> bytes:
+        if self._said["method"] == "HEAD" or self._start["status"] in (204, 304):
+            return b""
+        if not self._chunked:
+            return body
+        chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+        return chunk if more else chunk + b"0\r\n\r\n"
+
+    async def break_off(self, status: int) -> None:
+        """A client that is still there, and was told nothing yet, is told this."""
+        if self._left:
+            return
+        if self.begun:
+            self._connection.broken(self)
+            return
+        headers, body = http_rules.broken_off(status)
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
