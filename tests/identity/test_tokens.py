@@ -122,6 +122,12 @@ async def test_keys_in_a_file_that_is_replaced(tmp_path: Path) -> None:
 
 async def test_a_shared_secret() -> None:
     """HS256 works with it and with nothing else; a short one is refused."""
+    long = SECRET * 2
+    tokens = verifier(secret_key(long))
+    assert await tokens.principal(jwt.encode(said(), long, "HS256"))
+    for algorithm in ("HS384", "HS512"):
+        with pytest.raises(Unauthenticated):
+            await tokens.principal(jwt.encode(said(), long, algorithm))
     tokens = verifier(secret_key(SECRET))
     assert await tokens.principal(jwt.encode(said(), SECRET, "HS256"))
     for token in (jwt.encode(said(), SECRET + b"x", "HS256"), jwt.encode(said(), SECRET * 2, "HS512"), OWN.token()):

@@ -12,7 +12,7 @@ from jwt.exceptions import PyJWTError
 from orchestrator.domain.errors import Unauthenticated
 from orchestrator.domain.identity import Principal, Subject, scopes_of
 from orchestrator.kernel.clock import MOST_BEHIND_S
-from orchestrator.web.identity.key_set import BadKeys, KeySet, kid_of
+from orchestrator.web.identity.key_set import BadKeys, KeySet, VerificationKey, kid_of
 
 MOST_CACHED = 10_000
 _TYPES = ("jwt", "at+jwt", "application/jwt", "application/at+jwt")
@@ -64,11 +64,13 @@ class TokenVerifier:
             header = jwt.get_unverified_header(token)
             kid = kid_of(header)
             keys = await self._keys(kid)
-            return self._cached(token, header, kid, keys)
+            return self._cached(token, header, keys.get(kid), keys)
         except (PyJWTError, BadKeys, msgspec.ValidationError, ValueError, RecursionError):
             raise Unauthenticated("The token is not valid.") from None
 
-    def _cached(self, token: str, header: Mapping[str, Any], kid: str | None, keys: KeySet) -> Principal:
+    def _cached(
+        self, token: str, header: Mapping[str, Any], key: VerificationKey | None, keys: KeySet
+    ) -> Principal:
         if keys is not self._verified_with:
             # A key that was taken away takes its tokens with it.
             self._verified.clear()
@@ -78,20 +80,20 @@ class TokenVerifier:
         if known is not None and self._now() < known[1] + self._rules.leeway_s:
             self._verified.move_to_end(mark)
             return known[0]
-        principal, expires_at = self._verify(token, header, kid, keys)
+        principal, expires_at = self._verify(token, header, key)
         self._verified[mark] = (principal, expires_at)
         if len(self._verified) > MOST_CACHED:
             self._verified.popitem(last=False)
         return principal
 
-    def _verify(self, token: str, header: Mapping[str, Any], kid: str | None, keys: KeySet) -> tuple[Principal, float]:
-        key = keys.get(kid)
-        if key is None or header.get("alg") != key.algorithm:
-            raise BadKeys("there is no such key for that algorithm")
-        if "crit" in header or header.get("b64") is False:
+    def _verify(self, token: str, header: Mapping[str, Any], key: VerificationKey | None) -> tuple[Principal, float]:
+        if key is None:
+            raise BadKeys("there is no such key")
+        if "crit" in header:
             raise ValueError("it asks for something that is not understood")
         if str(header.get("typ", "JWT")).lower() not in _TYPES:
             raise ValueError("it is a token for something else")
+        # By the key's own algorithm, whatever the header says.
         payload = jwt.decode(token, key.material, algorithms=[key.algorithm], options=_OURS)  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
         claims = msgspec.convert(payload, Claims, strict=True)
         self._check(claims)
