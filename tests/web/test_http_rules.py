@@ -1,4 +1,4 @@
-"""Where a body ends, as each layer that decides it says by itself: neither of two that refuse the same hides the other."""
+"""Where a body ends, as each layer that decides it says by itself: neither of two that refuse it hides the other."""
 
 import h11
 import pytest
