@@ -68,9 +68,7 @@ class TokenVerifier:
         except (PyJWTError, BadKeys, msgspec.ValidationError, ValueError, RecursionError):
             raise Unauthenticated("The token is not valid.") from None
 
-    def _cached(
-        self, token: str, header: Mapping[str, Any], key: VerificationKey | None, keys: KeySet
-    ) -> Principal:
+    def _cached(self, token: str, header: Mapping[str, Any], key: VerificationKey | None, keys: KeySet) -> Principal:
         if keys is not self._verified_with:
             # A key that was taken away takes its tokens with it.
             self._verified.clear()
