@@ -15,7 +15,7 @@ from orchestrator.domain.decision import Decision
 from orchestrator.domain.endpoint import read_endpoint
 from orchestrator.domain.errors import ConsentRequired, Forbidden, InvalidRequest, InvalidTaskType
 from orchestrator.domain.identity import Principal
-from orchestrator.domain.lifecycle import Progress, State
+from orchestrator.domain.lifecycle import NEW, Progress, State
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.raw_media import carries_raw_media
 from orchestrator.domain.task import Consent, Priority, Task, TaskRequest, demand_of
@@ -37,7 +37,6 @@ class Acceptance(Struct, frozen=True):
     at_once: int = 512
 
 
-READY = Progress()
 TIME_DIGITS = 12
 RANDOM_BYTES = 10
 DRAWN = 256
@@ -162,7 +161,7 @@ class Admission:
         decided = self._decisions.about(demand, lane, now)
         if decided.decision.refused:
             return Plan(decided.decision, Note(_refusal(task, decided)))
-        url, progress = None, READY
+        url, progress = None, NEW
         if request is not None:
             url, progress = request.callback_url, _progress(request, task.created_at)
         most = self._acceptance.max_open[task.priority]
@@ -174,7 +173,7 @@ class Admission:
 def _progress(request: TaskRequest, now: float) -> Progress:
     """Ready, unless the request is for later than `now`."""
     at = None if request.not_before is None else request.not_before.timestamp()
-    return READY if at is None or at <= now else Progress(due_at=at)
+    return NEW if at is None or at <= now else Progress(due_at=at)
 
 
 def consent_required() -> ConsentRequired:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
-from math import modf
 from typing import Any
 
 import msgspec
@@ -123,12 +122,17 @@ class Flaw(Struct, frozen=True):
 
 def link(head: Head, draft: AuditDraft) -> AuditEntry:
     """The entry that `draft` becomes after `head`."""
+    return AuditEntry(*linked(head, draft))
+
+
+def linked(head: Head, draft: AuditDraft) -> tuple[Any, ...]:
+    """The same as the fields of the entry, in their order."""
     writer, seq = head.writer, head.seq + 1
     # From here on a draft's fields are those of an entry, in the same order.
     event, created_at, *others = astuple(draft)
-    fields: tuple[Any, ...] = (writer, seq, audit_id(writer, seq), event, rfc3339(created_at), *others, head.entry_hash)
+    fields = (writer, seq, audit_id(writer, seq), event, rfc3339(created_at), *others, head.entry_hash)
     # The same bytes as in `entry_hash` for what a draft may hold, in a tenth of the time.
-    return AuditEntry(*fields, entry_hash=sha256(_PREFIX + _encode(fields)).hexdigest())
+    return (*fields, sha256(_PREFIX + _encode(fields)).hexdigest())
 
 
 def head_of(entry: AuditEntry) -> Head:
@@ -225,12 +229,14 @@ def rfc3339(seconds: float) -> str:
 
     Raises ValueError, OverflowError or OSError for what lies beyond the years 1 to 9999.
     """
-    part, whole = modf(seconds)
-    second, micros = divmod(int(whole) * 1_000_000 + round(part * 1_000_000), 1_000_000)
+    second = seconds // 1
+    micros = round((seconds - second) * 1_000_000)
+    if micros == 1_000_000:
+        second, micros = second + 1, 0
     return f"{_to_the_second(second)}.{micros:06d}Z"
 
 
 @lru_cache(maxsize=64)
-def _to_the_second(seconds: int) -> str:
+def _to_the_second(seconds: float) -> str:
     """Instants come thick and fast, many in each second."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]

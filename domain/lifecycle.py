@@ -145,6 +145,10 @@ class Progress(Struct, frozen=True):
         return self.tried if self.agent_id is None or self.agent_id in self.tried else (*self.tried, self.agent_id)
 
 
+NEW = Progress()
+"""A task that is ready from the start."""
+
+
 def diagram() -> str:
     """The table as a Mermaid state diagram, for the documentation."""
     lines = ["stateDiagram-v2", "    [*] --> queued: accepted"]

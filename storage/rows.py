@@ -185,11 +185,6 @@ def instant(text: str | None) -> float:
         return 0.0
 
 
-def audit_row(entry: AuditEntry) -> Row:
-    """A row of AUDIT_COLUMNS."""
-    return msgspec.structs.astuple(entry)
-
-
 def audit_entry(row: Row) -> AuditEntry:
     """What a row of AUDIT_COLUMNS says."""
     return AuditEntry(**dict(zip(AuditEntry.__struct_fields__, row, strict=True)))

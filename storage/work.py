@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from orchestrator.domain.agent import Sighting
-from orchestrator.domain.audit import AuditDraft, AuditEntry, Head, head_of, link
-from orchestrator.domain.lifecycle import Progress, State
+from orchestrator.domain.audit import AuditDraft, Head, linked
+from orchestrator.domain.lifecycle import NEW, Progress, State
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
 from orchestrator.storage.commands import (
@@ -89,7 +89,8 @@ class Work:
         self.told_off: list[rows.Row] = []
         self.consents: set[str] = set()
         """Named by new tasks: the bulk comes out well only if none of them was revoked."""
-        self.audit: list[AuditEntry] = []
+        self.audit: list[rows.Row] = []
+        """Rows of AUDIT_COLUMNS."""
 
     def book(self) -> Book:
         """The book after the batch."""
@@ -148,24 +149,27 @@ class Work:
                 raise Unexpected  # What it comes to is known only when it is done, on its own.
 
     def _accept(self, command: Accept) -> Accepted:
-        task, key = command.task, command.key
-        if command.limit and self.open[task.priority] >= command.limit:
+        task, progress, codec = command.task, command.progress, self._book.codec
+        task_id, priority, consent_id = task.task_id, task.priority, task.consent.consent_id
+        if command.limit and self.open[priority] >= command.limit:
             raise Unexpected
-        if task.consent.consent_id is not None:
-            self.consents.add(task.consent.consent_id)
-        if key is not None:
-            worn = self._book.disguise.wear(key)
-            self.keys.append((worn.scope, worn.key, worn.fingerprint, task.task_id, worn.expires_at))
+        if consent_id is not None:
+            self.consents.add(consent_id)
+        if command.key is not None:
+            worn = self._book.disguise.wear(command.key)
+            self.keys.append((worn.scope, worn.key, worn.fingerprint, task_id, worn.expires_at))
         self.last_seq += 1
-        key = self._book.codec.new_key(task.task_id)
-        record = TaskRecord(self.last_seq, task, command.progress, command.audit.created_at, key=key)
-        self.tasks.append(rows.task_row(record, command.lane, self._book.codec))
+        record = TaskRecord(self.last_seq, task, progress, command.audit.created_at, key=codec.new_key(task_id))
+        self.tasks.append(rows.task_row(record, command.lane, codec))
         self.accepted.append(record)
         if command.callback_url is not None:
-            self.webhooks.append((task.task_id, command.callback_url))
-        self.ready[task.priority] += _is_ready(command.progress)
-        self.open[task.priority] += _is_open(command.progress)
-        self._tell(task.task_id, task.priority, None, command.progress)
+            self.webhooks.append((task_id, command.callback_url))
+        if progress == NEW:
+            self.ready[priority] += 1
+            self.open[priority] += 1
+        else:
+            self._count(priority, None, progress)
+        self._tell(task_id, priority, None, progress)
         if command.override is not None:
             self._log(command.override)
         return Accepted(record, self._log(command.audit))
@@ -187,9 +191,9 @@ class Work:
         return Moved(moved, self._log(command.audit))
 
     def _log(self, draft: AuditDraft) -> Head:
-        entry = link(self.head, draft)
+        entry, head = linked(self.head, draft), self.head
         self.audit.append(entry)
-        self.head = head_of(entry)
+        self.head = Head(head.writer, head.seq + 1, entry[-1])
         return self.head
 
     def _tell(self, task_id: str, priority: Priority, before: Progress | None, after: Progress) -> None:

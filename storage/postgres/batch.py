@@ -278,7 +278,7 @@ def _arguments(work: Work) -> tuple[Any, ...]:
         list({key_id: (key_id, key) for key_id, key in work.api_keys}.values()),
         list(work.gone_api_keys),
         *(work.relayed, work.told(wanted=False), work.told(wanted=True)),
-        [rows.audit_row(entry) for entry in work.audit],
+        work.audit,
     )
 
 

@@ -13,7 +13,7 @@ from itertools import chain
 
 from orchestrator.domain.anchor import begins_of
 from orchestrator.domain.audit import Head
-from orchestrator.domain.lifecycle import Progress
+from orchestrator.domain.lifecycle import NEW
 from orchestrator.storage import erasure, revocation, rows
 from orchestrator.storage.commands import (
     Accept,
@@ -43,7 +43,6 @@ from orchestrator.storage.sealing import changed_keys
 from orchestrator.storage.sqlite import sql
 from orchestrator.storage.work import Book, Unexpected, Work, is_full
 
-_NEW = Progress()
 _BROKEN = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _OF_THE_COMMAND = (
     sqlite3.IntegrityError,
@@ -258,11 +257,12 @@ def _executed(connection: sqlite3.Connection, statement: str, parameters: Sequen
 
     What of them depends on one another, as two moves of one task do, changes fewer where it is done at once.
     """
-    at_once, changed, done = sql.AT_ONCE.get(statement), 0, 0
-    while at_once is not None and len(parameters) - done >= sql.ROWS:
-        some = parameters[done : done + sql.ROWS]
-        changed += connection.execute(at_once, [*chain.from_iterable(some)]).rowcount
-        done += sql.ROWS
+    changed = done = 0
+    for size, at_once in sql.AT_ONCE.get(statement, ()):
+        while len(parameters) - done >= size:
+            some = parameters[done : done + size]
+            changed += connection.execute(at_once, [*chain.from_iterable(some)]).rowcount
+            done += size
     if done < len(parameters):
         changed += connection.executemany(statement, parameters[done:]).rowcount
     return changed
@@ -289,14 +289,14 @@ def _statements(work: Work) -> list[tuple[str, list[rows.Row], bool]]:
         (sql.ADD_OUTGOING, list(work.told(wanted=True)), True),
         (sql.SAVE_API_KEY, work.api_keys, True),
         (sql.FORGET_API_KEY, [(key_id,) for key_id in work.gone_api_keys], False),
-        (sql.ADD_AUDIT, [rows.audit_row(entry) for entry in work.audit], True),
+        (sql.ADD_AUDIT, work.audit, True),
     ]
     return [(statement, parameters, must) for statement, parameters, must in gathered if parameters]
 
 
 def _begun(work: Work) -> list[rows.Row]:
     """New tasks that are further on than others: put off, or leased already."""
-    begun = [record for record in work.accepted if record.progress != _NEW]
+    begun = [record for record in work.accepted if record.progress != NEW]
     return [(*rows.progress_row(record.progress), record.task.task_id) for record in begun]
 
 

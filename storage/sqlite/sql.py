@@ -11,13 +11,12 @@ PROBE = (
     "DELETE FROM room",
 )
 
-# To step through a statement for each row costs as much again as storing the row: what a commit has many of is written
-# for so many rows at once, by the second of two statements.
-ROWS = 16
+# To step through a statement for each row costs as much again as storing the row, and each time the loop may come
+# between: what a commit has many of is written for so many rows at once.
+ROWS = (64, 16, 4)
 
 _KEY = "(?, ?, ?, ?, ?)"
 _ADD_KEY = "INSERT INTO idempotency_keys (scope, key, fingerprint, task_id, expires_at) VALUES " + _KEY
-_ADD_KEYS = _ADD_KEY + (", " + _KEY) * (ROWS - 1)
 _IF_NEW = " ON CONFLICT DO NOTHING"
 ADD_KEY = _ADD_KEY + _IF_NEW
 FIND_KEY = "SELECT fingerprint, task_id FROM idempotency_keys WHERE scope = ? AND key = ?"
@@ -49,9 +48,9 @@ _MOVE = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _MOVE_TASKS = (
     "UPDATE tasks SET state = column1, attempt = column2, failures = column3, lost = column4, due_at = column5,"
     " agent_id = column6, owner = column7, lease_until = column8, tried = column9, reason = column10,"
-    " updated_at = column11 FROM (VALUES " + _MOVE + (", " + _MOVE) * (ROWS - 1) + ") WHERE task_id = column12"
-    " AND state = column13 AND attempt = column14 AND due_at IS column15"
+    " updated_at = column11 FROM (VALUES " + _MOVE
 )
+_MOVED = ") WHERE task_id = column12 AND state = column13 AND attempt = column14 AND due_at IS column15"
 READ_TASK = (
     "SELECT " + TASK_COLUMNS + ", EXISTS (SELECT 1 FROM revoked_consents WHERE consent_id = tasks.consent_id)"
     " FROM tasks WHERE task_id = ?"
@@ -307,10 +306,10 @@ REMOVE_TOLD = "DELETE FROM outbox WHERE task_id = ?"
 REMOVE_TASK = "DELETE FROM tasks WHERE task_id = ? AND " + _ENDED
 
 AT_ONCE = {
-    ADD_KEY: _ADD_KEYS + _IF_NEW,
-    ADD_TASK: ADD_TASK + (", " + _NEW_TASK) * (ROWS - 1),
-    MOVE_TASK: _MOVE_TASKS,
-    ADD_RESULT: ADD_RESULT + (", " + _RESULT) * (ROWS - 1),
-    ADD_AUDIT: ADD_AUDIT + (", " + _ENTRY) * (ROWS - 1),
+    ADD_KEY: [(rows, _ADD_KEY + (", " + _KEY) * (rows - 1) + _IF_NEW) for rows in ROWS],
+    ADD_TASK: [(rows, ADD_TASK + (", " + _NEW_TASK) * (rows - 1)) for rows in ROWS],
+    MOVE_TASK: [(rows, _MOVE_TASKS + (", " + _MOVE) * (rows - 1) + _MOVED) for rows in ROWS],
+    ADD_RESULT: [(rows, ADD_RESULT + (", " + _RESULT) * (rows - 1)) for rows in ROWS],
+    ADD_AUDIT: [(rows, ADD_AUDIT + (", " + _ENTRY) * (rows - 1)) for rows in ROWS],
 }
-"""For a statement about one row: the same about ROWS of them."""
+"""For a statement about one row: the same about many, as often as it fits, the most first."""

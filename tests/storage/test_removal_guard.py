@@ -12,7 +12,7 @@ from conformance_anchors import SIGNATORY, entries, removal, report
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from ledger_builders import accept, draft, kinds, one, stored
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from orchestrator import auditing, backups
 from orchestrator.crypto.signing import Signer
@@ -20,7 +20,7 @@ from orchestrator.domain.audit import Head, head_of, link
 from orchestrator.storage.commands import EntriesRemoved, Note
 from orchestrator.storage.ports import LedgerCorrupt
 from orchestrator.storage.postgres.ledger import PostgresLedger
-from orchestrator.storage.rows import AUDIT_COLUMNS, audit_row
+from orchestrator.storage.rows import AUDIT_COLUMNS
 from orchestrator.storage.sqlite.ledger import SqliteLedger
 from orchestrator.testing import PATIENCE_S, Service
 
@@ -77,8 +77,8 @@ async def test_anchor_that_names_what_is_not_there(tmp_path, begin):
     named = replace(second, **begin)
     entry = link(Head("clinic"), SIGNATORY.anchor([named], 1, 0.0))
     with closing(sqlite3.connect(file)) as connection, connection:
-        marks = ", ".join("?" * len(audit_row(entry)))
-        connection.execute(f"INSERT INTO audit_entries ({AUDIT_COLUMNS}) VALUES ({marks})", audit_row(entry))
+        marks = ", ".join("?" * len(astuple(entry)))
+        connection.execute(f"INSERT INTO audit_entries ({AUDIT_COLUMNS}) VALUES ({marks})", astuple(entry))
         with pytest.raises(sqlite3.IntegrityError, match="audit entries are never deleted"):
             connection.execute("DELETE FROM audit_entries WHERE writer = 'main' AND seq <= ?", (named.seq,))
     assert last.seq == 4
@@ -97,8 +97,8 @@ async def test_anchor_that_somebody_forged(tmp_path):
     detail = f'{{"begins":[{begins}],{(honest.detail or "").partition("],")[2]}'
     entry = link(head_of(whole[-1]), type(forged)(event="anchor", created_at=0.0, detail=detail))
     with closing(sqlite3.connect(file)) as connection, connection:
-        marks = ", ".join("?" * len(audit_row(entry)))
-        connection.execute(f"INSERT INTO audit_entries ({AUDIT_COLUMNS}) VALUES ({marks})", audit_row(entry))
+        marks = ", ".join("?" * len(astuple(entry)))
+        connection.execute(f"INSERT INTO audit_entries ({AUDIT_COLUMNS}) VALUES ({marks})", astuple(entry))
         connection.execute("UPDATE audit_heads SET seq = 5, entry_hash = ?", (entry.entry_hash,))
         connection.execute("DELETE FROM audit_entries WHERE seq <= 2")
     found = [flaw.what for flaw in (await auditing.verify(f"sqlite:///{file}")).flaws]
