@@ -3,6 +3,7 @@
 Run it with the interpreter of `.venv` (`make bundle`). The wheels are those of requirements.lock for this interpreter
 and machine. The bundle is then installed as its reader would, into an empty environment without an index, the command
 is tried there, and what was installed is listed in `sbom.cdx.json` (CycloneDX). Exits with a message where it fails.
+The image is made of the same files in the same way, so what holds for the environment made here holds for it.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import venv
 from argparse import ArgumentParser
+from collections.abc import Iterable
 from pathlib import Path
 
 from check_wheel import NAME, ROOT, build, closure, locked, run, tree
@@ -52,6 +54,16 @@ def gather(bundle: Path, extras: str, scratch: Path) -> None:
     requirements.write_text(ours + pinned.read_text("utf-8"), "utf-8")
 
 
+def unasked(names: Iterable[str]) -> set[str]:
+    """Which of the names in a folder of site-packages stand for code that runs at each start of Python (see `site`).
+
+    Nothing else runs unasked: wheels have no code that runs when they are installed.
+    """
+    return {
+        name for name in names if name.endswith(".pth") or name.partition(".")[0] in ("sitecustomize", "usercustomize")
+    }
+
+
 def try_out(bundle: Path, scratch: Path) -> Path:
     """The interpreter of an environment that was empty but for the bundle, in which the command has made a database."""
     home = scratch / "empty"
@@ -60,6 +72,8 @@ def try_out(bundle: Path, scratch: Path) -> Path:
     install = ("install", "--no-index", "--find-links", bundle / "wheels", "--require-hashes")
     run(*PIP, "--python", python, *install, "--requirement", bundle / "requirements.txt")
     run(*PIP, "--python", python, "check")
+    if found := unasked(entry.name for site in home.glob("lib/*/site-packages") for entry in site.iterdir()):
+        sys.exit(f"what is installed would run code of its own at each start: {sorted(found)}")
     os.environ["DATABASE_URL"] = f"sqlite:///{scratch}/ledger.db"
     run(home / "bin" / "orchestrator", "tables", cwd=scratch)
     run(home / "bin" / "orchestrator", "audit", "verify", cwd=scratch)
