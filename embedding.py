@@ -23,6 +23,7 @@ from orchestrator.domain.task import TaskRequest
 from orchestrator.kernel.child import ChildStatus
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import root_cause
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.supervisor import Supervisor
 from orchestrator.outbound.ports import OutboundClient
 from orchestrator.settings import Settings, SettingsError, load
@@ -213,7 +214,7 @@ class Orchestrator:
     def _sample(self) -> Sample:
         system = self._running()
         names, now = self.settings.streams(), system.environment.now()
-        ttl, tick = self.settings.agents.ttl_s, anyio.current_time()
+        ttl, tick = self.settings.agents.ttl_s, monotonic()
         states = [view.health.availability(tick, ttl).value for view in system.directory.value.values()]
         ready = {names[priority]: depths.ready for priority, depths in system.ledger.depths().items()}
         every = {**names, None: self.settings.queue.stream_dlq}
@@ -231,9 +232,9 @@ class Orchestrator:
     async def _measure_loop(self) -> None:
         while True:
             self.telemetry.remember(self.environment.now())
-            due = anyio.current_time() + LOOP_TICK_S
+            due = monotonic() + LOOP_TICK_S
             await anyio.sleep_until(due)
-            self.telemetry.loop_lag(max(0.0, anyio.current_time() - due))
+            self.telemetry.loop_lag(max(0.0, monotonic() - due))
 
     def _running(self) -> System:
         if self._system is None:

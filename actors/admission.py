@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-import anyio
 from msgspec import Struct
 from msgspec.json import encode
 from msgspec.structs import replace
@@ -20,6 +19,7 @@ from orchestrator.domain.policy import Policy
 from orchestrator.domain.raw_media import carries_raw_media
 from orchestrator.domain.task import Consent, Priority, Task, TaskRequest, demand_of
 from orchestrator.kernel.environment import Environment
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.watch import Watch
 from orchestrator.storage.commands import Accept, Key, Note
 
@@ -149,7 +149,7 @@ class Admission:
     def decide(self, task: Task) -> Decision:
         """Who would do the task now."""
         demand = demand_of(task, self._environment.now())
-        return self._decisions.about(demand, demand.lane, anyio.current_time()).decision
+        return self._decisions.about(demand, demand.lane, monotonic()).decision
 
     def plan(self, task: Task, request: TaskRequest | None, key: Key | None, now: float, by: str | None = None) -> Plan:
         """What is to be stored of the task, which `request` may delay; `by` asks for it, if not its owner.

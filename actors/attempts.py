@@ -26,6 +26,7 @@ from orchestrator.domain.task import Priority, Task, demand_of
 from orchestrator.domain.trace import trace_of
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import ActorCrashed, AskTimeout, KernelError
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.ref import Ref
 from orchestrator.kernel.reply import Reply
 from orchestrator.kernel.watch import Watch
@@ -84,7 +85,7 @@ class Attempts:
         """The decision for the task's next attempt, as things are now or in `views`, with those pull agents asking."""
         demand = demand_of(record.task, self._environment.now(), frozenset(record.progress.tried))
         agents = (self._directory.value if views is None else views).values()
-        return decide(demand, agents, anyio.current_time(), self._policy, asking)
+        return decide(demand, agents, monotonic(), self._policy, asking)
 
     def decide_each(self, records: Sequence[TaskRecord]) -> list[Decision]:
         """The decisions for tasks that are dispatched together: each takes the slots into account that those before it
@@ -133,13 +134,13 @@ class Attempts:
 
     async def _attempt(self, record: TaskRecord) -> TaskRecord | None:
         agent_id = record.progress.agent_id or ""
-        waited, began = self._waited(record.task), anyio.current_time()
+        waited, began = self._waited(record.task), monotonic()
         try:
             ending = await self._call(record, agent_id)
         except BaseException:
             await self._break_off(record, agent_id)
             raise
-        latency, cut_short = anyio.current_time() - began, self._cut_short(record, ending)
+        latency, cut_short = monotonic() - began, self._cut_short(record, ending)
         self._emit(
             AttemptEnded(
                 record.task.task_id, reason_of(ending), latency, agent_id, record.progress.attempt, waited,
@@ -218,7 +219,7 @@ class Attempts:
             return Step.EXPIRE, progress.end(Step.EXPIRE, "deadline"), None, None
         tried = frozenset((*progress.tried, progress.agent_id or ""))
         demand = demand_of(task, self._environment.now(), tried)
-        decision = decide(demand, self._directory.value.values(), anyio.current_time(), self._policy)
+        decision = decide(demand, self._directory.value.values(), monotonic(), self._policy)
         if decision.refused:
             return Step.DENY, progress.end(Step.DENY, "consent"), decision, None
         follower = await self.reserve(task, decision.ranking)
@@ -238,7 +239,7 @@ class Attempts:
             progress = record.progress.give_back("interrupted")
             audit = draft(Step.GIVE_BACK.value, record, progress, self._environment.now())
             async with anyio.create_task_group() as group:
-                group.start_soon(self._committer.persist, Transition(record, progress, audit), anyio.current_time())
+                group.start_soon(self._committer.persist, Transition(record, progress, audit), monotonic())
                 group.start_soon(self._release_quietly, agent_id)
 
     async def _release_quietly(self, agent_id: str) -> None:

@@ -10,6 +10,7 @@ from orchestrator.actors.messages import Commit
 from orchestrator.domain.errors import AuditUnavailable
 from orchestrator.kernel.errors import Fatal
 from orchestrator.kernel.inbox import Inbox
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.watch import Watch
 from orchestrator.storage.commands import (
     Accepted,
@@ -67,7 +68,7 @@ class AuditWriter:
             group.cancel_scope.cancel()
 
     async def _commit(self, batch: list[Commit]) -> None:
-        began = anyio.current_time()
+        began = monotonic()
         commands = [command for request in batch for command in request.commands]
         try:
             async with self._turn:
@@ -82,7 +83,7 @@ class AuditWriter:
         except LedgerCorrupt as error:
             raise LedgerDamaged from error
         self._available()
-        self._emit(BatchCommitted(len(commands), anyio.current_time() - began))
+        self._emit(BatchCommitted(len(commands), monotonic() - began))
         # Before the answers, so that who counts its own entries finds them counted.
         self._written.publish(self._written.value + sum(map(_has_entry, outcomes)))
         for outcome in outcomes:

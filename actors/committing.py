@@ -8,6 +8,7 @@ import anyio
 from orchestrator.actors.messages import Commit
 from orchestrator.domain.errors import AuditUnavailable, Overloaded
 from orchestrator.kernel.errors import ActorCrashed, AskTimeout, NotDelivered
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.ref import Ref
 from orchestrator.storage.commands import Command, Failed, Outcome, Transition
 
@@ -51,6 +52,6 @@ class Committer:
             try:
                 return await self.commit(transition)
             except (Overloaded, AuditUnavailable) as error:
-                if error.retry_after is None or anyio.current_time() + AGAIN_AFTER_S >= until:
+                if error.retry_after is None or monotonic() + AGAIN_AFTER_S >= until:
                     return None
             await anyio.sleep(AGAIN_AFTER_S)

@@ -5,6 +5,8 @@ from math import inf
 
 import anyio
 
+from orchestrator.kernel.monotonic import monotonic
+
 GRACE_S = 0.2
 
 
@@ -25,7 +27,7 @@ class Drain:
     def begin(self) -> None:
         """Twice is safe; the first time counts."""
         if not self.begun:
-            self._deadline = anyio.current_time() + self._within
+            self._deadline = monotonic() + self._within
             for scope in self._calls:
                 scope.deadline = self._deadline
             self._begun.set()
@@ -46,4 +48,4 @@ class Drain:
     def hurry(self, scope: anyio.CancelScope) -> None:
         """For an actor that is to stop: without a drain, something has failed, and calls in `scope` have a moment."""
         if not self.begun:
-            scope.deadline = anyio.current_time() + GRACE_S
+            scope.deadline = monotonic() + GRACE_S

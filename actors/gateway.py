@@ -61,6 +61,7 @@ from orchestrator.domain.retention import complete_since
 from orchestrator.domain.task import TaskRequest
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import ActorCrashed, AskTimeout, NotDelivered
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.ref import Ref
 from orchestrator.kernel.reply import Reply
 from orchestrator.kernel.watch import Watch
@@ -163,8 +164,8 @@ class Gateway:
         """The task, and with `wait_s` its final state if it reaches one within so many seconds."""
         with self._feed.watch(task_id) as watcher:
             record = await self._record(task_id)
-            end = anyio.current_time() + wait_s
-            while (left := end - anyio.current_time()) > 0 and not (record.progress.state.final or self._drain.begun):
+            end = monotonic() + wait_s
+            while (left := end - monotonic()) > 0 and not (record.progress.state.final or self._drain.begun):
                 # A change whose news was lost with its teller is found all the same.
                 with anyio.move_on_after(min(left, LOOK_AGAIN_S)):
                     await watcher.changed()

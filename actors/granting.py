@@ -15,6 +15,7 @@ from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.lifecycle import Step
 from orchestrator.domain.policy import Policy
 from orchestrator.kernel.environment import Environment
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.storage.commands import TaskRecord, Transition
 from orchestrator.storage.ports import LedgerReader, Ticket
 
@@ -77,4 +78,4 @@ class Granting:
         progress = record.progress.give_back("not_sent")
         audit = draft(Step.GIVE_BACK.value, record, progress, self._environment.now())
         # One try: what is not written lapses.
-        await self._committer.persist(Transition(record, progress, audit), anyio.current_time())
+        await self._committer.persist(Transition(record, progress, audit), monotonic())

@@ -25,6 +25,7 @@ from orchestrator.domain.lifecycle import State
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.task import Task, TaskRequest
 from orchestrator.kernel.errors import KernelError, NotDelivered
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.ref import Ref
 from orchestrator.storage.commands import Accept, Accepted, Denied, Duplicate, Full, Key, Noted, Outcome, Reused
 
@@ -84,14 +85,14 @@ class Intake:
 
     async def accept(self, task: Task, request: TaskRequest | None, key: Key | None, by: str | None = None) -> Routed:
         """Decides, stores, and where the type is synchronous and somebody is free, has it done."""
-        began = anyio.current_time()
+        began = monotonic()
         plan = self._admission.plan(task, request, key, began, by)
         routed = None
         if plan.startable is not None and self._policy.task_types[task.task_type].sync:
             routed = await self._run_sync(plan.startable, plan.decision)
         if routed is None:
             routed = _routed(await self._committer.commit(plan.command))
-        self._accepted(routed, anyio.current_time() - began)
+        self._accepted(routed, monotonic() - began)
         return routed
 
     def _claim(self, name: Name, request: TaskRequest, now: float) -> Key:
@@ -107,20 +108,20 @@ class Intake:
     async def _accept_all(
         self, orders: Iterable[tuple[TaskRequest, Sender]], *, together: bool
     ) -> list[Routed | OrchestratorError]:
-        began = now = anyio.current_time()
+        began = now = monotonic()
         claimed = set[Name]()
         try:
             plans: list[Plan | OrchestratorError] = []
             for number, (request, sender) in enumerate(orders):
                 if number % SHARE == SHARE - 1:
                     await anyio.lowlevel.checkpoint()
-                    now = anyio.current_time()
+                    now = monotonic()
                 plans.append(self._planned(request, sender, claimed, now, together=together))
             outcomes = iter(await self._committed(plans, together))
         finally:
             for name in claimed:
                 del self._answering[name]
-        took = anyio.current_time() - began
+        took = monotonic() - began
         return [self._told(next(outcomes), took) if isinstance(plan, Plan) else self._refused(plan) for plan in plans]
 
     async def _committed(

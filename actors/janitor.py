@@ -16,6 +16,7 @@ from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.lifecycle import Step
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.inbox import Inbox
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.storage.commands import Command, ExpireKeys, TaskRecord, Transition
 from orchestrator.storage.ports import LedgerReader, Unreadable
 
@@ -81,8 +82,8 @@ class Janitor:
 
     async def _rest(self) -> None:
         """Until the next thing is due, or the next round."""
-        end = anyio.current_time() + self._rounds.every_s
-        while (left := min(end - anyio.current_time(), self._next_at - self._now())) > 0:
+        end = monotonic() + self._rounds.every_s
+        while (left := min(end - monotonic(), self._next_at - self._now())) > 0:
             with anyio.move_on_after(left):
                 await self._earlier.wait()
                 self._earlier = anyio.Event()

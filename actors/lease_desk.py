@@ -21,6 +21,7 @@ from orchestrator.domain.policy import Policy, decide
 from orchestrator.domain.task import Priority, demand_of_lane
 from orchestrator.kernel.errors import KernelError
 from orchestrator.kernel.inbox import Inbox
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.reply import Reply
 from orchestrator.kernel.watch import Watch
 from orchestrator.storage.ports import LedgerReader, Queue, Ticket
@@ -211,7 +212,7 @@ class LeaseDesk:
         demand = demand_of_lane(ticket.lane, urgent=ticket.priority is Priority.URGENT)
         if demand.task_type not in self._policy.task_types or demand.refused:
             return False
-        views, now = self._directory.value, anyio.current_time()
+        views, now = self._directory.value, monotonic()
         if not decide(demand, (views[a] for a in wanting if a in views), now, self._policy, wanting).ranking:
             return False
         return decide(demand, views.values(), now, self._policy, wanting).agent_id in wanting

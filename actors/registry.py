@@ -35,6 +35,7 @@ from orchestrator.domain.identity import Principal
 from orchestrator.domain.sharing import merged
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.inbox import Inbox
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.watch import Watch
 from orchestrator.outbound.ports import Busy, Declined, Ending, Garbled, Refused, Succeeded, TimedOut
 from orchestrator.storage.ports import AgentsUnavailable, LedgerReader
@@ -79,7 +80,7 @@ class Registry:
         if not self._leases.loaded:
             # Those beyond a page are not counted: until they end their agents may have a few tasks more than they said.
             self._leases.load(await self._reader.leased(PULLED, MOST_LEASES))
-        now = self._since = anyio.current_time()
+        now = self._since = monotonic()
         agents: Sequence[Agent] = []
         with suppress(AgentsUnavailable):
             agents = await self._agents()
@@ -126,7 +127,7 @@ class Registry:
                 group.start_soon(self._remove, message)
 
     def _reserve(self, owner: str, wish: Wish) -> str | None:
-        now = anyio.current_time()
+        now = monotonic()
         for agent_id in wish.ranking:
             view = self._views.get(agent_id)
             # The ranking is a moment old: who was ejected, paused or drained since, or is on trial, is passed over.
@@ -164,7 +165,7 @@ class Registry:
 
     def _judge(self, agent_id: str, ending: Ending | None, latency: float) -> None:
         """What the end of a call says of the agent's health. That it declined a task says nothing against it."""
-        view, now = self._views.get(agent_id), anyio.current_time()
+        view, now = self._views.get(agent_id), monotonic()
         if view is None or ending is None:
             return
         health = view.health
@@ -189,7 +190,7 @@ class Registry:
             return
         if view.health.ejected_until is not None:
             self._emit(AgentChanged(message.agent_id, "back"))
-        health = view.health.heard(anyio.current_time(), message.load)
+        health = view.health.heard(monotonic(), message.load)
         # An agent that drains goes on beating until it is gone; only a registration says that it is back.
         view = replace(view, health=replace(health, draining=view.health.draining))
         self._update(view)
@@ -239,7 +240,7 @@ class Registry:
             self._joining.discard(agent.agent_id)
         # One that was forgotten with calls in flight comes back with them.
         current = self._views.get(agent.agent_id) or AgentView(agent, in_flight=self._in_flight(agent.agent_id))
-        view = replace(current, agent=agent, health=current.health.heard(anyio.current_time(), 0.0))
+        view = replace(current, agent=agent, health=current.health.heard(monotonic(), 0.0))
         self._update(view)
         self._hear(agent.agent_id, 0.0, draining=False)
         self._emit(AgentChanged(agent.agent_id, "quarantined" if agent.quarantined else "registered"))
@@ -334,7 +335,7 @@ class Registry:
         self._touched = set(self._to_tell)
         agents = await self._agents()
         sightings = {sighting.agent_id: sighting for sighting in await self._roster.sightings()}
-        now = anyio.current_time()
+        now = monotonic()
         views = merged(
             self._views,
             agents,

@@ -20,6 +20,7 @@ from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.task import Priority, Task, demand_of
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.inbox import Inbox
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.watch import Watch
 from orchestrator.storage.commands import RelayAgain, Relayed, Requeued
 from orchestrator.storage.ports import LedgerReader, Message, Outgoing, Streams, StreamsUnavailable
@@ -105,7 +106,7 @@ class Relay:
 
     async def _look(self, inbox: Inbox[RelayMessage]) -> None:
         """Now and then: whether the streams are the same as before, and whether anything was left behind."""
-        now = anyio.current_time()
+        now = monotonic()
         if self._looked_at is not None and now - self._looked_at < LOOK_EVERY_S:
             return
         if not self._warned and (policy := await self._streams.evicts()) is not None:

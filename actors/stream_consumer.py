@@ -16,6 +16,7 @@ from orchestrator.domain.lifecycle import Progress
 from orchestrator.domain.policy import Policy, decide
 from orchestrator.domain.task import Priority, demand_of_lane
 from orchestrator.kernel.inbox import Inbox
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.watch import Watch
 from orchestrator.storage.commands import TaskRecord
 from orchestrator.storage.ports import LedgerReader, Queue, Ticket
@@ -129,7 +130,7 @@ class StreamConsumer:
         if demand.raw_media and not demand.consented:
             return None
         views = self._directory.value
-        ranking = decide(demand, views.values(), anyio.current_time(), self._policy).ranking
+        ranking = decide(demand, views.values(), monotonic(), self._policy).ranking
         return [views[agent_id] for agent_id in ranking]
 
     async def _lease(self, placed: Sequence[tuple[Ticket, Job]], calls: TaskGroup) -> None:

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import anyio
 
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.reply import Expired, Reply
 
 R = TypeVar("R")
@@ -31,7 +32,7 @@ class Deadlines:
             with anyio.move_on_after(within):
                 return await reply.wait()
             raise Expired
-        until = anyio.current_time() + within
+        until = monotonic() + within
         self._due[reply] = until
         if until < self._planned:
             self._planned = until
@@ -50,7 +51,7 @@ class Deadlines:
                 self._planned = min(self._due.values(), default=inf)
                 with anyio.CancelScope(deadline=self._planned):
                     await self._sooner.wait()
-                self._expire(anyio.current_time())
+                self._expire(monotonic())
         finally:
             self._kept = False
             self._expire(inf)

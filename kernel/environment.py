@@ -11,7 +11,7 @@ from orchestrator.kernel.clock import Clock
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """All that is not determined by the messages. Monotonic time is `anyio.current_time()` and not in here."""
+    """All that is not determined by the messages. Monotonic time is the event loop's, and not in here."""
 
     now: Callable[[], float]
     """The wall clock, in seconds since the epoch. It may jump."""

@@ -9,6 +9,7 @@ import anyio.lowlevel
 
 from orchestrator.kernel.errors import ActorCrashed
 from orchestrator.kernel.mailbox import Mailbox
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.reply import Reply, reply_of
 
 M_co = TypeVar("M_co", covariant=True)
@@ -38,7 +39,7 @@ class Inbox(Generic[M_co]):
         self._unanswered: set[Reply[Any]] = set()
         self._in_hand = self._at_work = False
         self.is_ready = False
-        self.progressed_at = anyio.current_time()
+        self.progressed_at = monotonic()
 
     # What the actor uses.
 
@@ -50,7 +51,7 @@ class Inbox(Generic[M_co]):
 
     def progress(self) -> None:
         """A sign of life, for an actor that is busy for long with one message or with work of its own."""
-        self.progressed_at = anyio.current_time()
+        self.progressed_at = monotonic()
 
     def at_work(self, at_work: bool) -> None:
         """Say whether there is work in hand that did not come as a message. As long as there is, a stall is a crash."""

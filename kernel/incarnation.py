@@ -10,6 +10,7 @@ from orchestrator.kernel.child import Child
 from orchestrator.kernel.errors import Fatal, NotReady, Stalled, Stuck, root_cause
 from orchestrator.kernel.events import Outcome
 from orchestrator.kernel.inbox import Inbox, Stop
+from orchestrator.kernel.monotonic import monotonic
 
 M = TypeVar("M")
 
@@ -25,7 +26,7 @@ class Incarnation(Generic[M]):
         self._ended = anyio.Event()
         self._raised: Exception | None = None
         self._late: Exception | None = None
-        self._born_at = anyio.current_time()
+        self._born_at = monotonic()
         self._pending_since = math.inf
 
     async def run(self) -> None:

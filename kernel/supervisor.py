@@ -21,6 +21,7 @@ from orchestrator.kernel.events import (
 )
 from orchestrator.kernel.inbox import Stop
 from orchestrator.kernel.incarnation import Incarnation
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.restart import Backoff, Intensity, delay_before_restart
 
 __all__ = ["Child", "ChildStatus", "Restart", "State", "Strategy", "Supervisor"]
@@ -130,7 +131,7 @@ class Supervisor:
         if self._stop.is_set():
             return True
         up = all(slot.state in _UP and not (slot.life and slot.life.overdue) for slot in self._slots)
-        return up and anyio.current_time() - self._looked_at < self._patience
+        return up and monotonic() - self._looked_at < self._patience
 
     async def _supervise(self, tasks: TaskGroup, task_status: TaskStatus[None]) -> None:
         all_up = False
@@ -180,7 +181,7 @@ class Supervisor:
     def _restart_delay(self, slot: _Slot) -> float | None:
         if self._fault is not None:
             return None
-        self._failures = self._intensity.recent([*self._failures, anyio.current_time()])
+        self._failures = self._intensity.recent([*self._failures, monotonic()])
         delay = delay_before_restart(self._failures, self._intensity, self._backoff, self._environment.random)
         if delay is None:
             self._give_up(slot, RestartsExhausted(slot.child.name, len(self._failures) - 1))
@@ -232,7 +233,7 @@ class Supervisor:
 
     async def _watch(self) -> None:
         while True:
-            self._looked_at = anyio.current_time()
+            self._looked_at = monotonic()
             for slot in self._slots:
                 if slot.life is not None:
                     slot.life.check(self._looked_at)

@@ -3,13 +3,13 @@
 from functools import partial
 from typing import Any, cast
 
-import anyio
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import PathConverter
 
 from orchestrator.actors.gateway import Gateway
 from orchestrator.domain.errors import OrchestratorError
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
 from orchestrator.web import agents, audit, batches, consents, docs, erasure, events, keys, operations, pulling, tasks
@@ -47,7 +47,7 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens
     context = Context(gateway, telemetry, settings, rates, dangers(settings))
     make = tokens or verifier_of(settings.auth)
     authenticator = Authenticator(settings.auth, gateway.key, make and make(gateway.now, gateway.clock_behind))
-    sessions = Sessions(authenticator.showing, anyio.current_time, gateway.token, needed=settings.auth.configured)
+    sessions = Sessions(authenticator.showing, monotonic, gateway.token, needed=settings.auth.configured)
     desk = Desk(rates, telemetry, Strangers(telemetry), authenticator.principal, sessions.principal)
     app.before_request(partial(_authorise, desk))
     app.register_blueprint(dashboard.routes(context, sessions))

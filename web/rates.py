@@ -2,12 +2,11 @@
 
 from typing import Any, cast
 
-import anyio
-
 from orchestrator.domain.errors import RateLimited
 from orchestrator.domain.identity import ANONYMOUS, NOBODY
 from orchestrator.domain.rate import Meter, Rate
 from orchestrator.domain.task import Priority, TaskRequest
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.settings import Limits
 from orchestrator.web.asked import Asked
 from orchestrator.web.connections import peer_of
@@ -25,16 +24,16 @@ class Rates:
     def admit(self, request: Asked) -> None:
         """Counts a request, but for what watches over the box: that is answered whoever floods it."""
         if request.path not in PATHS:
-            _check(self._requests.take(caller_of(request), anyio.current_time()), "requests")
+            _check(self._requests.take(caller_of(request), monotonic()), "requests")
 
     def admit_stranger(self, request: Asked) -> None:
         """Counts a request whose sender could not say who it is: who guesses keys has the share of its machine."""
-        _check(self._requests.take(_machine(request), anyio.current_time()), "requests")
+        _check(self._requests.take(_machine(request), monotonic()), "requests")
 
     def admit_task(self, request: Asked, task: TaskRequest) -> None:
         """Counts a task of it, if that is urgent."""
         if task.priority is Priority.URGENT:
-            _check(self._urgent.take(caller_of(request), anyio.current_time()), "urgent tasks")
+            _check(self._urgent.take(caller_of(request), monotonic()), "urgent tasks")
 
 
 def caller_of(request: Asked) -> str:

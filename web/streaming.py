@@ -4,12 +4,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
-import anyio
 from msgspec import Struct
 from quart import Response, request
 from quart.wrappers.response import ResponseBody
 
 from orchestrator.domain.errors import OrchestratorError, Overloaded, Unauthenticated
+from orchestrator.kernel.monotonic import monotonic
 
 CONTENT_TYPE = "text/event-stream"
 HEARTBEAT_S = 15.0
@@ -77,16 +77,16 @@ class _Stream(ResponseBody):
         await self._source.around.__aexit__(kind, error, traceback)
 
     async def _until_the_end(self) -> AsyncGenerator[bytes]:
-        source, last_sent = self._source, anyio.current_time()
+        source, last_sent = self._source, monotonic()
         yield b"retry: %d\n\n" % RETRY_MS
         try:
             while not source.closing():
                 await source.may_read()
                 events, over = await source.look()
-                if not events and anyio.current_time() - last_sent >= HEARTBEAT_S:
+                if not events and monotonic() - last_sent >= HEARTBEAT_S:
                     events = [b": alive\n\n"]
                 for event in events:
-                    last_sent = anyio.current_time()
+                    last_sent = monotonic()
                     yield event
                 if over:
                     return

@@ -1,6 +1,7 @@
 """An answer before it takes the form that the framework, or ASGI, wants."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -26,14 +27,18 @@ class Told(Struct, frozen=True):
 
 async def tell(told: Told, headers: Mapping[str, str], send: Any) -> None:
     """The same straight to ASGI; `headers` are those of every answer."""
-    said = (*told.headers, *headers.items())
-    fields = [
-        (b"content-type", told.content_type.encode("latin-1")),
-        (b"content-length", b"%d" % len(told.body)),
-        *((name.lower().encode(), text.encode("latin-1")) for name, text in said),
-    ]
+    fields = [_often("content-type", told.content_type), (b"content-length", b"%d" % len(told.body))]
+    fields += [_field(name, text) for name, text in told.headers]
+    fields += [_often(name, text) for name, text in headers.items()]
     await send({"type": "http.response.start", "status": told.status, "headers": fields})
     await send({"type": "http.response.body", "body": told.body, "more_body": False})
+
+
+def _field(name: str, text: str) -> tuple[bytes, bytes]:
+    return name.lower().encode(), text.encode("latin-1")
+
+
+_often = lru_cache(maxsize=64)(_field)
 
 
 def told_json(value: Any, status: int = 200, **headers: str) -> Told:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import anyio
 import msgspec
 from quart import Blueprint, Response
 
 from orchestrator.domain.identity import Principal, Scope
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.web.dashboard import views
 from orchestrator.web.dashboard.live import Parts, live
 from orchestrator.web.dashboard.pages import Pages, rights_of
@@ -30,7 +30,7 @@ def add(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:
         if Scope.AGENTS_READ in principal.scopes:
             gateway, ttl = context.system.acting_for(principal), context.settings.agents.ttl_s
             found["agents"] = views.agents(
-                gateway.agents(), anyio.current_time(), ttl, telemetry.history, gateway.under_way(), principal
+                gateway.agents(), monotonic(), ttl, telemetry.history, gateway.under_way(), principal
             )
         return found
 

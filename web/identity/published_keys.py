@@ -6,6 +6,7 @@ from pathlib import Path
 import aiohttp
 import anyio
 
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.telemetry import logger
 from orchestrator.web.identity.key_set import BadKeys, KeySet, key_set
 
@@ -33,7 +34,7 @@ class PublishedKeys:
 
     async def __call__(self, kid: str | None) -> KeySet:
         """All keys, fresh ones if they can be had; none at all where they never could."""
-        now = anyio.current_time()
+        now = monotonic()
         stale = now - self._fetched_at >= FRESH_S or kid not in self._keys
         # One asks, and those who have keys go on meanwhile; those who have not are told no, and come again.
         if stale and not self._fetching and now - self._tried_at >= AGAIN_S:
@@ -54,7 +55,7 @@ class PublishedKeys:
             if not self._keys:
                 await self._recall()
             return
-        self._fetched_at = anyio.current_time()
+        self._fetched_at = monotonic()
         if document != self._document:
             self._keys, self._document = keys, document
             await self._keep(document)

@@ -1,8 +1,7 @@
 """Those who could not show who they are: counted each time, told of in the log now and then."""
 
-import anyio
-
 from orchestrator.actors.events import AuthenticationFailed
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.telemetry import Telemetry
 
 TELL_EVERY_S = 10.0
@@ -16,7 +15,7 @@ class Strangers:
 
     def seen(self) -> None:
         """One more."""
-        now = anyio.current_time()
+        now = monotonic()
         tell = now >= self._quiet_until
         if tell:
             self._quiet_until = now + TELL_EVERY_S

@@ -1,0 +1,13 @@
+"""The time of the event loop: `anyio.current_time()` at a quarter of its price, where the loop is asyncio's."""
+
+import asyncio
+
+import anyio
+
+
+def monotonic() -> float:
+    """Seconds since some moment, never going back. Trio as a guest of asyncio is taken for asyncio, and would err."""
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return anyio.current_time()
