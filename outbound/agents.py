@@ -5,7 +5,7 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import anyio
@@ -69,7 +69,7 @@ class HttpAgentClient:
             "X-Deadline": f"{call.deadline_at:.3f}",
             "traceparent": call.traceparent,
         }
-        return await self._sent(call.endpoint, "/call", body, headers, within, _ending)
+        return await self._sent(call.endpoint, "/call", body, headers, within, partial(_ending, task_id=call.task_id))
 
     async def post(self, notice: Notice, within: float) -> Ending:
         return await self._sent(notice.url, "", notice.body, notice.headers, within, _taken)
@@ -144,7 +144,7 @@ def _request(head: str, headers: Mapping[str, str], body: bytes) -> bytes:
     return f"{head}{lines}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def _ending(answer: Answer) -> Ending:
+def _ending(answer: Answer, task_id: str) -> Ending:
     """What the answer to a call says."""
     headers = answer.headers
     if answer.status in (429, 503):
@@ -154,7 +154,7 @@ def _ending(answer: Answer) -> Ending:
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" or headers.get("content-encoding", "identity").lower() != "identity":
         return Garbled("not_json")
-    return Garbled("too_large") if answer.body is None else read_answer(answer.body)
+    return Garbled("too_large") if answer.body is None else read_answer(answer.body, task_id)
 
 
 def _taken(answer: Answer) -> Ending:
@@ -164,8 +164,8 @@ def _taken(answer: Answer) -> Ending:
     return Succeeded(None) if 200 <= answer.status < 300 else Garbled(f"status_{answer.status}")
 
 
-def read_answer(body: bytes) -> Ending:
-    """What the body of a 200 says, read as strictly as what clients send."""
+def read_answer(body: bytes, task_id: str) -> Ending:
+    """What the body of a 200 says of that task, read as strictly as what clients send."""
     try:
         value = decode(body)
     except InvalidJSON:
@@ -173,6 +173,9 @@ def read_answer(body: bytes) -> Ending:
     if not isinstance(value, dict):
         return Garbled("not_an_object")
     answer = cast("dict[str, Any]", value)
+    # Something between us and the agent may have mixed up answers, whatever the connection says.
+    if answer.get("request_id", task_id) != task_id:
+        return Garbled("another_task")
     match answer.get("success"):
         case True if "output" in answer:
             version = answer.get("model_version")

@@ -11,7 +11,7 @@ from hypothesis import settings
 # What tests of one folder share with each other, and with those of others.
 sys.path += [
     str(Path(__file__).parent / folder)
-    for folder in ("shared", "storage", "faults", "identity", "web", "audit", "deploy", "dashboard")
+    for folder in ("shared", "storage", "faults", "identity", "outbound", "web", "audit", "deploy", "dashboard")
 ]
 
 import postgres_server

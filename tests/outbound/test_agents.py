@@ -64,19 +64,19 @@ def a_call(endpoint: str, **fields: Any) -> Call:
 )
 def test_what_an_answer_says(body: Any, ending: Any) -> None:
     """By the contract, and by nothing that resembles it."""
-    assert read_answer(json.dumps(body).encode()) == ending
+    assert read_answer(json.dumps(body).encode(), "task-1") == ending
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"{", b'{"success":true,"success":true,"output":1}', b"[" * 100_000])
 def test_what_is_no_json(body: bytes) -> None:
     """Is read as strictly as what clients send."""
-    assert read_answer(body) == Garbled("not_json")
+    assert read_answer(body, "task-1") == Garbled("not_json")
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_at_all(body: bytes) -> None:
     """Have an ending, and raise nothing."""
-    assert read_answer(body) is not None
+    assert read_answer(body, "task-1") is not None
 
 
 @pytest.mark.parametrize(

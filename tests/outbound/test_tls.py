@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def clinic(tmp_path: Path) -> Clinic:
 
 @asynccontextmanager
 async def an_agent(
-    issued: trustme.LeafCert, asks: trustme.CA | None = None
+    issued: trustme.LeafCert, asks: trustme.CA | None = None, port: int = 0
 ) -> AsyncGenerator[tuple[str, list[object]]]:
     """An agent that is reached by https: its endpoint, and the certificates with which callers came."""
     seen: list[object] = []
@@ -63,7 +64,7 @@ async def an_agent(
     app.router.add_post("/call", answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+    site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=context)
     await site.start()
     try:
         yield f"https://127.0.0.1:{runner.addresses[0][1]}", seen
@@ -71,11 +72,19 @@ async def an_agent(
         await runner.cleanup()
 
 
+def a_call(endpoint: str) -> Call:
+    trace = f"00-{'0' * 31}1-{'0' * 15}1-01"
+    return Call(endpoint, "task-" + "0" * 32, "c", "embed", {}, {}, 1, 1e9, trace)
+
+
+def a_client(tls: ssl.SSLContext) -> HttpAgentClient:
+    return HttpAgentClient(reach=REACH, max_answer_bytes=65_536, connect_timeout_s=5, tls=tls)
+
+
 async def called(endpoint: str, tls: ssl.SSLContext) -> Ending:
-    client = HttpAgentClient(reach=REACH, max_answer_bytes=65_536, connect_timeout_s=5, tls=tls)
+    client = a_client(tls)
     try:
-        trace = f"00-{'0' * 31}1-{'0' * 15}1-01"
-        return await client.call(Call(endpoint, "task-" + "0" * 32, "c", "embed", {}, {}, 1, 1e9, trace), 10)
+        return await client.call(a_call(endpoint), 10)
     finally:
         await client.close()
 
@@ -107,6 +116,23 @@ async def test_an_agent_that_is_not_who_it_should_be(clinic: Clinic, tmp_path: P
     async with an_agent(issued) as (endpoint, seen):
         assert await called(endpoint, tls) == Refused()
         assert not seen
+
+
+async def test_a_certificate_that_changes(clinic: Clinic, tmp_path: Path) -> None:
+    """While an agent is known: a renewed one is as good, anybody else's gets nothing, whatever was agreed before."""
+    own, ended = clinic.ca.issue_cert("127.0.0.1"), datetime.now(UTC) - timedelta(minutes=1)
+    client, port = a_client(client_context(str(clinic.ca_file), "", "")), 0
+    for issued, well in (
+        (own, True), (clinic.ca.issue_cert("127.0.0.1"), True), (clinic.ca.issue_cert("agent.example"), False),
+        (Clinic(tmp_path / "other").ca.issue_cert("127.0.0.1"), False), (own, True),
+        (clinic.ca.issue_cert("127.0.0.1", not_after=ended), False), (own, True),
+    ):  # fmt: skip
+        async with an_agent(issued, port=port) as (endpoint, seen):
+            for _ in range(2):
+                assert await client.call(a_call(endpoint), 10) == (Succeeded(1) if well else Refused())
+            assert len(seen) == 2 * well
+            port = int(endpoint.rpartition(":")[2])
+    await client.close()
 
 
 async def test_an_agent_that_asks_who_we_are(clinic: Clinic) -> None:
