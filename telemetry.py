@@ -6,15 +6,18 @@ Labels come from closed sets and log fields from an allow-list: no case id, no p
 import logging
 import sys
 import threading
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate
+from math import inf
 from typing import Any
 
 import structlog
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from orchestrator.actors import events as e
@@ -73,8 +76,8 @@ class Telemetry:
         def gauge(name: str, text: str) -> Gauge:
             return Gauge(f"orchestrator_{name}", text, registry=self.registry)
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(f"orchestrator_{name}", text, registry=self.registry, buckets=buckets)
+        def durations(name: str, text: str, bounds: tuple[float, ...]) -> _Durations:
+            return _Durations(f"orchestrator_{name}", text, bounds, self.registry)
 
         self._tasks = counters("tasks_total", "Tasks accepted", "task_type", "priority")
         self._queued = counters("tasks_queued_total", "Tasks queued at acceptance", "queue")
@@ -89,10 +92,10 @@ class Telemetry:
         self._restarts = counters("actor_restarts_total", "Restarts of actors", "actor")
         self._removed = counters("removed_total", "What retention has removed", "what")
         self._ejections = counter("agent_ejections_total", "Agents ejected")
-        self._decision = histogram("decision_seconds", "From a request to its durable acceptance", FAST)
-        self._dispatch = histogram("dispatch_seconds", "From acceptance to the first or a later call", SLOW)
-        self._attempt = histogram("attempt_seconds", "Duration of calls to agents", SLOW)
-        self._commit = histogram("audit_commit_seconds", "Duration of a ledger batch", FAST)
+        self._decision = durations("decision_seconds", "From a request to its durable acceptance", FAST)
+        self._dispatch = durations("dispatch_seconds", "From acceptance to the first or a later call", SLOW)
+        self._attempt = durations("attempt_seconds", "Duration of calls to agents", SLOW)
+        self._commit = durations("audit_commit_seconds", "Duration of a ledger batch", FAST)
         self._lag = gauge("audit_lag_seconds", "Duration of the last ledger batch")
         self._writable = gauge("ledger_writable", "1 while the ledger can be written")
         self._loop = gauge("event_loop_lag_seconds", "How late the last tick came")
@@ -128,9 +131,9 @@ class Telemetry:
             failures=sum(failed.values()) - refused,
             retries=sum(_by_label(self._retries, "").values()),
             refused=refused,
-            acceptance=_buckets(self._decision),
-            waiting=_buckets(self._dispatch),
-            calls=_buckets(self._attempt),
+            acceptance=self._decision.buckets,
+            waiting=self._dispatch.buckets,
+            calls=self._attempt.buckets,
         )
 
     def sampled(self) -> Sample:
@@ -260,11 +263,6 @@ def _by_label(counter: "Counter | _Counters", label: str) -> Mapping[str, float]
     return found
 
 
-def _buckets(histogram: Histogram) -> Buckets:
-    (family,) = histogram.collect()
-    return {float(sample.labels["le"]): sample.value for sample in family.samples if "le" in sample.labels}
-
-
 class _Counters(Collector):
     """Counts by label, on one event loop: to have the library lock and count each costs ten times as much."""
 
@@ -282,6 +280,34 @@ class _Counters(Collector):
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
         for labels, count in self._counts.items():
             family.add_metric(labels, count)
+        yield family
+
+
+class _Durations(Collector):
+    """A histogram of seconds, on one event loop: one that locks costs as much as the decision that it counts."""
+
+    def __init__(self, name: str, text: str, bounds: Sequence[float], registry: CollectorRegistry) -> None:
+        self._name, self._text = name, text
+        self._bounds: Sequence[float] = (*bounds, inf)
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0
+        registry.register(self)
+
+    def observe(self, seconds: float) -> None:
+        """One more that took so long."""
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._sum += seconds
+
+    @property
+    def buckets(self) -> Buckets:
+        """How many took no longer than each bound, since the start."""
+        return dict(zip(self._bounds, accumulate(self._counts), strict=True))
+
+    def collect(self) -> Iterable[Metric]:
+        """All of them, for the library."""
+        named = [("+Inf" if bound == inf else str(float(bound)), count) for bound, count in self.buckets.items()]
+        family = HistogramMetricFamily(self._name, self._text)
+        family.add_metric([], named, self._sum)
         yield family
 
 

@@ -38,6 +38,7 @@ class Acceptance(Struct, frozen=True):
 
 
 TIME_DIGITS = 12
+TIMES = 16**TIME_DIGITS
 RANDOM_BYTES = 10
 DRAWN = 256
 
@@ -50,15 +51,15 @@ class TaskIds:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._drawn = ""
+        self._drawn: list[str] = []
 
     def next(self, now: float) -> str:
         """A fresh id for a task accepted at `now`, in seconds since the epoch."""
         if not self._drawn:
             # In bulk: asking the system for each id costs more than all the rest of it.
-            self._drawn = self._environment.token(DRAWN * RANDOM_BYTES)
-        chance, self._drawn = self._drawn[: 2 * RANDOM_BYTES], self._drawn[2 * RANDOM_BYTES :]
-        return f"task-{int(now * 1000) % 16**TIME_DIGITS:012x}{chance}"
+            digits, each = self._environment.token(DRAWN * RANDOM_BYTES), 2 * RANDOM_BYTES
+            self._drawn = [digits[at : at + each] for at in range(0, len(digits), each)]
+        return f"task-{int(now * 1000) % TIMES:012x}{self._drawn.pop()}"
 
 
 class Plan(Struct, frozen=True):

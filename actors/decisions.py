@@ -21,6 +21,13 @@ class Decided(Struct, frozen=True):
     text: str
 
 
+class Known(Struct):
+    """What a lane finds, and what was decided about its tasks, by how the lot fell."""
+
+    field: Field
+    decided: dict[Lot, Decided]
+
+
 class Decisions:
     """Decides on the agents as they are at that moment: what it remembers is of this directory and of this time."""
 
@@ -28,28 +35,27 @@ class Decisions:
         self._policy, self._watched = policy, directory
         self._directory: Directory = {}
         self._until = 0.0
-        self._fields: dict[tuple[str, bool], Field] = {}
-        self._decided: dict[tuple[str, bool, Lot], Decided] = {}
+        self._known: dict[tuple[str, bool], Known] = {}
         self._length = 0
 
     @property
     def remembered(self) -> int:
         """How much is kept; bounded."""
-        return len(self._fields) + len(self._decided)
+        return sum(1 + len(known.decided) for known in self._known.values())
 
     def about(self, demand: Demand, lane: str, now: float) -> Decided:
         """The decision, at `now` (monotonic seconds), about a task that makes `demand` and has met nobody before.
 
         `lane` is the demand's.
         """
-        asked = lane, demand.urgent
         if now >= self._until or self._directory is not self._watched.value:
             self._begin(now)
-        field = self._fields.get(asked)
-        if field is None:
-            field = self._remember_field(asked, demand, now)
-        lot = field.lot(demand.key)
-        return self._decided.get((*asked, lot)) or self._remember(asked, lot, field)
+        asked = lane, demand.urgent
+        known = self._known.get(asked)
+        if known is None:
+            known = self._remember_field(asked, demand, now)
+        lot = known.field.lot(demand.key)
+        return known.decided.get(lot) or self._remember(lot, known, asked)
 
     def _begin(self, now: float) -> None:
         self._forget()
@@ -57,21 +63,21 @@ class Decisions:
         self._until = settled_until(self._directory.values(), now, self._policy)
 
     def _forget(self) -> None:
-        self._fields.clear()
-        self._decided.clear()
+        self._known.clear()
         self._length = 0
 
-    def _remember_field(self, asked: tuple[str, bool], demand: Demand, now: float) -> Field:
-        if len(self._fields) >= MOST_FIELDS:
+    def _remember_field(self, asked: tuple[str, bool], demand: Demand, now: float) -> Known:
+        if len(self._known) >= MOST_FIELDS:
             self._forget()
-        field = self._fields[asked] = field_of(demand, self._directory.values(), now, self._policy)
-        return field
+        known = self._known[asked] = Known(field_of(demand, self._directory.values(), now, self._policy), {})
+        return known
 
-    def _remember(self, asked: tuple[str, bool], lot: Lot, field: Field) -> Decided:
-        decision = field.decided(lot)
+    def _remember(self, lot: Lot, known: Known, asked: tuple[str, bool]) -> Decided:
+        decision = known.field.decided(lot)
         decided = Decided(decision, encode(decision).decode())
         self._length += len(decided.text)
         if self._length > MOST_TEXT:
             self._forget()
-        self._decided[*asked, lot] = decided
+            known = self._known[asked] = Known(known.field, {})
+        known.decided[lot] = decided
         return decided

@@ -54,19 +54,21 @@ Lot = tuple[str | None, str | None]
 class Field(Struct, frozen=True):
     """Who may do what a demand asks at a moment. What is left to do is to draw the lot between equals, by a task's id.
 
-    `called` and `asked` hold the candidates kept, the best first; `busy` says what share of its slots each uses.
+    `called` and `asked` hold the candidates kept, the best first, and `equals` those of each that are as good as its
+    first; `busy` says what share of its slots each uses.
     """
 
     candidates: tuple[Candidate, ...]
     asked: tuple[Candidate, ...]
     called: tuple[Candidate, ...]
+    equals: tuple[Sequence[Candidate], Sequence[Candidate]]
     busy: Mapping[str, float]
-    equal_within: float
     refused: bool
 
     def lot(self, key: str) -> Lot:
         """How the lot falls for the task of that id."""
-        return self._two_choices(self.asked, key), self._two_choices(self.called, key)
+        asked, called = self.equals
+        return self._two_choices(asked, key), self._two_choices(called, key)
 
     def decided(self, lot: Lot) -> Decision:
         """The decision when the lot fell so."""
@@ -74,22 +76,18 @@ class Field(Struct, frozen=True):
         ranking = tuple(c.agent_id for c in sorted(choices, key=_tier))
         return Decision(candidates=self.candidates, ranking=ranking, refused=self.refused)
 
-    def _two_choices(self, kept: Sequence[Candidate], key: str) -> str | None:
+    def _two_choices(self, equals: Sequence[Candidate], key: str) -> str | None:
         """Power of two choices between the equally good: two by lot, of them the less busy (Mitzenmacher, 2001).
 
         The lot is drawn by a hash of the task's id, so that it can be drawn again.
         """
-        equals = [c for c in kept if self._equal(c, kept[0])]
         if len(equals) < 2:
-            return kept[0].agent_id if kept else None
+            return equals[0].agent_id if equals else None
         lot = int.from_bytes(blake2b(key.encode(), digest_size=8).digest())
-        first = equals.pop(lot % len(equals))
-        second = equals[(lot >> 32) % len(equals)]
+        others = [*equals]
+        first = others.pop(lot % len(others))
+        second = others[(lot >> 32) % len(others)]
         return min((first, second), key=lambda c: self.busy[c.agent_id]).agent_id
-
-    def _equal(self, candidate: Candidate, best: Candidate) -> bool:
-        behind = (candidate.score or 0.0) - (best.score or 0.0)
-        return behind < self.equal_within and _tier(candidate) == _tier(best)
 
 
 def field_of(
@@ -103,14 +101,21 @@ def field_of(
     views = sorted(agents, key=lambda view: view.agent.agent_id)
     candidates = tuple(_candidate(demand, view, now, policy) for view in views)
     kept = [c for c in candidates if c.excluded is None]
+    asked = tuple(sorted((c for c in kept if c.agent_id in asking and c.pulls), key=_preference))
+    called = tuple(sorted((c for c in kept if not c.pulls), key=_preference))
     return Field(
         candidates=candidates,
-        asked=tuple(sorted((c for c in kept if c.agent_id in asking and c.pulls), key=_preference)),
-        called=tuple(sorted((c for c in kept if not c.pulls), key=_preference)),
+        asked=asked,
+        called=called,
+        equals=(_equals(asked, policy.equal_within), _equals(called, policy.equal_within)),
         busy={view.agent.agent_id: view.in_flight / view.agent.max_concurrency for view in views},
-        equal_within=policy.equal_within,
         refused=demand.refused,
     )
+
+
+def _equals(kept: Sequence[Candidate], within: float) -> Sequence[Candidate]:
+    """The first, and those that are as good."""
+    return [c for c in kept if (c.score or 0.0) - (kept[0].score or 0.0) < within and _tier(c) == _tier(kept[0])]
 
 
 def decide(

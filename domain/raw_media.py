@@ -26,7 +26,13 @@ def carries_raw_media(value: Any, keys: Set[str]) -> bool:
         item = waiting.pop()
         if isinstance(item, dict):
             for key, member in cast("dict[Any, Any]", item).items():
-                if _is_marked(key if isinstance(key, str) else str(key), keys) or _is_raw(member, waiting):
+                if _is_marked(key if isinstance(key, str) else str(key), keys):
+                    return True
+                # As in `_is_raw`, which to call for each member costs as much as all the rest.
+                if isinstance(member, str):
+                    if ":" in member and _is_media(member):
+                        return True
+                elif not isinstance(member, _BARE) and _is_raw(member, waiting):
                     return True
         elif isinstance(item, _LISTS):
             if any(_is_raw(member, waiting) for member in cast("list[Any]", item)):

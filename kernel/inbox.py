@@ -37,6 +37,7 @@ class Inbox(Generic[M_co]):
         self._reading = anyio.ResourceGuard("reading")
         self._waiting = anyio.CancelScope()
         self._unanswered: set[Reply[Any]] = set()
+        self._answered = self._unanswered.discard
         self._in_hand = self._at_work = False
         self.is_ready = False
         self.progressed_at = monotonic()
@@ -91,7 +92,7 @@ class Inbox(Generic[M_co]):
         for message in batch:
             if reply := reply_of(message):
                 self._unanswered.add(reply)
-                reply.when_answered(self._unanswered.discard)
+                reply.when_answered(self._answered)
         return batch
 
     # What the supervisor uses.

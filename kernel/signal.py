@@ -4,6 +4,7 @@ Whoever asks an actor waits for one, so every request pays for several. What is 
 """
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Protocol
 
 import anyio
@@ -16,8 +17,8 @@ class Signal(Protocol):
         """Wakes who waits, now or later. Twice is safe."""
         ...
 
-    async def wait(self) -> None:
-        """Returns once it is set."""
+    def wait(self) -> Awaitable[object]:
+        """To be awaited: done once it is set."""
         ...
 
 
@@ -32,8 +33,8 @@ class _Future:
         if not self._future.done():
             self._future.set_result(None)
 
-    async def wait(self) -> None:
-        await self._future
+    def wait(self) -> Awaitable[object]:
+        return self._future
 
 
 def signal() -> Signal:
