@@ -6,7 +6,6 @@ Three layers, later ones win: the packaged `settings.toml`, a file of the operat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -18,7 +17,7 @@ from orchestrator.domain.api_key import FirstKey
 from orchestrator.domain.identity import Grant, Scope
 from orchestrator.domain.policy import Policy, TaskType, Weights
 from orchestrator.domain.raw_media import plain
-from orchestrator.domain.reach import Network, Ports, Reach
+from orchestrator.domain.reach import Network, Ports, Reach, ports_of
 from orchestrator.domain.strict_json import Bounds
 from orchestrator.domain.task import Priority
 from orchestrator.settings_keeping import Audit, Retention
@@ -52,9 +51,6 @@ NOT_SETTINGS = frozenset(
     {"ORCHESTRATOR_URL", *VARIABLES, *TLS_VARIABLES, *(f"{name}_FILE" for name in VARIABLES)},
 )
 """Where clients and agents find the orchestrator, and what they show it: theirs, not ours."""
-
-DEFAULT_PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}
-"""Of the servers that a URL may name: agents are never called there."""
 
 _BASE64 = r"([A-Za-z0-9+/]{4}){8,}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
 SIGNING_KEY = rf"^(|whsec_{_BASE64}|(?!whsec_)[^\x00-\x20]{{24,}})$(?!\n)"
@@ -329,12 +325,9 @@ class Settings(Section, frozen=True):
     def reach(self) -> Reach:
         """Where agents may be called."""
         agents, storage = self.agents, self.storage
-        urls = [urlsplit(url) for url in (storage.database_url, storage.redis_url)]
         return replace(
             Reach.of(agents.allowed_networks, agents.allowed_hosts, agents.allowed_ports),
-            closed_ports=frozenset(
-                url.port or DEFAULT_PORTS[url.scheme] for url in urls if url.scheme in DEFAULT_PORTS
-            ),
+            closed_ports=ports_of(storage.database_url) | ports_of(storage.redis_url),
             own_ports=frozenset({self.web.port, self.web.watch_port}),
             plaintext=agents.allow_plaintext,
         )

@@ -3,12 +3,15 @@
 import re
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
 
 from orchestrator.domain.endpoint import Address, Endpoint, is_no_place, unwrapped
 
 _PORTS = re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?", re.ASCII)
+_SERVERS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}
+"""What a URL may name, and where that listens unless the URL says so."""
 _LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
@@ -88,3 +91,19 @@ class Reach(Struct, frozen=True):
         if endpoint.scheme == "http" and not (self.plaintext or any(address in network for network in _LOOPBACK)):
             return "Agents on other machines are called by https only (agents.allow_plaintext)."
         return None
+
+
+def ports_of(url: str) -> frozenset[int]:
+    """Where the database or the Redis listens that `url` names, in any way in which its driver may read it.
+
+    Each of several hosts has its own, and the query may name more. Empty for what is no such server.
+    """
+    scheme = url.partition(":")[0].lower().partition("+")[0]
+    if scheme not in _SERVERS:
+        return frozenset()
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    hosts = ",".join([parts.netloc.rpartition("@")[2], *query.get("host", [])]).split(",")
+    named = [host.rpartition("]")[2].rpartition(":")[2] for host in hosts if ":" in host.rpartition("]")[2]]
+    named += ",".join(query.get("port", [])).split(",")
+    return frozenset({_SERVERS[scheme], *(int(port) for port in named if port.isdecimal())})

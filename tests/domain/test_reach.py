@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain.endpoint import is_no_place, read_endpoint
-from orchestrator.domain.reach import Network, Ports, Reach
+from orchestrator.domain.reach import Network, Ports, Reach, ports_of
 
 ANYWHERE = [Network("0.0.0.0/0"), Network("::/0")]
 ALL_PORTS = [Ports("1-65535")]
@@ -137,3 +137,24 @@ def test_what_is_no_network(text):
     """Is refused where it is written; so is one with bits beyond its mask, which might not mean what it says."""
     with pytest.raises(ValueError, match="is no network"):
         Network(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("postgresql://db/name", {5432}), ("postgres://user:secret@db:6000/name", {5432, 6000}),
+        ("postgresql+asyncpg://db:6000/name", {5432, 6000}), ("POSTGRESQL://db:6000/name", {5432, 6000}),
+        ("postgresql://user:p%40ss@a:6000,b:6001,c/name", {5432, 6000, 6001}),
+        ("postgresql://[fd12::1]:6000,[fd12::2]/name", {5432, 6000}), ("postgresql://[fd12::1]/name", {5432}),
+        ("postgresql:///name?host=/run/postgresql&port=6000", {5432, 6000}),
+        ("postgresql:///name?host=a:6000,b:6001", {5432, 6000, 6001}),
+        ("postgresql://db/name?port=6000,6001&port=6002", {5432, 6000, 6001, 6002}),
+        ("redis://:secret@cache:7000/0", {6379, 7000}), ("rediss://cache", {6379}),
+        ("redis://cache?port=7000", {6379, 7000}), ("sqlite:////var/lib/orchestrator/ledger.db", set()),
+        ("memory://", set()), ("", set()), ("unix:///run/redis", set()),
+        ("postgresql://db:none/name", {5432}), ("postgresql://db:/name", {5432}),
+    ],
+)  # fmt: skip
+def test_where_servers_listen(url: str, named: set[int]) -> None:
+    """Each port that the URL names, however it does, and the usual one."""
+    assert ports_of(url) == named

@@ -8,12 +8,23 @@ from ledger_builders import accept, stored, task_id
 
 from orchestrator.storage.ports import NotCommitted
 from orchestrator.storage.postgres.ledger import PostgresLedger
+from orchestrator.testing import Service
 
 pytestmark = pytest.mark.anyio
 
 READY_WITHIN_S = 10.0
 CAUGHT_UP = "SELECT coalesce(bool_and(replay_lsn = pg_current_wal_lsn()), false) FROM pg_stat_replication"
 SERVERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'orchestrator'"
+
+
+async def test_whole_orchestrator_on_several_hosts(postgres):
+    """It starts and works: each of their ports is closed to agents."""
+    hosts = f"127.0.0.1:{postgres.port},localhost:{postgres.port}"
+    store = {"DATABASE_URL": f"postgresql://tests@{hosts}/{await postgres.new_database()}"}
+    async with Service(store) as service:
+        assert (await service.route({})).status == 202
+        card = {"agent_id": "a", "endpoint": f"http://127.0.0.1:{postgres.port}", "capabilities": ["embed"]}
+        assert (await service.ask("POST", "/register_agent", json=card)).status == 422
 
 
 async def test_writer_and_readers_leave_the_old_primary(postgres):

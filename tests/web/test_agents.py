@@ -1,7 +1,7 @@
 """The registry over HTTP: register, beat, drain, leave, list."""
 
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -44,6 +44,20 @@ async def test_registration(service: Service) -> None:
     listed = (await service.ask("GET", "/agents")).json
     assert [agent["agent_id"] for agent in listed["agents"]] == ["agent-1"]
     assert {"status": "ok", **listed["agents"][0]}.keys() == {*known, "seen_ago_s"}
+
+
+async def test_where_we_and_our_servers_listen(service: Service) -> None:
+    """No agent is there, at whatever address of this machine: not the orchestrator, not its database, not its Redis."""
+    storage = service.settings.storage
+    urls = [url for url in (storage.database_url, storage.redis_url) if "@" in url or url.startswith("redis")]
+    ports = {service.port, *(urlsplit(url).port for url in urls)}
+    for port in ports:
+        for host in ("127.0.0.1", "localhost", "[::1]", "127.1", "[::ffff:127.0.0.1]"):
+            endpoint = f"http://{host}:{port}"
+            reply = await service.ask("POST", "/register_agent", json={**REGISTRATION, "endpoint": endpoint})
+            assert (reply.status, reply.json["code"]) == (422, "E_VALIDATION"), (endpoint, reply)
+    assert len(ports) == 1 + len(urls)
+    assert (await service.ask("GET", "/agents")).json["agents"] == []
 
 
 @pytest.mark.parametrize("capabilities", ["embed,indexing", " embed , indexing, ", ["embed", "indexing"]])
