@@ -74,10 +74,11 @@ lock: .venv/.python  ## choose versions anew for requirements.lock; ARGS=--upgra
 lock-bench: .venv/.python  ## the same for bench/requirements.lock, of what is compared with
 	$(call choose,bench/requirements.in,,bench/requirements.lock)
 
-fuzz: $(STAMP)  ## thousands of requests made from the description of the API; ARGS="FUZZ_EXAMPLES=20000" for more
+fuzz: $(STAMP)  ## thousands of requests, of values to decode, and of trails to verify; ARGS="FUZZ_EXAMPLES=20000" for more
 	env FUZZ_EXAMPLES=5000 $(ARGS) $(BIN)/pytest -q --timeout 3600 --hypothesis-profile fuzz \
 		tests/web/test_openapi_fuzz.py tests/domain/test_strict_json.py tests/domain/test_endpoint.py \
-		tests/domain/test_reach.py tests/domain/test_rate.py tests/outbound/test_agents.py
+		tests/domain/test_reach.py tests/domain/test_rate.py tests/outbound/test_agents.py \
+		tests/audit/test_verifier_fuzz.py
 
 audit: .venv/.python  ## look the locked dependencies up among known vulnerabilities; needs the network
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \

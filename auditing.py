@@ -1,6 +1,6 @@
 """The audit trail as a file on disk: shown, verified, exported, beside a running orchestrator or without one."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from typing import BinaryIO, TypeVar
 
@@ -57,15 +57,23 @@ async def verify(
     return await _read(url, check)
 
 
-def read_receipts(file: Iterable[bytes], name: str) -> Iterator[tuple[str, Head]]:
-    """The receipts in a file of one a line, or of one answer a line. Raises InvalidReceipt, which names the line."""
-    for number, line in enumerate(file, 1):
-        if line.strip():
-            source = f"{name}:{number}"
-            try:
-                yield f"the receipt {source}", receipt_of(line)
-            except InvalidReceipt as error:
-                raise InvalidReceipt(f"{source}: {error}") from None
+def read_receipts(file: Iterable[bytes], name: str) -> list[tuple[str, Head]]:
+    """The receipts in a file of one a line, or of one answer a line, each with where it is from.
+
+    Raises InvalidReceipt, which names the line; also where there is no receipt at all, so that nobody believes that
+    something was checked.
+    """
+    found = [_receipt(line, f"{name}:{number}") for number, line in enumerate(file, 1) if line.strip()]
+    if not found:
+        raise InvalidReceipt(f"{name}: there is no receipt in it")
+    return found
+
+
+def _receipt(line: bytes, source: str) -> tuple[str, Head]:
+    try:
+        return f"the receipt {source}", receipt_of(line)
+    except InvalidReceipt as error:
+        raise InvalidReceipt(f"{source}: {error}") from None
 
 
 async def _verify(reader: LedgerReader, evidence: Evidence, advance: Advance) -> Report:

@@ -55,7 +55,7 @@ def tree(system: System, servers: Servers) -> Sequence[Child[object]]:
 
     def notary(signatory: Signatory) -> Notary:
         intervals = Intervals(settings.audit.checkpoint_entries, settings.audit.checkpoint_s)
-        return Notary(s.environment, s.ledger, s.committer, s.written, signatory, intervals)
+        return Notary(s.environment, s.ledger, s.committer, s.written, signatory, intervals, emit)
 
     def registry() -> Registry:
         most = settings.agents.max_agents

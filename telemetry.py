@@ -31,7 +31,7 @@ LOG_FIELDS = frozenset(
     [
         *("event", "level", "timestamp", "logger", "task_id", "task_type", "priority", "attempt", "outcome", "reason"),
         *("state", "code", "agent_id", "change", "denied", "actor", "error", "delay", "policy", "payloads"),
-        *("results", "tasks"),
+        *("results", "tasks", "writer", "seq", "entry_hash"),
     ]
 )
 FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -220,6 +220,8 @@ class Telemetry:
                 for what, number in counts.items():
                     self._removed.add(what, count=number)
                 self._log.info("data_removed", payloads=payloads, results=results, tasks=tasks, entries=entries)
+            case e.CheckpointSigned(place):
+                self._log.info("checkpoint_signed", writer=place.writer, seq=place.seq, entry_hash=place.entry_hash)
             case e.RemovalRefused():
                 self._log.error("removal_refused", error=event.error)
             case e.StreamsAway():

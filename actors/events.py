@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from orchestrator.domain.audit import Head
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
 from orchestrator.kernel.events import KernelEvent
@@ -132,6 +133,12 @@ class DataRemoved(Struct, frozen=True):
     entries: int = 0
 
 
+class CheckpointSigned(Struct, frozen=True):
+    """A signed checkpoint stands at that place of the audit, which holds nothing of a task."""
+
+    place: Head
+
+
 class RemovalRefused(Struct, frozen=True):
     """The ledger does not let audit entries go that are due; `error` is its name for why."""
 
@@ -180,6 +187,7 @@ Event = (
     | SpaceLow
     | SpaceBack
     | DataRemoved
+    | CheckpointSigned
     | RemovalRefused
     | StreamsAway
     | StreamsBack

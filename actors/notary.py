@@ -4,12 +4,13 @@ import anyio
 from msgspec import Struct
 
 from orchestrator.actors.committing import Committer
+from orchestrator.actors.events import CheckpointSigned, Emit
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.signatory import Signatory
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.watch import Watch
-from orchestrator.storage.commands import Note
+from orchestrator.storage.commands import Note, Noted
 from orchestrator.storage.ports import LedgerReader, Unreadable
 
 AGAIN_AFTER_S = 1.0
@@ -24,7 +25,10 @@ class Intervals(Struct, frozen=True):
 
 
 class Notary:
-    """Each checkpoint names the heads of all writers, so that one replica testifies to the others' chains as well."""
+    """Each checkpoint names the heads of all writers, so that one replica testifies to the others' chains as well.
+
+    Its place is told, and so logged: where logs are kept on another machine, that is a receipt of all before it.
+    """
 
     def __init__(
         self,
@@ -34,9 +38,10 @@ class Notary:
         written: Watch[int],
         signatory: Signatory,
         intervals: Intervals,
+        emit: Emit,
     ) -> None:
         self._environment, self._reader, self._committer = environment, reader, committer
-        self._written, self._signatory, self._intervals = written, signatory, intervals
+        self._written, self._signatory, self._intervals, self._emit = written, signatory, intervals, emit
         # As if there were something new: whatever a process before this one left without a signature.
         self._signed_at = written.value - 1
 
@@ -79,9 +84,11 @@ class Notary:
             if not heads:
                 self._signed_at = signed_at
                 return True
-            await self._committer.commit(Note(self._signatory.checkpoint(heads, self._environment.now())))
+            outcome = await self._committer.commit(Note(self._signatory.checkpoint(heads, self._environment.now())))
         except (Unreadable, OrchestratorError):
             return False
         # The checkpoint's own entry is no news.
         self._signed_at = signed_at + 1
+        if isinstance(outcome, Noted) and outcome.receipt is not None:
+            self._emit(CheckpointSigned(outcome.receipt))
         return True

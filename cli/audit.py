@@ -52,7 +52,7 @@ def audit_verify(against: Any, keys: tuple[Any, ...], file: Path | None) -> None
     from orchestrator.crypto.signing import public_key_of
 
     try:
-        receipts = list(auditing.read_receipts(against, against.name)) if against else []
+        receipts = auditing.read_receipts(against, against.name) if against else []
         public_keys = [public_key_of(key.read()) for key in keys]
     except ValueError as error:
         fail(2, str(error))

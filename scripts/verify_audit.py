@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Verifies an exported audit trail with nothing but Python's standard library (3.11 or newer), on any machine.
 
-    python3 verify_audit.py audit.ndjson [--against receipts.ndjson] [--public-key key.pem]
+    python3 verify_audit.py audit.ndjson [--against receipts.ndjson] [--public-key key.pem]…
 
 It shares no line with the program that wrote the trail; it follows what docs/audit.md says of the format. Exit code 0:
 the trail holds, 1: it does not, 2: a file cannot be used.
@@ -21,6 +21,11 @@ FIELDS = [
     *("writer", "seq", "audit_id", "event", "created_at", "task_id", "case_id", "router_decision", "agent_id"),
     *("model_version", "consent_id", "status", "attempt", "reason", "detail", "principal", "prev_hash", "entry_hash"),
 ]
+MEMBERS = {
+    "checkpoint": {"heads", "public_key", "signature"},
+    "anchor": {"begins", "kept_s", "public_key", "signature"},
+}
+LISTS = {"checkpoint": "heads", "anchor": "begins"}
 GENESIS = "0" * 64
 LONGEST_UNSIGNED = 1024
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -122,12 +127,16 @@ def entry_hash(entry: Entry) -> str:
 def entries(path: str) -> Iterator[Entry]:
     """The entries of an export, with what is JSON in them as the text that is hashed."""
     for number, line in lines(path):
-        entry = members(parsed(line))
-        if set(entry) != set(FIELDS):
-            raise Unusable(f"{path}:{number}: it is no audit entry")
-        if not isinstance(entry["writer"], str) or type(entry["seq"]) is not int:
-            raise Unusable(f"{path}:{number}: its writer and its number are not what they should be")
-        yield entry
+        yield entry_of(line, f"{path}:{number}")
+
+
+def entry_of(line: bytes, source: str) -> Entry:
+    entry = members(parsed(line))
+    if set(entry) != set(FIELDS):
+        raise Unusable(f"{source}: it is no audit entry")
+    if not isinstance(entry["writer"], str) or type(entry["seq"]) is not int:
+        raise Unusable(f"{source}: its writer and its number are not what they should be")
+    return entry
 
 
 def lines(path: str) -> Iterator[tuple[int, bytes]]:
@@ -143,7 +152,8 @@ def lines(path: str) -> Iterator[tuple[int, bytes]]:
 def parsed(line: Any) -> Any:
     """What JSON says; None for what is none."""
     try:
-        return json.loads(line)
+        # `Infinity` and its like are none: `int` refuses them.
+        return json.loads(line, parse_constant=int)
     except (ValueError, RecursionError, TypeError):
         return None
 
@@ -199,8 +209,8 @@ class Removal(NamedTuple):
 class Trail:
     """First `collect` all entries, then `check` all of them, then ask for the `end`; each tells what is wrong."""
 
-    def __init__(self, public_key: str | None) -> None:
-        self.public_key = public_key
+    def __init__(self, *public_keys: str) -> None:
+        self.public_keys = public_keys
         self.begins: dict[str, Place] = {}
         self.heads: dict[str, Place] = {}
         self.signed: dict[str, int] = {}
@@ -209,6 +219,10 @@ class Trail:
         self.untold = 0
         self._anchored: dict[str, list[Removal]] = {}
         self._claims: dict[Key, list[Claim]] = {}
+
+    @property
+    def claimed(self) -> bool:
+        return bool(self._claims)
 
     def claim(self, place: Place, source: str, *, received: bool = True) -> None:
         if place.seq > 0:
@@ -224,22 +238,22 @@ class Trail:
             self.begins[writer] = self.heads[writer] = begin if entry["seq"] > 1 else first
         what = broken_link(self.heads[writer], entry)
         self.heads[writer] = Place(writer, entry["seq"], str(entry["entry_hash"]))
-        if what is None and entry["event"] in ("checkpoint", "anchor"):
+        if what is None and entry["event"] in MEMBERS:
             what = self._testimony(entry, entry["event"])
         if what is not None:
             yield what
 
     def _testimony(self, entry: Entry, event: str) -> str | None:
         found = members(parsed(entry["detail"]))
-        listed = found.get("heads" if event == "checkpoint" else "begins")
+        listed = found.get(LISTS[event])
         key, signature, kept_s = found.get("public_key"), found.get("signature"), found.get("kept_s", 0)
         named = [place_of(place) for place in cast("list[Any]", listed)] if isinstance(listed, list) else [None]
         places = [place for place in named if place is not None]
         if len(named) != len(places) or not (isinstance(key, str) and isinstance(signature, str)):
             return f"it is no {event} that can be read"
-        if type(kept_s) is not int or (event == "anchor") != ("kept_s" in found):
+        if type(kept_s) is not int or set(found) != MEMBERS[event]:
             return f"it is no {event} that can be read"
-        if self.public_key not in (None, key):
+        if self.public_keys and key not in self.public_keys:
             return f"its {event} is signed with another key"
         signed = [list(place) for place in places]
         if event == "checkpoint":
@@ -274,7 +288,7 @@ class Trail:
             yield from self._beginning(writer)
         for (writer, seq), claims in sorted(self._claims.items()):
             yield from (f"audit-{writer}-{seq}: {what}" for what in self._missing(writer, seq, claims))
-        for writer, head in sorted(self.heads.items()) if self.public_key else []:
+        for writer, head in sorted(self.heads.items()) if self.public_keys else []:
             signed = self.signed.get(writer, 0)
             if head.seq - signed > LONGEST_UNSIGNED:
                 what = f"no checkpoint testifies to the chain from here on to entry {head.seq}"
@@ -324,12 +338,14 @@ def summary(trail: Trail) -> Iterator[str]:
         yield f"signed with {signer}"
 
 
-def verify(path: str, receipts_path: str | None, public_key: str | None) -> tuple[list[str], Trail]:
+def verify(path: str, receipts_path: str | None, *public_keys: str) -> tuple[list[str], Trail]:
     """What is wrong, and what was found. Raises Unusable."""
-    trail, wrong = Trail(public_key), list[str]()
+    trail, wrong = Trail(*public_keys), list[str]()
     if receipts_path:
         for number, place in receipts(receipts_path):
             trail.claim(place, f"the receipt {receipts_path}:{number}")
+        if not trail.claimed:
+            raise Unusable(f"{receipts_path}: there is no receipt in it")
     for step in (trail.collect, trail.check):
         for entry in entries(path):
             wrong += [f"{entry['audit_id']}: {what}" for what in step(entry)]
@@ -359,11 +375,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Verifies an exported audit trail.")
     parser.add_argument("export", help="what `orchestrator audit export` wrote")
     parser.add_argument("--against", metavar="FILE", help="receipts, or answers with receipts, one JSON object a line")
-    parser.add_argument("--public-key", metavar="FILE", help="whose checkpoints count; PEM or hex")
+    more = "whose checkpoints count; PEM or hex; again for each key that signed"
+    parser.add_argument("--public-key", metavar="FILE", action="append", default=[], dest="keys", help=more)
     options = parser.parse_args(arguments)
     try:
-        key = public_key_of(options.public_key) if options.public_key else None
-        wrong, trail = verify(options.export, options.against, key)
+        wrong, trail = verify(options.export, options.against, *map(public_key_of, options.keys))
     except Unusable as error:
         print(error, file=sys.stderr)
         return 2

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from orchestrator.actors import events as e
+from orchestrator.domain.audit import Head
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
 from orchestrator.kernel import events as k
@@ -25,6 +26,7 @@ EVENTS: list[e.Event] = [
     e.ConsentWithdrawn(3),
     e.TasksErased(2),
     e.DataRemoved(1, 2, 3, 4),
+    e.CheckpointSigned(Head("main", 7, "ab" * 32)),
     e.RemovalRefused("InsufficientPrivilegeError"),
     e.CallbacksUnsigned(),
     e.SyncAttempted("completed"),

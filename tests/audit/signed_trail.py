@@ -112,9 +112,9 @@ def rechained(entries: Iterable[AuditEntry], *begins: Head) -> list[AuditEntry]:
     return found
 
 
-def by_product(entries: list[AuditEntry], receipts: Iterable[Head] = (), key: str | None = None) -> list[str]:
+def by_product(entries: list[AuditEntry], receipts: Iterable[Head] = (), *keys: str) -> list[str]:
     """What the product finds wrong, when the heads that are kept agree with the entries."""
-    evidence = Evidence(verifies, [key] if key else [])
+    evidence = Evidence(verifies, keys)
     for receipt in receipts:
         evidence.receipt(receipt, "a receipt")
     chains: dict[str, list[AuditEntry]] = {}
@@ -130,9 +130,9 @@ def by_product(entries: list[AuditEntry], receipts: Iterable[Head] = (), key: st
     return [f"{flaw.audit_id}: {flaw.what}" for flaw in [*wrong, *evidence.end(heads)]]
 
 
-def by_script(entries: list[AuditEntry], receipts: Iterable[Head] = (), key: str | None = None) -> list[str]:
+def by_script(entries: list[AuditEntry], receipts: Iterable[Head] = (), *keys: str) -> list[str]:
     """What the stand-alone verifier finds wrong."""
-    trail, wrong = SCRIPT.Trail(key), list[str]()
+    trail, wrong = SCRIPT.Trail(*keys), list[str]()
     for receipt in receipts:
         trail.claim(SCRIPT.Place(*msgspec.structs.astuple(receipt)), "a receipt")
     lines = [json.loads(msgspec.json.encode(entry)) for entry in entries]

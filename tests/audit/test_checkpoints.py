@@ -115,6 +115,30 @@ def test_signed_with_another_key(verifier):
     assert ["another key" in what for what in verifier(trail.exported(), (), PUBLIC)] == [True]
 
 
+def test_another_past_under_the_same_key(verifier):
+    """Who holds the key can sign one that holds. What lies elsewhere finds it: a receipt, or a checkpoint's place."""
+    trail, receipts = a_trail()
+    forged = Trail()
+    for entry in trail.entries:
+        if entry.event == "checkpoint":
+            forged.sign("main")
+        else:
+            forged.write(entry.writer, replace(a_draft(0), case_id="another"))
+    assert verifier(forged.exported(), (), PUBLIC) == []
+    checkpoints = [head_of(entry) for entry in trail.exported() if entry.event == "checkpoint"]
+    for place in (*receipts, *checkpoints):
+        assert any("history was rewritten" in what for what in verifier(forged.exported(), [place], PUBLIC))
+
+
+def test_signed_with_a_new_key(verifier):
+    """Who has both public keys finds nothing wrong; who has one of them is told what the other one signed."""
+    trail, receipts = a_trail()
+    trail.sign("main", OTHER)
+    assert verifier(trail.exported(), receipts, PUBLIC, OTHER.public_key) == []
+    assert ["another key" in what for what in verifier(trail.exported(), (), PUBLIC)] == [True]
+    assert sum("another key" in what for what in verifier(trail.exported(), (), OTHER.public_key)) == 3
+
+
 @pytest.mark.parametrize("field", ["created_at", "heads", "public_key", "signature"])
 def test_every_byte_of_a_checkpoint(verifier, field):
     """Whatever bit of it is changed, and the chain made to fit: the signature does not."""

@@ -35,7 +35,7 @@ class Box:
         }
 
     def serve(self, tasks: int) -> None:
-        """Takes so many tasks, keeps the answers, and ends in order."""
+        """Takes so many tasks, ends in order, and keeps the answers, and what the log tells of checkpoints."""
         server = subprocess.Popen(
             [sys.executable, "-m", "orchestrator", "serve", "--port", "0"],
             env=self.environ, cwd=self.folder, stderr=subprocess.PIPE, text=True,
@@ -53,8 +53,10 @@ class Box:
                         answers.write(answer.read() + b"\n")
         finally:
             server.send_signal(signal.SIGTERM)
-            server.communicate(timeout=PATIENCE_S)
+            _, log = server.communicate(timeout=PATIENCE_S)
         assert server.returncode == 0
+        with (self.folder / "checkpoints.ndjson").open("a") as kept:
+            kept.writelines(line for line in log.splitlines(True) if '"checkpoint_signed"' in line)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -124,6 +126,27 @@ def test_what_is_found(box: Box) -> None:
     assert "audit-main-4: the receipt answers.ndjson:4 testifies to another entry here: history was rewritten" in words
 
 
+def test_database_of_yesterday(box: Box) -> None:
+    """Put back as it was, it holds, and its own clock says nothing against it.
+
+    What today wrote lies elsewhere, and finds it: any answer, any checkpoint that the log told of, any later export.
+    """
+    yesterday = {file: file.read_bytes() for file in box.folder.glob("ledger.db*")}
+    box.serve(3)
+    for kept in ("answers.ndjson", "checkpoints.ndjson"):
+        assert box.by_script("--against", kept, *BY_KEY)[0] == 0
+    (box.folder / "trail.ndjson").rename(box.folder / "later.ndjson")
+    for file in box.folder.glob("ledger.db*"):
+        file.unlink()
+    for file, content in yesterday.items():
+        file.write_bytes(content)
+    for verifier in (box.by_command, box.by_script):
+        assert verifier(*BY_KEY)[0] == 0
+        for kept in ("answers.ndjson", "checkpoints.ndjson", "later.ndjson"):
+            code, words = verifier("--against", kept, *BY_KEY)
+            assert (code, "the end was cut off" in words) == (1, True), kept
+
+
 def test_history_rewritten(box: Box) -> None:
     """With every hash made anew the chain holds; the signature, and each receipt from there on, does not."""
     box.rewrite("UPDATE audit_entries SET case_id = 'another' WHERE seq = 2", rehash=True)
@@ -152,10 +175,11 @@ def test_form_in_the_documentation() -> None:
 
 
 @pytest.mark.parametrize("option", ["--against", "--public-key"])
-def test_file_that_is_no_evidence(tmp_path: Path, option: str) -> None:
-    """One line and exit code 2, from both."""
+@pytest.mark.parametrize("text", ["not what it should be\n", "", "\n"], ids=["other", "empty", "blank"])
+def test_file_that_is_no_evidence(tmp_path: Path, option: str, text: str) -> None:
+    """One line and exit code 2, from both: nobody should believe that something was checked."""
     (tmp_path / "trail.ndjson").write_bytes((VECTORS / "trail.ndjson").read_bytes())
-    (tmp_path / "bad").write_text("not what it should be\n")
+    (tmp_path / "bad").write_text(text)
     for words in (
         ["-m", "orchestrator", "audit", "verify", option, "bad"],
         ["-I", "-S", str(SCRIPT_FILE), "trail.ndjson", option, "bad"],
