@@ -1,7 +1,7 @@
 """The Quart application: its routes, and a problem document for everything that goes wrong."""
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
@@ -76,8 +76,7 @@ class _AnyText(PathConverter):
 async def _authorise(desk: Desk) -> None:
     call = call_of(request)
     if call is not None:
-        # The request itself: it may be asked about later, by who reads a stream.
-        await desk.authorise(cast("Any", request)._get_current_object(), call)
+        await desk.authorise(request, call)
 
 
 async def _admit(desk: Desk) -> None:

@@ -102,9 +102,9 @@ async def authorise(request: Asked, call: str, authenticate: Authenticate, by_se
         raise Forbidden("This call is not open to anybody.")
     scope, principal = table[call], NOBODY
     if scope is not None:
-        again = partial(_admitted, who, request, scope)
-        principal = await again()
-        _state(request)[_AGAIN] = again
+        principal = await _admitted(who, scope, request)
+        # Without the request, which would hold itself, and stay until the collector finds the two.
+        _state(request)[_AGAIN] = partial(_admitted, who, scope)
     _state(request)[_PRINCIPAL] = principal
 
 
@@ -120,7 +120,7 @@ def principal_of(asked: Asked) -> Principal:
     return _state(asked).get(_PRINCIPAL, NOBODY)
 
 
-async def _admitted(who: Authenticate, sent: Asked, scope: Scope | Known) -> Principal:
+async def _admitted(who: Authenticate, scope: Scope | Known, sent: Asked) -> Principal:
     principal = await who(sent)
     if isinstance(scope, Scope) and scope not in principal.scopes:
         raise Forbidden(f"The scope {scope.value} is needed.")
@@ -137,7 +137,7 @@ def asked_again() -> Callable[[], Awaitable[Principal]]:
 
     For answers that take their time. Raises an OrchestratorError.
     """
-    return _state(request)[_AGAIN]
+    return partial(_state(request)[_AGAIN], cast("Any", request)._get_current_object())
 
 
 def _state(asked: Asked) -> dict[str, Any]:
