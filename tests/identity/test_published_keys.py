@@ -1,5 +1,7 @@
 """Keys that an issuer publishes: fetched, kept, and used while the network is down. Time is virtual."""
 
+import asyncio
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -126,12 +128,16 @@ class TestFetching:
     async def serve(self):
         runners: list[web.AppRunner] = []
 
+        async def elsewhere(_request: web.Request) -> web.StreamResponse:
+            return web.Response(body=OWN.document)
+
         async def serve(answer: Callable[[web.Request], web.StreamResponse]) -> str:
             async def handle(request: web.Request) -> web.StreamResponse:
                 return answer(request)
 
             app = web.Application()
             app.router.add_get("/keys", handle)
+            app.router.add_get("/elsewhere", elsewhere)
             runners.append(web.AppRunner(app))
             await runners[-1].setup()
             await web.TCPSite(runners[-1], "127.0.0.1", 0).start()
@@ -148,16 +154,34 @@ class TestFetching:
     @pytest.mark.parametrize(
         "answer",
         [
-            lambda _: web.Response(status=302, headers={"Location": "/keys"}),
+            lambda _: web.Response(status=302, headers={"Location": "/elsewhere"}),
             lambda _: web.Response(status=500),
             lambda _: web.Response(body=b"x" * (published_keys.MOST_BYTES + 1)),
+            lambda _: web.Response(body=gzip.compress(OWN.document), headers={"Content-Encoding": "gzip"}),
+            lambda _: web.Response(body=gzip.compress(bytes(10**7)), headers={"Content-Encoding": "gzip"}),
         ],
-        ids=["redirect", "error", "too large"],
+        ids=["redirect", "error", "too large", "compressed", "a bomb"],
     )
     async def test_something_else(self, serve, answer) -> None:
         """Is an error, and no redirect is followed."""
         with pytest.raises(OSError):  # noqa: PT011 - its words are for nobody
             await fetch(await serve(answer))
+
+    async def test_somebody_slow(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Is given up in time, in the middle of a body too."""
+        monkeypatch.setattr(published_keys, "DEADLINE_S", 0.2)
+
+        async def trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(trickle, "127.0.0.1", 0)
+        async with server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys"
+            began = anyio.current_time()
+            assert await PublishedKeys(url, ALL, fetch)("ed") == {}
+            assert anyio.current_time() - began < 2
 
     async def test_nobody_there(self) -> None:
         """Is an error too."""

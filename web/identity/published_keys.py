@@ -79,10 +79,15 @@ class PublishedKeys:
 
 
 async def fetch(url: str) -> bytes:
-    """The document at `url`, without redirects and proxies, of at most MOST_BYTES."""
+    """The document at `url`, without redirects and proxies, of at most MOST_BYTES, as they are sent."""
+    plain = {"Accept-Encoding": "identity"}
     try:
-        async with aiohttp.ClientSession(trust_env=False) as session, session.get(url, allow_redirects=False) as answer:
-            if answer.status != 200:
+        async with (
+            # What is compressed would be unpacked before its size is known.
+            aiohttp.ClientSession(trust_env=False, auto_decompress=False, headers=plain) as session,
+            session.get(url, allow_redirects=False) as answer,
+        ):
+            if answer.status != 200 or answer.headers.get("Content-Encoding", "identity") != "identity":
                 raise OSError("it answered something else")
             document = await answer.content.read(MOST_BYTES + 1)
             while len(document) <= MOST_BYTES and (more := await answer.content.read(MOST_BYTES)):
