@@ -125,14 +125,19 @@ def _within(agent: Agent, may: Set[str], *, without_raw_media: bool) -> Agent:
 
 
 def _is_changed(known: Agent, coming: Agent) -> bool:
-    """Whether it is called elsewhere, runs another model or does something else than it was allowed.
+    """Whether it is called elsewhere, serves another site, runs another model or does else than it was allowed.
 
     Fewer capabilities count too: without `raw_image` it would get other tasks. What it claimed before, and was withheld
     until its bounds were widened, is no change.
     """
     before, now = frozenset(known.capabilities), frozenset(coming.capabilities)
     return (
-        (known.endpoint, known.model_version) != (coming.endpoint, coming.model_version)
+        _place(known) != _place(coming)
         or not before <= now
         or not now - before <= frozenset(known.withheld)
     )
+
+
+def _place(agent: Agent) -> tuple[str | None, ...]:
+    """Where it is called, with which model, and the one site whose tasks it is given; None where those of all are."""
+    return agent.endpoint, agent.model_version, agent.serves_site if agent.edge else None

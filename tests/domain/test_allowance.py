@@ -42,10 +42,11 @@ lines = st.fixed_dictionaries(
     [
         {"endpoint": "http://127.0.0.1:9001/"}, {"model_version": "2"}, {"model_version": None},
         {"capabilities": ("embed", "indexing")}, {"capabilities": ("audit",)}, {"endpoint": None},
+        {"location": "edge-2"}, {"location": "cloud"}, {"site": "ward-2"},
     ],
 )  # fmt: skip
 def test_what_is_a_change(change: dict[str, Any]) -> None:
-    """Where it is called, what it runs, what it does: each waits for an operator, and going back does not end that."""
+    """Where it is called, for which site, what it runs, what it does: each waits for an operator, and going back too."""
     known, changed = an_agent(), an_agent(**change)
     quarantined = CLOSED.admitted(known, changed)
     assert quarantined.quarantined
@@ -53,7 +54,7 @@ def test_what_is_a_change(change: dict[str, Any]) -> None:
     assert not OPEN.admitted(known, changed).quarantined
 
 
-@pytest.mark.parametrize("change", [{}, {"cost": 3.0}, {"max_concurrency": 1}, {"location": "edge-2"}])
+@pytest.mark.parametrize("change", [{}, {"cost": 3.0}, {"max_concurrency": 1}, {"location": "edge", "site": "edge-1"}])
 def test_what_is_no_change(change: dict[str, Any]) -> None:
     """How much it takes and costs is its own affair."""
     known = an_agent(capabilities=("a", "b"))
