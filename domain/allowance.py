@@ -131,11 +131,7 @@ def _is_changed(known: Agent, coming: Agent) -> bool:
     until its bounds were widened, is no change.
     """
     before, now = frozenset(known.capabilities), frozenset(coming.capabilities)
-    return (
-        _place(known) != _place(coming)
-        or not before <= now
-        or not now - before <= frozenset(known.withheld)
-    )
+    return _place(known) != _place(coming) or not before <= now or not now - before <= frozenset(known.withheld)
 
 
 def _place(agent: Agent) -> tuple[str | None, ...]:

@@ -46,7 +46,7 @@ lines = st.fixed_dictionaries(
     ],
 )  # fmt: skip
 def test_what_is_a_change(change: dict[str, Any]) -> None:
-    """Where it is called, for which site, what it runs, what it does: each waits for an operator, and going back too."""
+    """Where it is called, for which site, which model, what it does: each waits for an operator; so does going back."""
     known, changed = an_agent(), an_agent(**change)
     quarantined = CLOSED.admitted(known, changed)
     assert quarantined.quarantined
