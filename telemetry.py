@@ -6,24 +6,21 @@ Labels come from closed sets and log fields from an allow-list: no case id, no p
 import logging
 import sys
 import threading
-from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate
-from math import inf
 from typing import Any
 
 import structlog
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from orchestrator.actors import events as e
+from orchestrator.counting import Counters, Durations
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
-from orchestrator.history import Buckets, History, Point
+from orchestrator.history import History, Point
 from orchestrator.kernel import events as k
 from orchestrator.kernel.child import ChildStatus
 
@@ -70,14 +67,14 @@ class Telemetry:
         def counter(name: str, text: str) -> Counter:
             return Counter(f"orchestrator_{name}", text, registry=self.registry)
 
-        def counters(name: str, text: str, *labels: str) -> _Counters:
-            return _Counters(f"orchestrator_{name}", text, labels, self.registry)
+        def counters(name: str, text: str, *labels: str) -> Counters:
+            return Counters(f"orchestrator_{name}", text, labels, self.registry)
 
         def gauge(name: str, text: str) -> Gauge:
             return Gauge(f"orchestrator_{name}", text, registry=self.registry)
 
-        def durations(name: str, text: str, bounds: tuple[float, ...]) -> _Durations:
-            return _Durations(f"orchestrator_{name}", text, bounds, self.registry)
+        def durations(name: str, text: str, bounds: tuple[float, ...]) -> Durations:
+            return Durations(f"orchestrator_{name}", text, bounds, self.registry)
 
         self._tasks = counters("tasks_total", "Tasks accepted", "task_type", "priority")
         self._queued = counters("tasks_queued_total", "Tasks queued at acceptance", "queue")
@@ -255,7 +252,7 @@ class Telemetry:
 _NOTHING = Sample({}, {}, {}, {}, {})
 
 
-def _by_label(counter: "Counter | _Counters", label: str) -> Mapping[str, float]:
+def _by_label(counter: "Counter | Counters", label: str) -> Mapping[str, float]:
     """What a counter counted for each value of one of its labels."""
     found: dict[str, float] = {}
     for family in counter.collect():
@@ -263,54 +260,6 @@ def _by_label(counter: "Counter | _Counters", label: str) -> Mapping[str, float]
             value = sample.labels.get(label, "")
             found[value] = found.get(value, 0.0) + sample.value
     return found
-
-
-class _Counters(Collector):
-    """Counts by label, on one event loop: to have the library lock and count each costs ten times as much."""
-
-    def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
-        self._name, self._text, self._labels = name, text, labels
-        self._counts: defaultdict[tuple[str, ...], float] = defaultdict(float)
-        registry.register(self)
-
-    def add(self, *labels: str, count: float = 1) -> None:
-        """So many more with these labels."""
-        self._counts[labels] += count
-
-    def collect(self) -> Iterable[Metric]:
-        """All of them, for the library."""
-        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
-        for labels, count in self._counts.items():
-            family.add_metric(labels, count)
-        yield family
-
-
-class _Durations(Collector):
-    """A histogram of seconds, on one event loop: one that locks costs as much as the decision that it counts."""
-
-    def __init__(self, name: str, text: str, bounds: Sequence[float], registry: CollectorRegistry) -> None:
-        self._name, self._text = name, text
-        self._bounds: Sequence[float] = (*bounds, inf)
-        self._counts = [0] * len(self._bounds)
-        self._sum = 0.0
-        registry.register(self)
-
-    def observe(self, seconds: float) -> None:
-        """One more that took so long."""
-        self._counts[bisect_left(self._bounds, seconds)] += 1
-        self._sum += seconds
-
-    @property
-    def buckets(self) -> Buckets:
-        """How many took no longer than each bound, since the start."""
-        return dict(zip(self._bounds, accumulate(self._counts), strict=True))
-
-    def collect(self) -> Iterable[Metric]:
-        """All of them, for the library."""
-        named = [("+Inf" if bound == inf else str(float(bound)), count) for bound, count in self.buckets.items()]
-        family = HistogramMetricFamily(self._name, self._text)
-        family.add_metric([], named, self._sum)
-        yield family
 
 
 def reason_label(reason: str) -> str:

@@ -6,6 +6,7 @@ from itertools import islice
 import anyio
 from msgspec import Struct
 
+from orchestrator.domain.discretion import discreet
 from orchestrator.domain.lifecycle import State
 from orchestrator.storage.commands import TaskRecord
 
@@ -20,6 +21,8 @@ class Headway(Struct, frozen=True):
     done: float | None = None
     note: str | None = None
     agent_id: str = ""
+
+    __repr__ = discreet
 
 
 class TaskFeed:

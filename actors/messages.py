@@ -1,7 +1,7 @@
 """The whole language of the system: every message that one actor may send to another, and what each answers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from msgspec import Struct
@@ -316,7 +316,7 @@ class ExtendLease(Request[Extended]):
     task_id: str
     hold: Hold
     done: float | None = None
-    note: str | None = None
+    note: str | None = field(default=None, repr=False)
 
 
 LeaseDeskMessage = LeaseTasks | Withdraw | GiveResult | ExtendLease

@@ -11,6 +11,7 @@ from orchestrator.actors.drain import Drain
 from orchestrator.actors.events import CallbacksUnsigned, Emit
 from orchestrator.actors.releasing import released
 from orchestrator.domain.audit import AuditDraft
+from orchestrator.domain.discretion import discreet
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.retry import backoff
 from orchestrator.domain.webhook import message, signed
@@ -43,6 +44,8 @@ class Rules(Struct, frozen=True):
     cap_s: float
     at_once: int
     with_result: bool
+
+    __repr__ = discreet
 
 
 class Notifier:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from orchestrator.domain.discretion import discreet
+
 Identifier = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$(?!\n)")]
 """An identifier from outside: 1 to 200 characters, none of them a control character.
 
@@ -75,6 +77,8 @@ class TaskRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     not_before: Instant | None = None
     callback_url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
 
+    __repr__ = discreet
+
 
 class Task(Struct, frozen=True, kw_only=True):
     """A task as it was accepted; nothing of it ever changes. Times are seconds since the epoch."""
@@ -94,6 +98,8 @@ class Task(Struct, frozen=True, kw_only=True):
     """Whose it is: the subject that sent it."""
     traceparent: str | None = None
     """The trace of the request that brought it, as in W3C Trace Context."""
+
+    __repr__ = discreet
 
     @property
     def site(self) -> str | None:

@@ -11,6 +11,7 @@ from typing import cast
 import httptools
 from msgspec import Struct
 
+from orchestrator.domain.discretion import discreet
 from orchestrator.outbound.ports import Garbled, TimedOut
 
 MOST_HEAD = 32_768
@@ -29,6 +30,8 @@ class Answer(Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     body: bytes | None = None
+
+    __repr__ = discreet
 
 
 class Exchange(asyncio.Protocol):

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from orchestrator.domain.discretion import discreet
+
 
 class Call(Struct, frozen=True):
     """One attempt at one agent. `deadline_at` is in seconds since the epoch; `traceparent` as in W3C Trace Context."""
@@ -19,12 +21,16 @@ class Call(Struct, frozen=True):
     deadline_at: float
     traceparent: str
 
+    __repr__ = discreet
+
 
 class Succeeded(Struct, frozen=True):
     """The agent did it."""
 
     output: Any
     model_version: str | None = None
+
+    __repr__ = discreet
 
 
 class Declined(Struct, frozen=True):
@@ -64,6 +70,8 @@ class Notice(Struct, frozen=True):
     url: str
     headers: Mapping[str, str]
     body: bytes
+
+    __repr__ = discreet
 
 
 class NoticeClient(Protocol):

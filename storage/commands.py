@@ -10,6 +10,7 @@ from msgspec import Struct
 from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.api_key import ApiKey
 from orchestrator.domain.audit import AuditDraft, Head
+from orchestrator.domain.discretion import discreet
 from orchestrator.domain.lifecycle import Progress
 from orchestrator.domain.task import Priority, Task
 
@@ -25,6 +26,8 @@ class Key(Struct, frozen=True):
     fingerprint: str
     expires_at: float | None = None
 
+    __repr__ = discreet
+
 
 class Result(Struct, frozen=True):
     """What an agent gave back, as decoded JSON, in its `attempt`."""
@@ -34,6 +37,8 @@ class Result(Struct, frozen=True):
     output: Any
     model_version: str | None
     finished_at: float
+
+    __repr__ = discreet
 
 
 class TaskRecord(Struct, frozen=True):

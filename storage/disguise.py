@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from orchestrator.domain.discretion import discreet
 from orchestrator.kernel.environment import Environment
 from orchestrator.storage.commands import Key
 from orchestrator.storage.sealing import Codec
@@ -23,6 +24,8 @@ class Kept(Struct, frozen=True):
 
     data_key: bytes | None
     secret: bytes
+
+    __repr__ = discreet
 
 
 class Disguise:

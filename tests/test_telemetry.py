@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from orchestrator.actors import events as e
+from orchestrator.counting import MOST
 from orchestrator.domain.audit import Head
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
@@ -107,6 +108,18 @@ def test_the_metrics_of_the_contract_exist_and_no_label_holds_an_id() -> None:
 def test_reasons_are_labels_of_few_values(reason: str, label: str) -> None:
     """What an agent answers cannot make ever more series."""
     assert reason_label(reason) == label
+
+
+def test_more_series_than_anybody_wants() -> None:
+    """Should a label come from no closed set after all: beyond a bound there is one more series, no more."""
+    telemetry = Telemetry(STREAMS)
+    for number in range(3 * MOST):
+        telemetry.emit(e.AttemptEnded(TASK, f"reason-{number}", 0.2))
+    telemetry.emit(e.AttemptEnded(TASK, "reason-7", 0.2))
+    lines = [line for line in telemetry.render().decode().splitlines() if line.startswith("orchestrator_tasks_failed")]
+    assert len(lines) == MOST + 1
+    assert f'orchestrator_tasks_failed_total{{reason="other"}} {2.0 * MOST}' in lines
+    assert 'orchestrator_tasks_failed_total{reason="reason-7"} 2.0' in lines
 
 
 def test_two_orchestrators_in_one_process_count_apart() -> None:

@@ -9,6 +9,7 @@ from orchestrator.actors.messages import Granted
 from orchestrator.actors.pull_leases import Hold
 from orchestrator.domain.agent import AgentId
 from orchestrator.domain.audit import rfc3339
+from orchestrator.domain.discretion import discreet
 from orchestrator.domain.errors import InvalidRequest
 from orchestrator.domain.task import Identifier
 from orchestrator.outbound.ports import Declined, Succeeded
@@ -33,6 +34,8 @@ class Failure(Struct, frozen=True, forbid_unknown_fields=True):
     message: str = ""
     retryable: bool = True
 
+    __repr__ = discreet
+
 
 class AgentResult(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a result: `output` if `success` is true, else `error`; `attempt` and `lease` as they were given."""
@@ -44,6 +47,8 @@ class AgentResult(Struct, frozen=True, forbid_unknown_fields=True):
     output: Any | UnsetType = UNSET
     error: Failure | None = None
     model_version: Annotated[str, Meta(max_length=200)] | None = None
+
+    __repr__ = discreet
 
     @property
     def hold(self) -> Hold:
@@ -66,6 +71,8 @@ class Word(Struct, frozen=True, forbid_unknown_fields=True):
     lease: Nonce | None = None
     progress: Annotated[float, Meta(ge=0, le=1)] | None = None
     note: Annotated[str, Meta(max_length=200)] | None = None
+
+    __repr__ = discreet
 
     @property
     def hold(self) -> Hold:

@@ -9,6 +9,8 @@ from msgspec import Struct
 from quart import Response
 from werkzeug.datastructures import Headers
 
+from orchestrator.domain.discretion import discreet
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -19,6 +21,8 @@ class Told(Struct, frozen=True):
     body: bytes
     content_type: str
     headers: tuple[tuple[str, str], ...] = ()
+
+    __repr__ = discreet
 
     def response(self) -> Response:
         """The same for the framework."""

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from orchestrator.actors.feed import Headway
 from orchestrator.domain.agent import AgentView
+from orchestrator.domain.discretion import discreet
 from orchestrator.domain.health import Availability, Health
 from orchestrator.domain.identity import Principal, Scope
 from orchestrator.domain.task import Priority
@@ -74,6 +75,8 @@ class UnderWay(Struct, frozen=True):
     task_id: str
     done: float | None
     note: str | None
+
+    __repr__ = discreet
 
 
 class AgentRow(Struct, frozen=True):
