@@ -55,7 +55,7 @@ class AuditWriter:
         """
         self._ledger, self._on_commit, self._writable, self._emit = ledger, on_commit, writable, emit
         self._written = written
-        self._turn = anyio.Lock()
+        self._turn = anyio.Lock(fast_acquire=True)
 
     async def run(self, inbox: Inbox[Commit]) -> None:
         async with anyio.create_task_group() as group:

@@ -1,7 +1,6 @@
 """Whether a payload carries raw media (images, video, sound), for which consent is needed."""
 
 import re
-from collections.abc import Set
 from functools import lru_cache
 from typing import Any, cast
 
@@ -15,7 +14,7 @@ _NOT_PLAIN = re.compile(r"[\W_]")
 _DATA_URI = re.compile(r"data:\s*(?:(?:image|video|audio)/|application/dicom)", re.IGNORECASE)
 
 
-def carries_raw_media(value: Any, keys: Set[str]) -> bool:
+def carries_raw_media(value: Any, keys: frozenset[str]) -> bool:
     """Whether `value`, a JSON value, has one of `keys` (plain) at any depth, or a media `data:` URI in any string.
 
     Keys count whatever their value is. So does anything that is no JSON, such as bytes that a program embeds: doubt is
@@ -26,7 +25,8 @@ def carries_raw_media(value: Any, keys: Set[str]) -> bool:
         item = waiting.pop()
         if isinstance(item, dict):
             for key, member in cast("dict[Any, Any]", item).items():
-                if _is_marked(key if isinstance(key, str) else str(key), keys):
+                text = key if isinstance(key, str) else str(key)
+                if _usually_marked(text, keys) if len(text) <= USUAL_KEY else _is_marked(text, keys):
                     return True
                 # As in `_is_raw`, which to call for each member costs as much as all the rest.
                 if isinstance(member, str):
@@ -52,7 +52,7 @@ def _is_raw(value: Any, waiting: list[Any]) -> bool:
     return not isinstance(value, _BARE)
 
 
-def without_raw_media(value: Any, keys: Set[str]) -> Any:
+def without_raw_media(value: Any, keys: frozenset[str]) -> Any:
     """`value` without what `carries_raw_media` finds in it: marked members are left out, other raw media is null."""
     if isinstance(value, str):
         return None if ":" in value and _is_media(value) else value
@@ -64,8 +64,12 @@ def without_raw_media(value: Any, keys: Set[str]) -> Any:
     return value if isinstance(value, int | float | None) else None
 
 
-def _is_marked(key: str, keys: Set[str]) -> bool:
-    return (_plain(key) if len(key) <= USUAL_KEY else plain(key)) in keys or (":" in key and _is_media(key))
+def _is_marked(key: str, keys: frozenset[str]) -> bool:
+    return plain(key) in keys or (":" in key and _is_media(key))
+
+
+_usually_marked = lru_cache(maxsize=4096)(_is_marked)
+"""Payloads have the same keys over and over."""
 
 
 def _is_media(text: str) -> bool:
@@ -75,7 +79,3 @@ def _is_media(text: str) -> bool:
 def plain(key: str) -> str:
     """The key's letters and digits in lower case: `imageRef`, `IMAGE_REF` and `image-ref` are one spelling."""
     return _NOT_PLAIN.sub("", key.lower())
-
-
-_plain = lru_cache(maxsize=4096)(plain)
-"""Payloads have the same keys over and over."""

@@ -4,10 +4,13 @@ Whoever asks an actor waits for one, so every request pays for several. What is 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
 from typing import Protocol
 
 import anyio
+import anyio.from_thread
+import anyio.lowlevel
 
 
 class Signal(Protocol):
@@ -15,6 +18,10 @@ class Signal(Protocol):
 
     def set(self) -> None:
         """Wakes who waits, now or later. Twice is safe."""
+        ...
+
+    def set_from_thread(self) -> None:
+        """The same from another thread. Where the loop has ended, nobody waits."""
         ...
 
     def wait(self) -> Awaitable[object]:
@@ -33,8 +40,33 @@ class _Future:
         if not self._future.done():
             self._future.set_result(None)
 
+    def set_from_thread(self) -> None:
+        loop = self._future.get_loop()
+        try:
+            loop.call_soon_threadsafe(self.set)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+
     def wait(self) -> Awaitable[object]:
         return self._future
+
+
+class _Event:
+    __slots__ = ("_event", "_loop")
+
+    def __init__(self) -> None:
+        self._event, self._loop = anyio.Event(), anyio.lowlevel.current_token()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def set_from_thread(self) -> None:
+        with contextlib.suppress(anyio.RunFinishedError):
+            anyio.from_thread.run_sync(self._event.set, token=self._loop)
+
+    def wait(self) -> Awaitable[object]:
+        return self._event.wait()
 
 
 def signal() -> Signal:
@@ -42,4 +74,4 @@ def signal() -> Signal:
     try:
         return _Future(asyncio.get_running_loop())
     except RuntimeError:
-        return anyio.Event()
+        return _Event()

@@ -335,7 +335,7 @@ tasks = st.builds(
     raw_media=st.just(False),
     created_at=st.just(NOW),
     deadline_at=st.just(NOW + 60),
-).map(lambda task: msgspec.structs.replace(task, raw_media=carries_raw_media(task.payload, {"image_ref"})))
+).map(lambda task: msgspec.structs.replace(task, raw_media=carries_raw_media(task.payload, frozenset({"image_ref"}))))
 avoided = st.frozensets(st.sampled_from([f"agent-{n}" for n in range(6)]))
 
 

@@ -93,7 +93,7 @@ def test_what_is_no_json(value):
 def test_keys_that_are_no_strings():
     """They are written as strings to the agent, so they are compared as such."""
     assert not carries_raw_media({1: "x", None: "y"}, KEYS)
-    assert carries_raw_media({1: "x"}, {"1"})
+    assert carries_raw_media({1: "x"}, frozenset({"1"}))
 
 
 def test_depth():

@@ -1,0 +1,63 @@
+"""The ledger's own thread: what it is asked for it does in turn, and says so to whoever asked."""
+
+import asyncio
+import threading
+from functools import partial
+
+import anyio
+import pytest
+
+from orchestrator.storage.sqlite.thread import OwnThread
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def thread():
+    thread = OwnThread("ledger")
+    yield thread
+    thread.end()
+
+
+async def test_answers_and_errors(thread: OwnThread):
+    """Each is given to who asked for it, from one thread that is not the loop's."""
+    with pytest.raises(ZeroDivisionError):
+        await thread.run(lambda: 1 // 0)
+    served = [await thread.run(threading.get_ident) for _ in range(3)]
+    assert len(set(served)) == 1
+    assert threading.get_ident() not in served
+
+
+async def test_one_after_the_other(thread: OwnThread):
+    """What is asked for is done in the order of asking, though who asked first was cancelled natively."""
+    reached, opened, done = threading.Event(), threading.Event(), list[int]()
+
+    def work(number: int) -> None:
+        reached.set()
+        opened.wait()
+        done.append(number)
+
+    first = asyncio.create_task(thread.run(partial(work, 1)))
+    await anyio.to_thread.run_sync(reached.wait)
+    second = asyncio.create_task(thread.run(partial(work, 2)))
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert done == []
+    opened.set()
+    await second
+    assert done == [1, 2]
+
+
+async def test_asked_after_its_end(thread: OwnThread):
+    """What was asked for before is done; after it nobody waits in vain."""
+    opened = threading.Event()
+    last = asyncio.create_task(thread.run(partial(opened.wait, 5)))
+    await asyncio.sleep(0)
+    thread.end()
+    thread.end()
+    opened.set()
+    assert await last
+    with pytest.raises(RuntimeError, match="closed"):
+        await thread.run(lambda: 1)
