@@ -47,7 +47,7 @@ def tree(system: System, servers: Servers) -> Sequence[Child[object]]:
     """The actors in start order."""
     s, mail, settings, emit = system, system.mail, system.settings, system.telemetry.emit
     relay_ref, registry_ref = mail.relay.ref if s.carriage is not None else None, mail.registry.ref
-    observer = Observer(s.queue, s.feed, s.leases, registry_ref, mail.janitor.ref, emit, relay_ref)
+    observer = Observer(s.queue, s.at_hand, s.feed, s.leases, registry_ref, mail.janitor.ref, emit, relay_ref)
     stop_within = settings.dispatch.drain_s + MARGIN_S
 
     def audit_writer() -> AuditWriter:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from orchestrator.actors.admission import Acceptance
+from orchestrator.actors.at_hand import AtHand
 from orchestrator.actors.attempts import Attempts
 from orchestrator.actors.committing import Committer
 from orchestrator.actors.drain import Drain
@@ -86,6 +87,7 @@ class System:
     roomy: Watch[bool] = field(default_factory=lambda: Watch(True))
     written: Watch[int] = field(default_factory=lambda: Watch(0))
     signatory: Signatory | None = None
+    at_hand: AtHand = field(default_factory=AtHand)
     feed: TaskFeed = field(default_factory=TaskFeed)
     leases: PullLeases = field(default_factory=PullLeases)
 
@@ -140,7 +142,7 @@ class System:
 
     def leasing(self, attempts: Attempts) -> Leasing:
         """What an actor that takes work from the queue needs to lease it."""
-        return Leasing(attempts, self.environment, self.ledger, self.queue, self.committer)
+        return Leasing(attempts, self.environment, self.ledger, self.at_hand, self.queue, self.committer)
 
 
 def roster_of(system: System) -> Roster:

@@ -10,6 +10,7 @@ import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
+from orchestrator.actors.at_hand import AtHand
 from orchestrator.actors.attempts import Attempts
 from orchestrator.actors.committing import Committer
 from orchestrator.actors.reading import read
@@ -44,15 +45,21 @@ class Leasing:
     """`asking` are the pull agents that ask; None where the task is for those that are called."""
 
     def __init__(
-        self, attempts: Attempts, environment: Environment, reader: LedgerReader, queue: Queue, committer: Committer
+        self,
+        attempts: Attempts,
+        environment: Environment,
+        reader: LedgerReader,
+        at_hand: AtHand,
+        queue: Queue,
+        committer: Committer,
     ) -> None:
         self._attempts, self._environment = attempts, environment
-        self._reader, self._queue, self._committer = reader, queue, committer
+        self._reader, self._at_hand, self._queue, self._committer = reader, at_hand, queue, committer
 
     async def prepare(self, ticket: Ticket, asking: Collection[str] | None = None) -> Job | Ticket | None:
         """The job of a ticket; the ticket to wait with when nobody is free, None when the task is gone."""
         try:
-            record = await read(self._reader.task(ticket.task_id))
+            record = self._at_hand.find(ticket.task_id) or await read(self._reader.task(ticket.task_id))
         except OrchestratorError:
             await anyio.sleep(HOLD_S)
             return ticket
@@ -70,13 +77,12 @@ class Leasing:
                 return replace(ticket, lane=lane)
 
     async def prepare_all(self, tickets: Sequence[Ticket]) -> list[Job | Ticket | None]:
-        """What `prepare` says of each, for those that are called: with one read, and one word to the registry."""
+        """What `prepare` says of each, for those that are called: one read at most, one word to the registry."""
         try:
-            found = await read(self._reader.records([ticket.task_id for ticket in tickets]))
+            records = await self._records([ticket.task_id for ticket in tickets])
         except OrchestratorError:
             await anyio.sleep(HOLD_S)
             return list(tickets)
-        records = {record.task.task_id: record for record in found}
         # In the order of the tickets: those before others get the slots.
         known = [records[ticket.task_id] for ticket in tickets if ticket.task_id in records]
         placed = await self._place_all([record for record in known if await self._is_open(record)])
@@ -84,6 +90,14 @@ class Leasing:
             self._said(ticket, records.get(ticket.task_id), placed.get(ticket.task_id, NoJob.GONE))
             for ticket in tickets
         ]
+
+    async def _records(self, task_ids: Sequence[str]) -> dict[str, TaskRecord]:
+        """By their ids; without those that the ledger does not know."""
+        copies = {task_id: self._at_hand.find(task_id) for task_id in task_ids}
+        records = {task_id: copy for task_id, copy in copies.items() if copy is not None}
+        unknown = [task_id for task_id, copy in copies.items() if copy is None]
+        found = await read(self._reader.records(unknown)) if unknown else ()
+        return records | {record.task.task_id: record for record in found}
 
     async def _place_all(self, records: Sequence[TaskRecord]) -> dict[str, Job | NoJob]:
         decisions = self._attempts.decide_each(records)
@@ -176,6 +190,9 @@ class Leasing:
             outcomes = await self._committer.commit_all(changes)
         except OrchestratorError:
             outcomes: Sequence[Outcome] = [Failed("")] * len(changes)
+        for change, outcome in zip(changes, outcomes, strict=True):
+            if not isinstance(outcome, Moved):
+                self._at_hand.drop(change.record.task.task_id)
         if any(isinstance(outcome, Failed) for outcome in outcomes):
             await anyio.sleep(HOLD_S)
         return [outcome.record if isinstance(outcome, Moved) else None for outcome in outcomes]

@@ -2,6 +2,7 @@
 
 import contextlib
 
+from orchestrator.actors.at_hand import AtHand
 from orchestrator.actors.events import AttemptEnded, Emit, TaskEnded
 from orchestrator.actors.feed import TaskFeed
 from orchestrator.actors.messages import (
@@ -27,6 +28,7 @@ class Observer:
     def __init__(
         self,
         queue: Queue,
+        at_hand: AtHand,
         feed: TaskFeed,
         leases: PullLeases,
         registry: Ref[RegistryMessage],
@@ -34,7 +36,7 @@ class Observer:
         emit: Emit,
         relay: Ref[RelayMessage] | None = None,
     ) -> None:
-        self._queue, self._feed = queue, feed
+        self._queue, self._at_hand, self._feed = queue, at_hand, feed
         self._leases, self._registry, self._janitor = leases, registry, janitor
         self._emit, self._relay = emit, relay
 
@@ -42,6 +44,10 @@ class Observer:
         """A task is in this state now."""
         task, progress = record.task, record.progress
         self._feed.publish(record)
+        if progress.state is State.QUEUED and progress.due_at is None:
+            self._at_hand.keep(record)
+        else:
+            self._at_hand.drop(task.task_id)
         if progress.state is not State.QUEUED:
             # Who leased it may not have taken it from the queue, and who cancelled it did not.
             self._queue.forget(task.task_id)

@@ -122,10 +122,11 @@ class HangingReads(MemoryLedger):
 
 async def test_a_read_that_never_comes_back():
     """The consumer that waits for it counts as stalled, though nobody wrote to it; the task is done all the same."""
-    agents = ScriptedAgents()
-    async with embedded(agents, HangingReads()) as system:
-        await system.gateway.register(an_agent())
+    agents, ledger = ScriptedAgents(), HangingReads()
+    async with embedded(agents, ledger) as system:
         await system.route(a_request())
+    async with embedded(agents, ledger) as system:
+        await system.gateway.register(an_agent())
         await agents.until_called()
         (stalled,) = [child for child in system.status() if child.last_error]
         assert (stalled.name[:15], stalled.last_error) == ("stream_consumer", "Stalled")
