@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -253,6 +254,33 @@ async def test_what_is_not_spoken(clinic: Clinic) -> None:
             context.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises((OSError, anyio.BrokenResourceError)):
             await anyio.connect_tcp("127.0.0.1", service.port, ssl_context=context)
+
+
+async def test_certificate_that_ends_meanwhile(clinic: Clinic) -> None:
+    """Ends with its time, not with its connection: a stream that was opened with it ends, another request is 401."""
+    ends = datetime.now(UTC) + timedelta(seconds=4)
+    context = clinic.context(clinic.ca.issue_cert("ward-3.clinic", not_after=ends))
+    async with clinic.serving(certificate_scopes="tasks:read,tasks:submit") as service, AsyncExitStack() as stack:
+
+        async def connected() -> anyio.abc.ByteStream:
+            stream = await anyio.connect_tcp(
+                "127.0.0.1", service.port, ssl_context=context, tls_standard_compatible=False
+            )  # fmt: skip
+            return await stack.enter_async_context(stream)
+
+        async def asks(stream: anyio.abc.ByteStream, path: str) -> bytes:
+            await stream.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            return await stream.receive()
+
+        task_id = (await ask(service, context, "POST", "/route_task", a_task())).body["task_id"]
+        events, kept = await connected(), await connected()
+        assert (await asks(events, f"/task/{task_id}/events")).startswith(b"HTTP/1.1 200")
+        assert (await asks(kept, "/dlq")).startswith(b"HTTP/1.1 200")
+        with anyio.fail_after(20):
+            while not (await events.receive()).endswith(b"0\r\n\r\n"):
+                pass
+        assert datetime.now(UTC) >= ends - timedelta(seconds=1)
+        assert (await asks(kept, "/dlq")).startswith(b"HTTP/1.1 401")
 
 
 async def test_certificate_that_was_taken_back(clinic: Clinic) -> None:

@@ -21,10 +21,10 @@ MAX_TOKEN = 8_192
 class Authenticator:
     """Without authentication in the settings everybody is anonymous, with all rights."""
 
-    def __init__(self, auth: Auth, find_key: FindKey, tokens: "TokenVerifier | None") -> None:
-        """`tokens` verifies JSON web tokens, where these are taken."""
+    def __init__(self, auth: Auth, find_key: FindKey, tokens: "TokenVerifier | None", now: Callable[[], float]) -> None:
+        """`tokens` verifies JSON web tokens, where these are taken; `now` is the wall clock."""
         self._auth, self._find_key, self._tokens = auth, find_key, tokens
-        self._holders = CertificateHolders(auth)
+        self._holders = CertificateHolders(auth, now)
 
     async def principal(self, request: Asked) -> Principal:
         """Who sent the request. Raises Unauthenticated, or AuditUnavailable while the ledger cannot be asked."""

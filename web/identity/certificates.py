@@ -1,6 +1,7 @@
 """Callers known by the certificate of their connection (mutual TLS), and what the settings let them do."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from ssl import cert_time_to_seconds
 from typing import Any
 
 from msgspec import Struct
@@ -14,20 +15,27 @@ STATE = "orchestrator.certificate"
 
 
 class Certificate(Struct, frozen=True):
-    """A certificate that was shown and verified; its `subject` is None where it names nobody, or several."""
+    """A certificate that was shown and verified; its `subject` is None where it names nobody, or several.
+
+    `ends_at` is in seconds since the epoch: connections may last for longer.
+    """
 
     subject: str | None
+    ends_at: float
 
 
 def certificate_of(peer: Mapping[str, Any] | None) -> Certificate | None:
     """The certificate of a connection, from what `ssl` tells of it; None where none was shown, or without TLS."""
-    return Certificate(certified_subject(peer.get("subjectAltName", ()))) if peer else None
+    if not peer:
+        return None
+    return Certificate(certified_subject(peer.get("subjectAltName", ())), cert_time_to_seconds(peer["notAfter"]))
 
 
 class CertificateHolders:
     """From a certificate to the principal behind it."""
 
-    def __init__(self, auth: Auth) -> None:
+    def __init__(self, auth: Auth, now: Callable[[], float]) -> None:
+        self._now = now
         self._taken = bool(auth.certificate_ca_file)
         self._everybody = frozenset(auth.certificate_scopes)
         self._single: dict[str, frozenset[Scope]] = {}
@@ -41,4 +49,6 @@ class CertificateHolders:
             return None
         if shown.subject is None:
             raise Unauthenticated("The certificate does not name one caller, by one DNS name or URI.")
+        if self._now() >= shown.ends_at:
+            raise Unauthenticated("The certificate has ended.")
         return Principal(shown.subject, self._everybody | self._single.get(shown.subject, frozenset()))
