@@ -4,16 +4,18 @@ Used by the actors that dispatch, the synchronous and the queued ones: both foll
 """
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from math import inf
 
 import anyio
+from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
 from orchestrator.actors.committing import Committer
+from orchestrator.actors.endings import Ended, Endings
 from orchestrator.actors.events import AttemptEnded, Emit, TaskDispatched
-from orchestrator.actors.messages import Directory, RegistryMessage, ReleaseAll, Report, Reserve, Wish
+from orchestrator.actors.messages import Directory, Heard, RegistryMessage, ReleaseAll, Report, Reserve, Wish
 from orchestrator.actors.pull_leases import CALLED
 from orchestrator.actors.reading import read
 from orchestrator.actors.verdicts import Verdicts, draft, lost, reason_of
@@ -60,6 +62,10 @@ class Attempts:
         self._environment, self._policy, self._verdicts = environment, policy, verdicts
         self._directory, self._registry, self._committer = directory, registry, committer
         self._client, self._emit = client, emit
+
+    def endings(self, group: TaskGroup, written: Callable[[int], None]) -> Endings:
+        """Where the ends of this owner's attempts are written together, by tasks of `group`."""
+        return Endings(group, self.owner, self._committer, self._registry, written)
 
     async def recover(self, reader: LedgerReader) -> None:
         """Takes back what a former incarnation of the owner held: its slots, and its leases as lost ones.
@@ -127,12 +133,35 @@ class Attempts:
         written, the end is kept. If it is cancelled during a call, the task is given back without counting the attempt,
         and the slot is freed; if it is cancelled after the call, what was not written yet is found as a lost lease.
         """
+        current, ended = await self._called_through(record)
+        if ended is None:
+            return current
+        moved = await self._write(ended.transition)
+        # Nothing that follows depends on it.
+        self._registry.tell(Report(Reply(), self.owner, [ended.heard]))
+        return moved
+
+    async def leave_to(self, endings: Endings, record: TaskRecord) -> bool:
+        """The same, but the end of an attempt that reached its agent is left to `endings`; False if none did."""
+        _, ended = await self._called_through(record)
+        if ended is not None:
+            endings.add(ended)
+        return ended is not None
+
+    async def _called_through(self, record: TaskRecord) -> tuple[TaskRecord | None, Ended | None]:
+        """Calls one agent after another until one is reached, or the task is not leased any more: then as it is."""
         current: TaskRecord | None = record
         while current is not None and current.progress.state is State.LEASED:
-            current = await self._attempt(current)
-        return current
+            ending, latency = await self._attempt(current)
+            if ending is not None and not isinstance(ending, Refused):
+                tells = None if self._cut_short(current, ending) else ending
+                heard = Heard(current.progress.agent_id or "", tells, latency)
+                return current, Ended(self._verdicts.ended(current, ending), heard)
+            current = await self._move_on(current, ending, latency)
+        return current, None
 
-    async def _attempt(self, record: TaskRecord) -> TaskRecord | None:
+    async def _attempt(self, record: TaskRecord) -> tuple[Ending | None, float]:
+        """How the call ended, and how many seconds it took."""
         agent_id = record.progress.agent_id or ""
         waited, began = self._waited(record.task), monotonic()
         try:
@@ -140,24 +169,14 @@ class Attempts:
         except BaseException:
             await self._break_off(record, agent_id)
             raise
-        latency, cut_short = monotonic() - began, self._cut_short(record, ending)
+        latency = monotonic() - began
         self._emit(
             AttemptEnded(
                 record.task.task_id, reason_of(ending), latency, agent_id, record.progress.attempt, waited,
                 record.task.traceparent,
             )
         )  # fmt: skip
-        if ending is None or isinstance(ending, Refused):
-            # Told first, so that an agent that is not there is out of the question for this task and all others.
-            await self._report(agent_id, ending, latency)
-            moved, follower = await self._settle(record, ending)
-        else:
-            moved, follower = await self._settle(record, ending)
-            # Nothing that follows depends on it.
-            self._registry.tell(Report(Reply(), self.owner, agent_id, None if cut_short else ending, latency))
-        if follower is not None and (moved is None or moved.progress.state is not State.LEASED):
-            await self.release(follower)
-        return moved
+        return ending, latency
 
     def _waited(self, task: Task) -> float:
         return max(0.0, self._environment.now() - task.created_at)
@@ -200,17 +219,21 @@ class Attempts:
         """Whether the task's own deadline ended the call before the agent's time was over: nobody is to blame."""
         return isinstance(ending, TimedOut) and self._environment.now() >= record.task.deadline_at
 
-    async def _settle(self, record: TaskRecord, ending: Ending | None) -> tuple[TaskRecord | None, str | None]:
-        """Writes what the ending makes of the task; and the agent whose slot was taken to go on with at once."""
-        follower = None
-        if ending is None or isinstance(ending, Refused):
-            step, progress, decision, follower = await self._elsewhere(record, reason_of(ending))
-            audit = draft(step.value, record, progress, self._environment.now(), decision)
-            transition = Transition(record, progress, audit)
-        else:
-            transition = self._verdicts.ended(record, ending)
-        outcome = await self._committer.persist(transition, inf)
-        return (outcome.record if isinstance(outcome, Moved) else None), follower
+    async def _move_on(self, record: TaskRecord, ending: Refused | None, latency: float) -> TaskRecord | None:
+        """The task after a call that did not reach its agent: it has another one now, or waits, or is over."""
+        # Told first, so that an agent that is not there is out of the question for this task and all others.
+        await self._report(record.progress.agent_id or "", ending, latency)
+        step, progress, decision, follower = await self._elsewhere(record, reason_of(ending))
+        audit = draft(step.value, record, progress, self._environment.now(), decision)
+        moved = await self._write(Transition(record, progress, audit))
+        if follower is not None and (moved is None or moved.progress.state is not State.LEASED):
+            await self.release(follower)
+        return moved
+
+    async def _write(self, transition: Transition, until: float = inf) -> TaskRecord | None:
+        """The task after it; None where somebody was faster, or the ledger did not take it."""
+        outcomes = await self._committer.persist([transition], until)
+        return next((outcome.record for outcome in outcomes if isinstance(outcome, Moved)), None)
 
     async def _elsewhere(self, record: TaskRecord, reason: str) -> tuple[Step, Progress, Decision | None, str | None]:
         """The agent was not there: on to the next one at once, as a new attempt; or back into the queue, uncounted."""
@@ -228,7 +251,7 @@ class Attempts:
         return Step.MOVE, self.leased(task, progress, follower, Step.MOVE), decision, follower
 
     async def _report(self, agent_id: str, ending: Ending | None, latency: float) -> None:
-        make = partial(Report, owner=self.owner, agent_id=agent_id, ending=ending, latency=latency)
+        make = partial(Report, owner=self.owner, heard=[Heard(agent_id, ending, latency)])
         # Late, it is handled all the same; with a registry that crashed, we are about to be started again as well.
         with contextlib.suppress(AskTimeout, ActorCrashed):
             await self._registry.ask(make, within=ASK_S)
@@ -239,7 +262,7 @@ class Attempts:
             progress = record.progress.give_back("interrupted")
             audit = draft(Step.GIVE_BACK.value, record, progress, self._environment.now())
             async with anyio.create_task_group() as group:
-                group.start_soon(self._committer.persist, Transition(record, progress, audit), monotonic())
+                group.start_soon(self._write, Transition(record, progress, audit), monotonic())
                 group.start_soon(self._release_quietly, agent_id)
 
     async def _release_quietly(self, agent_id: str) -> None:

@@ -43,15 +43,15 @@ class Committer:
             detail = "The ledger did not confirm in time. The same request under the same key is safe to repeat."
             raise AuditUnavailable(detail, retry_after=1) from None
 
-    async def persist(self, transition: Transition, until: float) -> Outcome | None:
-        """Applies `transition` for as long as it takes, up to the monotonic time `until`.
+    async def persist(self, transitions: Sequence[Transition], until: float) -> list[Outcome]:
+        """Applies `transitions` for as long as it takes, up to the monotonic time `until`; each comes to what it does.
 
-        None when even then it was not, or when the ledger can be written but does not take it.
+        Empty when even then they were not. Failed is what the ledger does not take though it can be written.
         """
         while True:
             try:
-                return await self.commit(transition)
-            except (Overloaded, AuditUnavailable) as error:
-                if error.retry_after is None or monotonic() + AGAIN_AFTER_S >= until:
-                    return None
+                return await self.commit_all(transitions)
+            except (Overloaded, AuditUnavailable):
+                if monotonic() + AGAIN_AFTER_S >= until:
+                    return []
             await anyio.sleep(AGAIN_AFTER_S)

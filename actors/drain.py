@@ -18,7 +18,7 @@ class Drain:
         self._within = within
         self._begun = anyio.Event()
         self._deadline = inf
-        self._calls: set[anyio.CancelScope] = set()
+        self._scopes: set[anyio.CancelScope] = set()
 
     @property
     def begun(self) -> bool:
@@ -28,7 +28,7 @@ class Drain:
         """Twice is safe; the first time counts."""
         if not self.begun:
             self._deadline = monotonic() + self._within
-            for scope in self._calls:
+            for scope in self._scopes:
                 scope.deadline = self._deadline
             self._begun.set()
 
@@ -36,14 +36,14 @@ class Drain:
         """Waits until it has begun."""
         await self._begun.wait()
 
-    async def bounded(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Awaits `call()`, which is cancelled at the deadline, whether the drain begins before it or during it."""
+    async def bounded(self, calls: Callable[[], Awaitable[None]]) -> None:
+        """Awaits `calls()`, which is cancelled at the deadline, whether the drain begins before it or during it."""
         with anyio.CancelScope(deadline=self._deadline) as scope:
-            self._calls.add(scope)
+            self._scopes.add(scope)
             try:
-                await call()
+                await calls()
             finally:
-                self._calls.discard(scope)
+                self._scopes.discard(scope)
 
     def hurry(self, scope: anyio.CancelScope) -> None:
         """For an actor that is to stop: without a drain, something has failed, and calls in `scope` have a moment."""

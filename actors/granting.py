@@ -78,4 +78,4 @@ class Granting:
         progress = record.progress.give_back("not_sent")
         audit = draft(Step.GIVE_BACK.value, record, progress, self._environment.now())
         # One try: what is not written lapses.
-        await self._committer.persist(Transition(record, progress, audit), monotonic())
+        await self._committer.persist([Transition(record, progress, audit)], monotonic())

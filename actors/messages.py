@@ -183,14 +183,20 @@ class Reserve(Request[list[str | None]]):
     wishes: Sequence[Wish]
 
 
-@dataclass(frozen=True, slots=True)
-class Report(Request[None]):
-    """The slot is free again, after a call that ended so (None: it was not made), `latency` seconds after it began."""
+class Heard(Struct, frozen=True):
+    """A call ended so (None: it was not made, or says nothing of the agent), `latency` seconds after it began."""
 
-    owner: str
     agent_id: str
     ending: Ending | None
     latency: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report(Request[None]):
+    """The slots of these calls are free again."""
+
+    owner: str
+    heard: Sequence[Heard]
 
 
 @dataclass(frozen=True, slots=True)

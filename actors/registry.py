@@ -14,6 +14,7 @@ from orchestrator.actors.messages import (
     AllowAgent,
     Directory,
     DrainAgent,
+    Heard,
     Heartbeat,
     LeasesChanged,
     Register,
@@ -37,7 +38,7 @@ from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.watch import Watch
-from orchestrator.outbound.ports import Busy, Declined, Ending, Garbled, Refused, Succeeded, TimedOut
+from orchestrator.outbound.ports import Busy, Declined, Garbled, Refused, Succeeded, TimedOut
 from orchestrator.storage.ports import AgentsUnavailable, LedgerReader
 
 SHARE_EVERY_S = 0.4
@@ -106,8 +107,9 @@ class Registry:
             case Reserve():
                 message.reply.send([self._reserve(message.owner, wish) for wish in message.wishes])
             case Report():
-                self._free(message.owner, message.agent_id, 1)
-                self._judge(message.agent_id, message.ending, message.latency)
+                for heard in message.heard:
+                    self._free(message.owner, heard.agent_id, 1)
+                    self._judge(heard)
                 message.reply.send(None)
             case ReleaseAll():
                 for agent_id, owners in list(self._reserved.items()):
@@ -163,20 +165,21 @@ class Registry:
         if view is not None and held:
             self._put(replace(view, in_flight=self._in_flight(agent_id), health=view.health.untried()))
 
-    def _judge(self, agent_id: str, ending: Ending | None, latency: float) -> None:
+    def _judge(self, heard: Heard) -> None:
         """What the end of a call says of the agent's health. That it declined a task says nothing against it."""
-        view, now = self._views.get(agent_id), monotonic()
-        if view is None or ending is None:
+        agent_id, now = heard.agent_id, monotonic()
+        view = self._views.get(agent_id)
+        if view is None or heard.ending is None:
             return
         health = view.health
-        match ending:
+        match heard.ending:
             case Busy(seconds):
                 # Without Retry-After it lives, and no more is known: how fast it says no must not make it attractive.
                 health = health.paused(now, seconds or 0.0)
             case Succeeded() | Declined():
-                health = health.answered(now, latency)
+                health = health.answered(now, heard.latency)
             case Refused() | TimedOut() | Garbled():
-                health = health.failed(now, refused=isinstance(ending, Refused))
+                health = health.failed(now, refused=isinstance(heard.ending, Refused))
         if health.ejected_until is not None and health.ejected_until != view.health.ejected_until:
             self._emit(AgentChanged(agent_id, "ejected"))
         elif health.ejected_until is None and view.health.ejected_until is not None:

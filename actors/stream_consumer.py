@@ -7,6 +7,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from orchestrator.actors.attempts import Attempts
+from orchestrator.actors.crew import Crew
 from orchestrator.actors.drain import Drain
 from orchestrator.actors.leasing import Job, Leasing
 from orchestrator.actors.messages import Directory
@@ -45,16 +46,24 @@ class StreamConsumer:
 
     async def run(self, inbox: Inbox[object]) -> None:
         await self._attempts.recover(self._reader)
+        await self._drain.bounded(partial(self._dispatch, inbox))
+        await inbox.wait_stopping()
+
+    async def _dispatch(self, inbox: Inbox[object]) -> None:
         async with anyio.create_task_group() as calls:
+            self._leasers, self._callers = Crew(calls, self._lease), Crew(calls, self._perform)
+            self._endings = self._attempts.endings(calls, self._free)
             inbox.ready()
-            await self._take_until_stopped(inbox, calls)
+            await self._take_until_stopped(inbox)
             await inbox.wait_stopping()
             self._drain.hurry(calls.cancel_scope)
+            for crew in (self._leasers, self._callers, self._endings):
+                crew.dismiss()
 
-    async def _take_until_stopped(self, inbox: Inbox[object], calls: TaskGroup) -> None:
+    async def _take_until_stopped(self, inbox: Inbox[object]) -> None:
         async with anyio.create_task_group() as taking:
             taking.start_soon(self._follow_directory)
-            taking.start_soon(self._take_work, inbox, calls)
+            taking.start_soon(self._take_work, inbox)
             taking.start_soon(self._stop_taking, taking)
             await inbox.wait_stopping()
             taking.cancel_scope.cancel()
@@ -69,7 +78,7 @@ class StreamConsumer:
             if self._busy < self._slots:
                 self._queue.wake()
 
-    async def _take_work(self, inbox: Inbox[object], calls: TaskGroup) -> None:
+    async def _take_work(self, inbox: Inbox[object]) -> None:
         while True:
             inbox.at_work(False)
             first = await self._queue.take(self._routable, self._slots_for)
@@ -83,7 +92,7 @@ class StreamConsumer:
                     self._queue.give_back(ticket)
                 self._free(len(tickets))
                 raise
-            self._begin(tickets, jobs, calls)
+            self._begin(tickets, jobs)
 
     def _take_more(self, first: Ticket) -> Iterator[Ticket]:
         """What else is in hand, and has a slot here and most likely one at an agent: many cost little more than one."""
@@ -97,7 +106,7 @@ class StreamConsumer:
             yield more
             ticket = more
 
-    def _begin(self, tickets: Sequence[Ticket], jobs: Sequence[Job | Ticket | None], calls: TaskGroup) -> None:
+    def _begin(self, tickets: Sequence[Ticket], jobs: Sequence[Job | Ticket | None]) -> None:
         placed: list[tuple[Ticket, Job]] = []
         for ticket, job in zip(tickets, jobs, strict=True):
             match job:
@@ -108,7 +117,7 @@ class StreamConsumer:
                 case None:
                     self._queue.done(ticket)
         if placed:
-            calls.start_soon(self._drain.bounded, partial(self._lease, placed, calls))
+            self._leasers.give(placed)
         self._free(len(tickets) - len(placed))
 
     def _free(self, slots: int) -> None:
@@ -133,7 +142,7 @@ class StreamConsumer:
         ranking = decide(demand, views.values(), monotonic(), self._policy).ranking
         return [views[agent_id] for agent_id in ranking]
 
-    async def _lease(self, placed: Sequence[tuple[Ticket, Job]], calls: TaskGroup) -> None:
+    async def _lease(self, placed: Sequence[tuple[Ticket, Job]]) -> None:
         """What is leased goes on by itself, each task for its own time."""
         waiting = len(placed)
         try:
@@ -141,7 +150,7 @@ class StreamConsumer:
             records = await self._leasing.lease_all(leases)
             for record in records:
                 if record is not None:
-                    calls.start_soon(self._drain.bounded, partial(self._perform, record))
+                    self._callers.give(record)
                     waiting -= 1
             for (job, _, _), record in zip(leases, records, strict=True):
                 if record is None:
@@ -153,7 +162,8 @@ class StreamConsumer:
         return self._attempts.leased(job.record.task, job.record.progress, job.agent_id)
 
     async def _perform(self, leased: TaskRecord) -> None:
+        written_later = False
         try:
-            await self._attempts.see_through(leased)
+            written_later = await self._attempts.leave_to(self._endings, leased)
         finally:
-            self._free(1)
+            self._free(0 if written_later else 1)

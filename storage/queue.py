@@ -15,6 +15,7 @@ from math import inf
 import anyio
 
 from orchestrator.domain.task import Priority
+from orchestrator.kernel.monotonic import monotonic
 from orchestrator.storage.ports import LedgerReader, Ticket, Unreadable
 
 WEIGHTS: Mapping[Priority, float] = {Priority.URGENT: 8, Priority.HIGH: 4, Priority.NORMAL: 2, Priority.LOW: 1}
@@ -248,13 +249,13 @@ class EmbeddedQueue:
 
     async def _sweep(self) -> None:
         """The first one to its end, so that the order holds from the start; the others by slices, since takers wait."""
-        now = anyio.current_time()
+        now = monotonic()
         if not self._unswept:
             if self._swept_at is not None and now - self._swept_at < self._sweep_every:
                 return
             await self._begin_sweep()
         end = inf if self._swept_at is None else now + SLICE_S
-        while self._unswept and anyio.current_time() <= end:
+        while self._unswept and monotonic() <= end:
             priority, lane = self._unswept[0]
             line = self._line(priority, lane)
             if line is not None:
@@ -262,7 +263,7 @@ class EmbeddedQueue:
             self._unswept.popleft()
         if not self._unswept:
             self._all_lanes = self._all_found
-            self._swept_at = anyio.current_time()
+            self._swept_at = monotonic()
 
     async def _begin_sweep(self) -> None:
         lanes = await self._ledger.lanes()
