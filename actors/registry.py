@@ -230,7 +230,7 @@ class Registry:
         known = self._views.get(agent.agent_id)
         agent = self._gate.admitted(known and known.agent, agent, by_operator=message.principal.operates)
         if known is None and len(self._views.keys() | self._joining) >= self._max_agents:
-            message.reply.fail(Overloaded("No more agents can be registered."))
+            message.reply.fail(Overloaded("No more agents can be registered.", retry_after=30))
             return
         self._joining.add(agent.agent_id)
         try:

@@ -16,6 +16,8 @@ ARRIVED = "orchestrator.arrived"
 KEPT = "orchestrator.kept"
 """The extension by which it hands over what was derived from a head, for as long as the client sends that very head."""
 _NO_ARGS: MultiDict[str, str] = MultiDict()
+_TO_COME: Any = {"body": b"", "more_body": True}
+"""Of a body from which nothing was read yet."""
 
 
 class DirectHeaders:
@@ -76,19 +78,12 @@ class DirectRequest:
         length = self.headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._most:
             raise RequestEntityTooLarge
-        message = await self._first()
+        # Most bodies are there when they are asked for. Where the server says so, no time is taken.
+        message = await self._received() if self._arrived is not None and self._arrived() else _TO_COME
         if not message.get("more_body", False):
             return self._within_bounds(message.get("body", b""))
         with anyio.move_on_after(self._within):
             return await self._rest(message.get("body", b""))
-        raise RequestTimeout
-
-    async def _first(self) -> Any:
-        """Most bodies are there when they are asked for. Where the server says so, no time is taken."""
-        if self._arrived is not None and self._arrived():
-            return await self._received()
-        with anyio.move_on_after(self._within):
-            return await self._received()
         raise RequestTimeout
 
     async def _rest(self, body: bytes) -> bytes:

@@ -115,9 +115,9 @@ def read_head(text: bytes, limits: Limits) -> Head | None:
     """The head; None where its end is still to come. Raises Refused."""
     if ambiguous(text) or text.startswith(b"\r"):
         raise Refused
+    if len(text) > limits.header_bytes:
+        raise Refused(431)
     if not text.endswith(b"\r\n\r\n"):
-        if len(text) > limits.header_bytes:
-            raise Refused(431)
         return None
     line, found = _REQUEST_LINE.match(text), _Collector()
     if line is None:

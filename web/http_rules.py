@@ -42,14 +42,13 @@ def ambiguous(text: bytes) -> bool:
 
 def refusal(method: bytes, target: bytes, version: bytes, headers: Headers, limits: Limits) -> int | None:
     """The status with which a well-formed request is refused, if it is. Names are in lower case, values trimmed."""
-    size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
     if version not in (b"1.0", b"1.1"):
         return 505
     if method not in METHODS:
         return 400
     if len(target) > limits.target_bytes:
         return 414
-    if len(headers) > limits.headers or size > limits.header_bytes:
+    if len(headers) > limits.headers:
         return 431
     # Nothing that is stored has a NUL in its name, and not every database can even look for one.
     if not target.startswith((b"/", b"*", b"http://", b"https://")) or b"%00" in target:

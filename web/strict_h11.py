@@ -20,7 +20,7 @@ class StrictConnection(h11.Connection):
 
     def __init__(self, max_incomplete_event_size: int) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size)
-        self._receive_buffer = _StrictBuffer()
+        self._receive_buffer = _StrictBuffer(max_incomplete_event_size)
 
     def receive_data(self, data: bytes) -> None:
         # What follows a request that was the last one is none (RFC 9112 §9.6), and no reason to hold back its answer.
@@ -40,11 +40,18 @@ class StrictConnection(h11.Connection):
 class _StrictBuffer(ReceiveBuffer):
     """What was received. h11 takes heads and trailers by the first method, the sizes of chunks by the second."""
 
+    def __init__(self, most: int) -> None:
+        """A head has at most so many bytes, also where it comes at once: h11 bounds only what is not whole yet."""
+        super().__init__()
+        self._most = most
+
     def maybe_extract_lines(self) -> list[bytearray] | None:
         if not self._data.startswith(b"\r\n"):
             end = self._data.find(b"\r\n\r\n")
             if ambiguous(bytes(self._data if end < 0 else self._data[:end])):
                 raise h11.LocalProtocolError("ambiguous line endings")
+            if end + 4 > self._most:
+                raise h11.LocalProtocolError("a head that is too long", error_status_hint=431)
         lines = super().maybe_extract_lines()
         framing = [line for line in lines or () if line[:17].lower().startswith(_FRAMING)]
         if len(framing) > 1 or any(not _FRAMED.fullmatch(line) for line in framing):
