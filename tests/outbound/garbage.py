@@ -127,6 +127,19 @@ def nested(depth: int) -> bytes:
     return b'{"success": true, "output": ' + b"[" * depth + b"]" * depth + b"}"
 
 
+def filled(size: int) -> bytes:
+    """A good answer of so many bytes."""
+    return b'{"success": true, "output": "' + b"a" * (size - EMPTY) + b'"}'
+
+
+EMPTY = len(b'{"success": true, "output": ""}')
+
+
+def chunked(body: bytes) -> bytes:
+    """The body in one chunk."""
+    return CHUNKED + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+
+
 BOMB = gzip.compress(b'{"success": true, "output": "' + b"a" * 50_000_000 + b'"}')
 CUT, CLOSED = Garbled("transport_garbled"), Garbled("transport_closed")
 ABSURD = str(10**12)
@@ -168,7 +181,10 @@ CLASSES: dict[str, tuple[Behave, Ending | tuple[Ending, ...]]] = {
     "no success": (says(an_answer(b'{"output": 1}')), Garbled("no_success")),
     "success as text": (says(an_answer(b'{"success": "true", "output": 1}')), Garbled("no_success")),
     "no output": (says(an_answer(b'{"success": true}')), Garbled("no_output")),
-    "a body beyond the bound": (says(an_answer(b'"' + b"a" * LARGEST + b'"')), Garbled("too_large")),
+    "a body of the bound": (says(an_answer(filled(LARGEST))), Succeeded("a" * (LARGEST - EMPTY))),
+    "a byte beyond the bound": (says(an_answer(filled(LARGEST + 1))), Garbled("too_large")),
+    "chunks of the bound": (says(chunked(filled(LARGEST))), Succeeded("a" * (LARGEST - EMPTY))),
+    "chunks of a byte more": (says(chunked(filled(LARGEST + 1))), Garbled("too_large")),
     "ten gigabytes announced": (
         says(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10000000000\r\n\r\n{", then_wait=True),
         Garbled("too_large"),
