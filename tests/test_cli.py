@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from serving import url_said
+
 NOTE = {"case_id": "case-cli", "task_type": "audit_log", "payload": {"note": "hello"}}
 PATIENCE_S = 30
 
@@ -25,8 +27,7 @@ class Box:
             [sys.executable, "-m", "orchestrator", "serve", "--port", "0"],
             env=self.environ, cwd=folder, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        assert self.server.stderr
-        self.environ["ORCHESTRATOR_URL"] = self.server.stderr.readline().split()[-1]
+        self.environ["ORCHESTRATOR_URL"] = url_said(self.server)
 
     def run(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(

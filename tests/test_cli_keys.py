@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from serving import url_said
+
 PATIENCE_S = 30
 CASE, CANARY = "case-cli", "hello-canary"
 NOTE = {"case_id": CASE, "task_type": "audit_log", "payload": {"note": CANARY}}
@@ -36,8 +38,7 @@ class Box:
             [sys.executable, "-m", "orchestrator", "serve", "--port", "0"],
             env=self.environ, cwd=self.folder, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        assert self.server.stderr
-        url = self.server.stderr.readline().split()[-1]
+        url = url_said(self.server)
         self.environ["ORCHESTRATOR_WEB_PORT"] = url.rsplit(":", 1)[1]
         self.url = {"ORCHESTRATOR_URL": url}
 

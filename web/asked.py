@@ -1,7 +1,6 @@
 """A request as what decides about it sees it: Quart's own, or one that came straight from ASGI."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -37,7 +36,9 @@ class DirectHeaders:
 
     def get(self, name: str, default: str) -> str:
         """Its first value."""
-        found = self.getlist(name)
+        found = self._found.get(name)
+        if found is None:
+            found = self.getlist(name)
         return found[0] if found else default
 
 
@@ -66,12 +67,7 @@ class DirectRequest:
     @property
     def mimetype(self) -> str:
         """The media type, without its parameters."""
-        return _media_type(self.headers.get("content-type", ""))[0]
-
-    @property
-    def mimetype_params(self) -> Mapping[str, str]:
-        """The parameters of the media type."""
-        return _media_type(self.headers.get("content-type", ""))[1]
+        return media_type(self.headers.get("content-type", ""))[0]
 
     async def get_data(self, **_: Any) -> bytes:
         """The whole body. Raises ClientGone, and what Quart raises for one that is too large or too slow."""
@@ -116,10 +112,10 @@ def _headers(scope: Any, kept: dict[str, Any]) -> DirectHeaders:
     return headers
 
 
-@lru_cache(maxsize=64)
-def _media_type(text: str) -> tuple[str, Mapping[str, str]]:
-    media_type, parameters = parse_options_header(text)
-    return media_type.lower(), parameters
+def media_type(text: str) -> tuple[str, Mapping[str, str]]:
+    """The media type that a header names, in lower case, and its parameters."""
+    named, parameters = parse_options_header(text)
+    return named.lower(), parameters
 
 
 Asked = Request | DirectRequest

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
@@ -22,7 +23,7 @@ from orchestrator.domain.lifecycle import State
 from orchestrator.domain.strict_json import Bounds, decode
 from orchestrator.domain.task import Consent, Identifier, Override, TaskRequest
 from orchestrator.storage.commands import Erased, Revoked, TaskRecord
-from orchestrator.web.asked import Asked
+from orchestrator.web.asked import Asked, media_type
 
 T = TypeVar("T")
 
@@ -113,10 +114,17 @@ async def _body(request: Asked) -> bytes:
 
 
 def _check_media_type(request: Asked, *wanted: str) -> None:
-    charset = request.mimetype_params.get("charset", "utf-8").lower()
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
-    if request.mimetype not in wanted or charset not in _UTF8 or encoding != "identity":
+    said = request.headers.get("Content-Type", ""), request.headers.get("Content-Encoding", "identity")
+    if not _is_readable(*said, wanted):
         raise UnsupportedMediaType
+
+
+@lru_cache(maxsize=64)
+def _is_readable(content_type: str, encoding: str, wanted: tuple[str, ...]) -> bool:
+    """Whether a body of that type, so encoded, is text of one of the media types that are `wanted`."""
+    named, parameters = media_type(content_type)
+    charset = parameters.get("charset", "utf-8").lower()
+    return named in wanted and charset in _UTF8 and encoding.lower() == "identity"
 
 
 def _pairs(text: bytes) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import pytest
 from signed_trail import KEY, ROOT, SCRIPT, SIGNER, VECTORS
 
 from orchestrator.domain.audit import AuditEntry
+from serving import url_said
 
 PATIENCE_S = 60
 SCRIPT_FILE = ROOT / "scripts" / "verify_audit.py"
@@ -42,7 +43,7 @@ class Box:
         )  # fmt: skip
         try:
             assert server.stderr
-            url = server.stderr.readline().split()[-1]
+            url = url_said(server)
             with (self.folder / "answers.ndjson").open("ab") as answers:
                 for number in range(tasks):
                     task = {"case_id": f"case-{number}", "task_type": "embed", "payload": {}}

@@ -26,6 +26,7 @@ from orchestrator.testing import Service, a_task
 from orchestrator.web.rights import RIGHTS
 from orchestrator.web.safety import dangers
 from orchestrator.web.securing import tls_of
+from serving import url_said
 
 pytestmark = pytest.mark.anyio
 
@@ -430,7 +431,7 @@ def test_the_process_and_its_commands(clinic: Clinic) -> None:
     agent: subprocess.Popen[str] | None = None
     try:
         assert server.stderr
-        url = server.stderr.readline().rsplit(" ", 1)[1].strip()
+        url = url_said(server)
         assert url.startswith("https://127.0.0.1:")
 
         def environ(files: tuple[str, str]) -> dict[str, str]:

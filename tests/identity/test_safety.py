@@ -11,6 +11,7 @@ import pytest
 from orchestrator.settings import load
 from orchestrator.testing import Service
 from orchestrator.web.safety import HEADER, Unsafe, check, dangers, is_local
+from serving import url_said
 
 OPEN = {"ORCHESTRATOR_WEB_HOST": "0.0.0.0"}
 PLAIN = {
@@ -98,7 +99,7 @@ def test_the_process_that_is_told_to(tmp_path: Path) -> None:
     )  # fmt: skip
     try:
         assert server.stderr
-        port = server.stderr.readline().rsplit(":", 1)[1].strip()
+        port = url_said(server).rsplit(":", 1)[1]
         for path in ("/health", "/agents"):
             with urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
                 assert answer.headers[HEADER] == NOBODY_ASKED
