@@ -91,6 +91,23 @@ async def test_a_result_that_the_ledger_never_takes():
     await check_history(ledger)
 
 
+async def test_an_audit_write_that_hangs():
+    """Each sender is told within the time that a commit may take, not when the disk comes back; then all goes on."""
+    ledger = BadDisk()
+    async with embedded(ScriptedAgents(), ledger, ORCHESTRATOR_WEB_ANSWER_TIMEOUT_S="3") as system:
+        ledger.slow = 20.0
+        for _ in range(3):
+            began = anyio.current_time()
+            with pytest.raises(AuditUnavailable, match="did not confirm in time") as refused:
+                await system.route(a_request())
+            assert refused.value.retry_after == 1
+            assert anyio.current_time() - began == pytest.approx(3.0, abs=0.1)
+        ledger.slow = 0.0
+        await anyio.sleep(60.0)
+        await system.route(a_request())
+    await check_history(ledger)
+
+
 async def test_slower_than_usual_with_more_senders_than_are_served_at_once():
     """Those who wait their turn are waiting, not stuck: nobody is restarted, and all are accepted."""
     ledger = BadDisk()

@@ -4,6 +4,7 @@ import re
 import sqlite3
 import time
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 
 import anyio
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
@@ -22,7 +23,7 @@ from orchestrator.storage.ports import LedgerCorrupt
 from orchestrator.storage.postgres.ledger import PostgresLedger
 from orchestrator.storage.rows import AUDIT_COLUMNS
 from orchestrator.storage.sqlite.ledger import SqliteLedger
-from orchestrator.testing import PATIENCE_S, Service
+from orchestrator.testing import PATIENCE_S, ScriptedAgent, Service
 
 pytestmark = pytest.mark.anyio
 
@@ -111,19 +112,19 @@ async def test_anchor_that_somebody_forged(tmp_path):
 @asynccontextmanager
 async def restricted(postgres, database: str, grants: str):
     """A ledger that works as a role that owns nothing, and may do with entries of the audit what is granted."""
-    role = f"replica_of_{database}"
-    script = f"""
-        CREATE ROLE {role} LOGIN;
-        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
-        GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role};
-        REVOKE UPDATE, DELETE ON audit_entries FROM {role};
-        REVOKE DELETE ON audit_heads FROM {role};
-        {grants.format(role)}
-    """
-    await postgres.run(script, database)
-    ledger = await PostgresLedger.opened(postgres.url(database).replace("tests:", f"{role}:"), "clinic", time.time)
+    ledger = await PostgresLedger.opened(await as_role(postgres, database, grants), "clinic", time.time)
     yield ledger
     await ledger.close()
+
+
+async def as_role(postgres, database: str, grants: str = "") -> str:
+    """The URL of the database for a role of its own, which was made as the documentation says, and these grants."""
+    role = f"replica_of_{database}"
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text("utf-8")
+    script = "".join(re.findall(r"^    ((?:CREATE ROLE|GRANT|REVOKE) .*\n)", page, re.MULTILINE))
+    assert script.count("orchestrator") == 5
+    await postgres.run(script.replace("orchestrator", role) + grants.format(role), database)
+    return postgres.url(database).replace("tests:", f"{role}:")
 
 
 @pytest.fixture
@@ -143,6 +144,26 @@ async def test_role_that_may_not_remove(postgres, database):
         await stored(ledger, accept(3))
         assert [entry.event for entry in await entries(ledger)] == ["note"] * 4 + ["accepted"] * 3
         assert (await report(ledger)).flaws == []
+
+
+async def test_service_as_that_role(postgres, database):
+    """The whole of it works: a task is done and erased, a consent revoked. To the audit it can add, no more."""
+    url = await as_role(postgres, database)
+    async with (
+        Service({"DATABASE_URL": url}) as service,
+        ScriptedAgent("agent-1", {"success": True, "output": 1}) as agent,
+    ):
+        await agent.register(service)
+        done = (await service.route({"case_id": "case-1"})).json["task_id"]
+        assert (await service.ended(done))["status"] == "succeeded"
+        for call in (f"/task/{done}/erase", "/consents/consent-1/revoke"):
+            assert (await service.ask("POST", call)).status == 200
+        connection = await asyncpg.connect(url)
+        for statement in (*STATEMENTS, "TRUNCATE audit_entries", "DELETE FROM audit_heads", "DROP TABLE audit_entries"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match=r"permission denied|must be owner"):
+                await connection.execute(statement)
+        await connection.close()
+    assert (await auditing.verify(url)).flaws == []
 
 
 async def test_role_that_may_remove(postgres, database):
