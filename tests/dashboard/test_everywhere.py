@@ -1,5 +1,6 @@
 """What holds on every page: hostile text stays text, everybody can use it, it fits every screen, day and night."""
 
+import json
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -46,6 +47,11 @@ async def world(service: Service) -> AsyncGenerator[dict[str, str]]:
             said |= {"progress": 0.3, "note": text}
             reply = await service.ask("POST", f"/task/{leased['task_id']}/extend", json=said)
             assert reply.status == 200, reply
+        given = (await service.route({"task_type": "audit_log"})).json["task_id"]
+        (held,) = (await service.ask("POST", "/agents/hostile-0/lease", json={"wait": 5})).json["tasks"]
+        result = {"attempt": held["attempt"], "lease": held["lease"], "agent_id": "hostile-0", "success": True}
+        result |= {"output": {text: [text] for text in HOSTILE}, "model_version": HOSTILE[0]}
+        assert (await service.ask("POST", f"/task/{given}/result", json=result)).status == 200
         done = (await service.route({"case_id": "case-7"})).json["task_id"]
         await service.ended(done)
         dead = (await service.route({"task_type": "analyze_refer"})).json["task_id"]
@@ -55,6 +61,7 @@ async def world(service: Service) -> AsyncGenerator[dict[str, str]]:
         yield {
             "overview": "/", "tasks": "/ui/tasks", "task": f"/ui/task/{done}", "dead": f"/ui/task/{dead}",
             "hostile": f"/ui/task/{leased['task_id']}", "send": "/ui/send", "audit": f"/ui/audit?task_id={dead}",
+            "given": f"/ui/task/{given}", "hostile_result": f"/ui/task/{given}/result",
             "verify": "/ui/audit/verify", "confirm": "/ui/agents/embedder-1/drain", "result": f"/ui/task/{done}/result",
         }  # fmt: skip
 
@@ -68,6 +75,9 @@ async def test_hostile_text(world: dict[str, str], visitor: Visitor) -> None:
         assert await page.evaluate("window.pwned") is None
         assert "taken over" not in await page.locator("h1").all_inner_texts()
         assert await page.locator("main").count() == 1
+    page = await visitor.go(world["hostile_result"])
+    shown = await page.get_by_label("The result as JSON").inner_text()
+    assert json.loads(shown) == {text: [text] for text in HOSTILE}
     page = await visitor.go("/")
     await expect(page.get_by_text(HOSTILE[0]).first).to_be_visible()
     for text in HOSTILE[:9]:

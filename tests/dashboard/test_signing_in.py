@@ -9,8 +9,10 @@ from visiting import Visitor
 
 from orchestrator.domain.errors import Unauthenticated
 from orchestrator.domain.identity import Principal, Scope
+from orchestrator.domain.lifecycle import State
 from orchestrator.testing import ScriptedAgent, Service, a_task
 from orchestrator.web.asked import Asked, DirectRequest
+from orchestrator.web.dashboard.actions import ACTIONS
 from orchestrator.web.dashboard.sessions import COOKIE, IDLE_S, LASTS_S, MOST, Sessions
 from orchestrator.web.rights import PAGES, Known
 
@@ -166,6 +168,37 @@ async def test_another_site(service: Service, signed_in: SignIn, headers: dict[s
     assert service.orchestrator.gateway.agents()["agent-7"].health.draining is False
     assert (await service.ask("GET", "/", headers=session)).status == 200
     assert (await service.ask("GET", "/agents", headers=session)).status == 401
+
+
+async def test_each_action_is_in_the_audit(service: Service, signed_in: SignIn) -> None:
+    """With who did it on the page, whatever it was; a new one has to be tried here."""
+    gateway = service.orchestrator.gateway
+    session, (_, text) = await signed_in("operator-5", set(Scope)), await gateway.create_key("agent-5", {*Scope})
+    bearer, no = {"Authorization": f"Bearer {text}"}, {"success": False, "error": {"retryable": False}}
+
+    async def act(verb: str, path: str) -> str:
+        reply = await service.ask("POST", f"/ui/{path}/{verb.lower()}", headers=session)
+        assert reply.status == 303, (verb, reply)
+        return reply.headers["Location"].rpartition("/")[2]
+
+    async def send() -> str:
+        return (await service.route(a_task(), headers=bearer)).json["task_id"]
+
+    async with ScriptedAgent("agent-5", no) as agent:
+        await service.ask("POST", "/register_agent", json=agent.registration, headers=bearer)
+        waiting = await send()
+        await act("Cancel", f"task/{waiting}")
+        await act("Allow", "agents/agent-5")
+        dead = await send()
+        assert (await gateway.task(dead, 20.0)).progress.state is State.DEAD
+        await act("Drain", "agents/agent-5")
+        made = await act("Replay", f"task/{dead}")
+    page = await service.ask("GET", "/audit?limit=1000", headers=bearer)
+    entries = page.json["entries"]
+    done = {(e["event"], e["task_id"] or e["agent_id"]) for e in entries if e["principal"] == "operator-5"}
+    expected = {("cancelled", waiting), ("agent_allowed", "agent-5"), ("agent_drained", "agent-5"), ("accepted", made)}
+    assert done >= expected
+    assert {action.verb for action in ACTIONS} == {"Cancel", "Allow", "Drain", "Replay"}
 
 
 async def test_sessions_end() -> None:
