@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from serving import url_said
+from served_at import url_said
 
 NOTE = {"case_id": "case-cli", "task_type": "audit_log", "payload": {"note": "hello"}}
 PATIENCE_S = 30

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from serving import url_said
+from served_at import url_said
 
 PATIENCE_S = 30
 CASE, CANARY = "case-cli", "hello-canary"

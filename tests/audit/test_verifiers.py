@@ -13,10 +13,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from served_at import url_said
 from signed_trail import KEY, ROOT, SCRIPT, SIGNER, VECTORS
 
 from orchestrator.domain.audit import AuditEntry
-from serving import url_said
 
 PATIENCE_S = 60
 SCRIPT_FILE = ROOT / "scripts" / "verify_audit.py"

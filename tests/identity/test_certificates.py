@@ -18,6 +18,7 @@ import pytest
 import trustme
 from anyio.streams.tls import TLSAttribute
 from clinic import Clinic
+from served_at import url_said
 
 from orchestrator.client import Answer, Client, Orchestrator, Unreachable
 from orchestrator.domain.identity import Scope, certified_subject
@@ -26,7 +27,6 @@ from orchestrator.testing import Service, a_task
 from orchestrator.web.rights import RIGHTS
 from orchestrator.web.safety import dangers
 from orchestrator.web.securing import tls_of
-from serving import url_said
 
 pytestmark = pytest.mark.anyio
 

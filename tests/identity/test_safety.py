@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from served_at import url_said
 
 from orchestrator.settings import load
 from orchestrator.testing import Service
 from orchestrator.web.safety import HEADER, Unsafe, check, dangers, is_local
-from serving import url_said
 
 OPEN = {"ORCHESTRATOR_WEB_HOST": "0.0.0.0"}
 PLAIN = {
