@@ -31,7 +31,8 @@ def server_context(
         context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
         if crl_file:
             _look_up(context, crl_file)
-        # A session that is taken up again would not be looked at again: the certificate may have expired since.
+        # A session that is taken up again is not looked at again. With TLS 1.2 it can be, out of this context's memory:
+        # whoever has other files makes another one, and asks himself whether a certificate has ended.
         context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
     return context

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import anyio
 import pytest
 import trustme
+from anyio import to_thread
 from anyio.streams.tls import TLSAttribute
 from clinic import Clinic
 from served_at import url_said
@@ -316,6 +318,29 @@ async def test_certificate_that_is_taken_back_meanwhile(clinic: Clinic, capsys: 
         os.replace(clinic.taken_back(), crl)
         assert (await answered(lost), await answered(kept)) == (True, True)
     assert capsys.readouterr().err.count("certificates_not_taken") == 2
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_session_of_before(clinic: Clinic, version: ssl.TLSVersion) -> None:
+    """Opens nothing for a certificate that was taken back since: OpenSSL would not look at it again."""
+    lost, crl = clinic.ca.issue_cert("ward-3.clinic"), clinic.taken_back()
+    context = clinic.context(lost)
+    context.maximum_version = version
+
+    def asked(port: int, session: ssl.SSLSession | None) -> tuple[bytes, ssl.SSLSession | None]:
+        with socket.create_connection(("127.0.0.1", port), 10) as plain:
+            try:
+                with context.wrap_socket(plain, server_hostname="localhost", session=session) as secured:
+                    secured.sendall(b"GET /dlq HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    return secured.recv(12), secured.session
+            except OSError:
+                return b"", None
+
+    async with clinic.serving(certificate_scopes="tasks:read", certificate_crl_file=crl) as service:
+        answer, session = await to_thread.run_sync(asked, service.port, None)
+        assert (answer, session is None) == (b"HTTP/1.1 200", False)
+        os.replace(clinic.taken_back(lost), crl)
+        assert (await to_thread.run_sync(asked, service.port, session))[0] == b""
 
 
 async def test_our_own_certificate_is_renewed(clinic: Clinic) -> None:
