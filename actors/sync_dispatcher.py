@@ -4,19 +4,29 @@ from contextlib import suppress
 from functools import partial
 
 import anyio
-from anyio.abc import TaskGroup
+from msgspec import Struct
 from msgspec.structs import replace
 
 from orchestrator.actors.attempts import Attempts
 from orchestrator.actors.committing import Committer
+from orchestrator.actors.crew import Crew
 from orchestrator.actors.drain import Drain
 from orchestrator.actors.events import Emit, SyncAttempted
 from orchestrator.actors.messages import Ended, NotRun, Running, RunSync
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.lifecycle import State
 from orchestrator.kernel.inbox import Inbox
-from orchestrator.storage.commands import Accepted, TaskRecord
+from orchestrator.kernel.monotonic import monotonic
+from orchestrator.storage.commands import Accepted
 from orchestrator.storage.ports import LedgerReader, Unreadable
+
+
+class Waiting(Struct, frozen=True):
+    """A caller who is let go at the monotonic time `until`."""
+
+    until: float
+    message: RunSync
+    accepted: Accepted
 
 
 class SyncDispatcher:
@@ -36,21 +46,34 @@ class SyncDispatcher:
         self._attempts, self._reader, self._committer = attempts, reader, committer
         self._drain, self._emit = drain, emit
         self._timeout, self._max, self._running = timeout_s, max_concurrent, 0
+        self._waiting: dict[str, Waiting] = {}
+        """By their tasks. All have the same patience, so that who came first is let go first."""
+        self._somebody_waits = anyio.Event()
 
     async def run(self, inbox: Inbox[RunSync]) -> None:
         await self._attempts.recover(self._reader)
-        async with anyio.create_task_group() as calls:
-            inbox.ready()
-            async for message in inbox:
-                self._start(message, calls)
-            self._drain.hurry(calls.cancel_scope)
+        await self._drain.bounded(partial(self._dispatch, inbox))
+        async for message in inbox:
+            self._not_run(message)
 
-    def _start(self, message: RunSync, calls: TaskGroup) -> None:
+    async def _dispatch(self, inbox: Inbox[RunSync]) -> None:
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._let_go)
+            async with anyio.create_task_group() as calls:
+                crew = Crew(calls, self._serve)
+                inbox.ready()
+                async for message in inbox:
+                    self._start(message, crew)
+                self._drain.hurry(calls.cancel_scope)
+                crew.dismiss()
+            beside.cancel_scope.cancel()
+
+    def _start(self, message: RunSync, crew: Crew[RunSync]) -> None:
         if self._running >= self._max or self._drain.begun:
             self._not_run(message)
             return
         self._running += 1
-        calls.start_soon(self._drain.bounded, partial(self._serve, message))
+        crew.give(message)
 
     def _not_run(self, message: RunSync) -> None:
         self._emit(SyncAttempted("not_run"))
@@ -84,21 +107,35 @@ class SyncDispatcher:
 
     async def _call(self, message: RunSync, accepted: Accepted) -> None:
         """The caller's time runs beside the attempt, which it never cuts short."""
-        record = accepted.record
-        ended: TaskRecord | None = None
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._let_go, message, accepted)
+        record, task_id = accepted.record, accepted.record.task.task_id
+        self._waiting[task_id] = Waiting(monotonic() + self._timeout, message, accepted)
+        self._somebody_waits.set()
+        try:
             ended = await self._attempts.see_through(record)
-            group.cancel_scope.cancel()
+        finally:
+            self._waiting.pop(task_id, None)
         if ended is None:
             with suppress(Unreadable):
-                ended = await self._reader.task(record.task.task_id)
+                ended = await self._reader.task(task_id)
             ended = ended or record
         if message.reply.send(Ended(ended, accepted.receipt)):
             done = ended.progress.state is State.SUCCEEDED
             self._emit(SyncAttempted("completed" if done else "failed"))
 
-    async def _let_go(self, message: RunSync, accepted: Accepted) -> None:
-        await anyio.sleep(self._timeout)
-        if message.reply.send(Running(accepted.record, accepted.receipt)):
-            self._emit(SyncAttempted("timeout"))
+    async def _let_go(self) -> None:
+        """Tells those whose time is over that their calls go on: one timer for all of them."""
+        while True:
+            self._somebody_waits = anyio.Event()
+            if not self._waiting:
+                await self._somebody_waits.wait()
+            first = next(iter(self._waiting.values()), None)
+            if first is None:
+                continue
+            await anyio.sleep_until(first.until)
+            for task_id, waiting in list(self._waiting.items()):
+                if waiting.until > monotonic():
+                    break
+                del self._waiting[task_id]
+                accepted = waiting.accepted
+                if waiting.message.reply.send(Running(accepted.record, accepted.receipt)):
+                    self._emit(SyncAttempted("timeout"))

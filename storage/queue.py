@@ -122,6 +122,11 @@ class EmbeddedQueue:
             self.wake()
 
     def wake(self) -> None:
+        # Where nothing is known to wait there is nothing to look for again, and agents change with every call.
+        if self._lines:
+            self._tell_takers()
+
+    def _tell_takers(self) -> None:
         self._news += 1
         if self._awaited is not None:
             self._awaited.set()

@@ -118,7 +118,8 @@ class StreamQueue(EmbeddedQueue):
         return super()._next(routable, free)
 
     def wake(self) -> None:
-        super().wake()
+        # What waits may be in the ledger alone, or in the streams.
+        self._tell_takers()
         self._want()
 
     def done(self, ticket: Ticket) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import anyio
 import pytest
+import trio.testing
 
 from orchestrator.actors.messages import Answer
 from orchestrator.domain.errors import InProgress, KeyReused
@@ -67,6 +68,32 @@ async def test_an_agent_that_is_slow():
         assert (record.progress.state, record.progress.attempt) == (State.SUCCEEDED, 1)
     assert len(agents.calls) == 1
     await check_history(ledger)
+
+
+@pytest.mark.parametrize("anyio_backend", [("trio", {"clock": trio.testing.MockClock(autojump_threshold=0)})])
+async def test_callers_who_come_one_after_another():
+    """Each is let go when its own time is over, whatever became of those before it; what is quick is not waited for."""
+    held = Held()
+    agents = ScriptedAgents(agent_1=[DONE, held, held])
+    waited: list[float] = []
+    async with embedded(agents, ORCHESTRATOR_SYNC_TIMEOUT="0.2") as system:
+        await system.gateway.register(sync_agent())
+
+        async def send() -> None:
+            began = anyio.current_time()
+            routed = await system.route(sync_request())
+            waited.append(anyio.current_time() - began)
+            assert (routed.answer is Answer.COMPLETED_SYNC) == (len(waited) == 1)
+
+        await send()
+        await anyio.sleep(0.1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(send)
+            await agents.until_called(2)
+            await anyio.sleep(0.1)
+            group.start_soon(send)
+        held.release.set()
+    assert waited == pytest.approx([0.0, 0.2, 0.2])
 
 
 async def test_agents_that_are_busy():
