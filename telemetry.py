@@ -151,7 +151,7 @@ class Telemetry:
             self._trace(event)
         match event:
             case e.TaskAccepted():
-                self._tasks.add(event.task_type, event.priority.value)
+                self._tasks.add(event.task_type, event.priority)
                 self._decision.observe(event.seconds)
                 if event.queued:
                     self._queued.add(self._queues[event.priority])

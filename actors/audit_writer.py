@@ -143,8 +143,8 @@ def parts(batch: Sequence[Commit], most: int) -> Iterator[list[Commit]]:
 def _changed(outcome: Outcome) -> Sequence[TaskRecord]:
     """The tasks that a command changed."""
     match outcome:
-        case Accepted(record) | Moved(record):
-            return (record,)
+        case Accepted() | Moved():
+            return (outcome.record,)
         case Revoked(records) | Erased(records):
             return records
         case _:

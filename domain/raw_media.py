@@ -25,10 +25,12 @@ def carries_raw_media(value: Any, keys: frozenset[str]) -> bool:
         item = waiting.pop()
         if isinstance(item, dict):
             for key, member in cast("dict[Any, Any]", item).items():
+                # As in `_is_marked` and `_is_raw`, which to call for each member costs as much as all the rest.
                 text = key if isinstance(key, str) else str(key)
-                if _usually_marked(text, keys) if len(text) <= USUAL_KEY else _is_marked(text, keys):
+                if (_plain(text) if len(text) <= USUAL_KEY else plain(text)) in keys:
                     return True
-                # As in `_is_raw`, which to call for each member costs as much as all the rest.
+                if ":" in text and _is_media(text):
+                    return True
                 if isinstance(member, str):
                     if ":" in member and _is_media(member):
                         return True
@@ -68,10 +70,6 @@ def _is_marked(key: str, keys: frozenset[str]) -> bool:
     return plain(key) in keys or (":" in key and _is_media(key))
 
 
-_usually_marked = lru_cache(maxsize=4096)(_is_marked)
-"""Payloads have the same keys over and over."""
-
-
 def _is_media(text: str) -> bool:
     return _DATA_URI.search(text) is not None
 
@@ -79,3 +77,7 @@ def _is_media(text: str) -> bool:
 def plain(key: str) -> str:
     """The key's letters and digits in lower case: `imageRef`, `IMAGE_REF` and `image-ref` are one spelling."""
     return _NOT_PLAIN.sub("", key.lower())
+
+
+_plain = lru_cache(maxsize=4096)(plain)
+"""Payloads have the same keys over and over."""

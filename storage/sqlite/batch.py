@@ -8,8 +8,8 @@ under a savepoint, so that one bad command fails alone.
 import contextlib
 import json
 import sqlite3
-from collections.abc import Collection, Sequence
-from itertools import chain
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain, groupby
 
 from orchestrator.domain.anchor import begins_of
 from orchestrator.domain.audit import Head
@@ -43,6 +43,7 @@ from orchestrator.storage.sealing import changed_keys
 from orchestrator.storage.sqlite import sql
 from orchestrator.storage.work import Book, Unexpected, Work, is_full
 
+_QUEUED = ("queued", 0, None, None)
 _BROKEN = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _OF_THE_COMMAND = (
     sqlite3.IntegrityError,
@@ -289,9 +290,22 @@ def _statements(work: Work) -> list[tuple[str, list[rows.Row], bool]]:
         (sql.ADD_OUTGOING, list(work.told(wanted=True)), True),
         (sql.SAVE_API_KEY, work.api_keys, True),
         (sql.FORGET_API_KEY, [(key_id,) for key_id in work.gone_api_keys], False),
-        (sql.ADD_AUDIT, work.audit, True),
+        *_entries(work.audit),
     ]
     return [(statement, parameters, must) for statement, parameters, must in gathered if parameters]
+
+
+def _entries(audit: Sequence[rows.Row]) -> Iterator[tuple[str, list[rows.Row], bool]]:
+    """The rows in their order; of those that accept a task only what the statement does not say already."""
+    for accepted, some in groupby(audit, _accepts):
+        if accepted:
+            yield sql.ADD_ACCEPTED, [(*row[:3], *row[4:8], row[10], *row[15:]) for row in some], True
+        else:
+            yield sql.ADD_AUDIT, [*some], True
+
+
+def _accepts(row: rows.Row) -> bool:
+    return row[3] == "accepted" and row[11:15] == _QUEUED and row[8] is None and row[9] is None
 
 
 def _begun(work: Work) -> list[rows.Row]:

@@ -119,6 +119,9 @@ READ_API_KEY = "SELECT api_key FROM api_keys WHERE key_id = ?"
 
 _ENTRY = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 ADD_AUDIT = "INSERT INTO audit_entries (" + AUDIT_COLUMNS + ") VALUES " + _ENTRY
+# What most entries say that accept a task stands here, as above.
+_ACCEPTED = "(?, ?, ?, 'accepted', ?, ?, ?, ?, NULL, NULL, ?, 'queued', 0, NULL, NULL, ?, ?, ?)"
+ADD_ACCEPTED = "INSERT INTO audit_entries (" + AUDIT_COLUMNS + ") VALUES " + _ACCEPTED
 SAVE_HEAD = (
     "INSERT INTO audit_heads (writer, seq, entry_hash) VALUES (?, ?, ?)"
     " ON CONFLICT (writer) DO UPDATE SET seq = excluded.seq, entry_hash = excluded.entry_hash"
@@ -310,6 +313,7 @@ AT_ONCE = {
     ADD_TASK: [(rows, ADD_TASK + (", " + _NEW_TASK) * (rows - 1)) for rows in ROWS],
     MOVE_TASK: [(rows, _MOVE_TASKS + (", " + _MOVE) * (rows - 1) + _MOVED) for rows in ROWS],
     ADD_RESULT: [(rows, ADD_RESULT + (", " + _RESULT) * (rows - 1)) for rows in ROWS],
+    ADD_ACCEPTED: [(rows, ADD_ACCEPTED + (", " + _ACCEPTED) * (rows - 1)) for rows in ROWS],
     ADD_AUDIT: [(rows, ADD_AUDIT + (", " + _ENTRY) * (rows - 1)) for rows in ROWS],
 }
 """For a statement about one row: the same about many, as often as it fits, the most first."""
