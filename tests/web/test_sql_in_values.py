@@ -26,7 +26,7 @@ def paths(text: str) -> list[tuple[str, str]]:
         ("GET", f"/task/{word}"), ("GET", f"/task/{word}/events"), ("DELETE", f"/task/{word}"),
         ("DELETE", f"/agents/{word}"), ("POST", f"/task/{word}/erase"), ("POST", f"/dlq/{word}/replay"),
         ("POST", f"/agents/{word}/heartbeat"), ("POST", f"/agents/{word}/allow"),
-        ("GET", f"/audit?task_id={word}"), ("GET", f"/audit?since={word}"),
+        ("GET", f"/audit?task_id={word}"), ("GET", f"/audit?since={word}"), ("GET", f"/audit?event={word}"),
         ("GET", f"/audit?after={word}"), ("GET", f"/dlq?after={word}"), ("GET", f"/audit?case_id=x{name}"),
     ]  # fmt: skip
 
@@ -63,3 +63,21 @@ async def test_in_every_value(service: Service, rows: Any) -> None:
         assert rows("revoked_consents") == number, text
     assert (await service.ask("GET", f"/task/{bystander}")).json["status"] == "queued"
     assert rows("tasks") == len(TEXTS) + 1
+
+
+async def test_in_what_agents_say(service: Service, rows: Any) -> None:
+    """Each text is the place and the version of an agent, and what it gives back: all are read as they were said."""
+    expected = {f"agent-{number}": (text, text) for number, text in enumerate(TEXTS)}
+    for agent_id, (text, _) in expected.items():
+        card = {"agent_id": agent_id, "capabilities": ["audit"], "location": text, "model_version": text}
+        assert (await service.ask("POST", "/register_agent", json=card)).status == 200, text
+        task_id = (await service.route({"task_type": "audit_log"})).json["task_id"]
+        (held,) = (await service.ask("POST", f"/agents/{agent_id}/lease", json={"wait": 5})).json["tasks"]
+        result = {"attempt": held["attempt"], "lease": held["lease"], "agent_id": agent_id, "success": True}
+        result |= {"output": {text: [text]}, "model_version": text}
+        given = await service.ask("POST", f"/task/{task_id}/result", json=result)
+        assert given.status == 200, (text, given)
+        assert (await service.ended(task_id))["result"] == {text: [text]}
+    agents = (await service.ask("GET", "/agents")).json["agents"]
+    assert {agent["agent_id"]: (agent["location"], agent["model_version"]) for agent in agents} == expected
+    assert (rows("tasks"), rows("results")) == (len(TEXTS), len(TEXTS))
