@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -66,8 +67,15 @@ def run(settings: Settings, listeners: Listeners, manager: ServiceManager, besid
     """
     settings = listening_on(listeners, settings)
     check(settings)
+    leave_no_image()
     uvloop = importlib.util.find_spec("uvloop") is not None
     anyio.run(_serve, settings, listeners, manager, beside, backend_options={"use_uvloop": uvloop})
+
+
+def leave_no_image() -> None:
+    """Whatever ends the process leaves no image of its memory behind (core(5)): payloads and keys are in it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def settle_collector() -> None:

@@ -1,5 +1,6 @@
 """How the process ends, and the exit code that tells why."""
 
+import resource
 import signal
 import sqlite3
 from socket import socket
@@ -50,6 +51,21 @@ async def test_sigterm_with_a_call_in_flight(served):
     _, _, task = await server.ask("GET", f"/task/{task_id}")
     assert (task["status"], task["attempts"]) == ("succeeded", 1), task
     assert (await server.stop())[0] == 0
+
+
+async def test_a_crash_leaves_no_image_of_the_memory(served):
+    """Whoever starts it: payloads and keys are in it."""
+    server, before = served(), resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        await server.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+    limits = await anyio.Path(f"/proc/{server.process.pid}/limits").read_text()
+    (line,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
+    assert line.split()[4] == "0", line
+    server.process.send_signal(signal.SIGABRT)
+    assert (await server.end())[0] == -signal.SIGABRT
 
 
 async def test_the_terminal_is_closed(served):
