@@ -17,7 +17,8 @@ import pytest
 from anyio.abc import SocketStream
 from stores import count
 
-from orchestrator.settings import load
+from orchestrator.settings import SettingsError, load
+from orchestrator.settings_sources import variable_of
 from orchestrator.testing import Service, a_task
 from orchestrator.web.door import Door
 from orchestrator.web.fast_http import FastDoor
@@ -260,9 +261,8 @@ DOORS = [
 async def test_a_limit(name: str, door: type[Door], over: int, tmp_path: Path) -> None:
     """Below and at it the request is served; above it is refused by a problem, with a time where waiting helps."""
     limit = TABLE[name]
-    variable = "ORCHESTRATOR_" + limit.setting.replace(".", "_").upper()
     rates = SLOW_RATES if limit.code == LIMITED else {}
-    async with Service(tmp_path / "ledger.db", {**rates, variable: str(limit.most)}) as service:
+    async with Service(tmp_path / "ledger.db", {**rates, variable_of(limit.setting): str(limit.most)}) as service:
         status, told, text = await limit.ask(service, limit.most + over)
         assert status == (limit.refused if over > 0 else limit.served), text
         stored = count(f"sqlite:///{tmp_path}/ledger.db", "tasks")
@@ -271,6 +271,29 @@ async def test_a_limit(name: str, door: type[Door], over: int, tmp_path: Path) -
         assert (json.loads(text)["code"], json.loads(text)["status"]) == (limit.code, limit.refused)
         assert ("retry-after" in told) == (limit.refused in (429, 503))
         assert stored == limit.tasks
+
+
+LARGEST = {
+    "bytes of a head": 2**20,
+    "bytes of a head in pieces": 2**20,
+    "headers": 1_000,
+    "bytes of a target": 65_536,
+    "depth of a task": 200,
+}
+
+
+@pytest.mark.parametrize("over", [0, 1], ids=["at", "above"])
+@pytest.mark.parametrize("name", LARGEST)
+async def test_the_largest_that_can_be_set(name: str, door: type[Door], over: int, tmp_path: Path) -> None:
+    """Holds as well: no bound of a library's own comes before it; and a larger one cannot be set."""
+    limit, most = TABLE[name], LARGEST[name]
+    # A large head, or a long target, has to fit into the other bounds.
+    environ = {"ORCHESTRATOR_LIMITS_HEADER_BYTES": str(2**20), variable_of(limit.setting): str(most)}
+    async with Service(tmp_path / "ledger.db", environ) as service:
+        status, _, text = await limit.ask(service, most + over)
+    assert status == (limit.refused if over else limit.served), text[:300]
+    with pytest.raises(SettingsError, match=limit.setting):
+        load(environ={variable_of(limit.setting): str(most + 1)})
 
 
 def test_the_table_has_every_limit() -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -209,6 +209,51 @@ async def test_the_end_with_every_kind_of_connection_open(cancelled: bool, monke
             assert b"E_SHUTTING_DOWN" in answer
         for closed in (idle, silent, half_header):
             assert await read_all(closed) == b""
+
+
+IDLE_S = 0.3
+
+
+async def closed_after(stream: anyio.abc.SocketStream, drops: bytes) -> float:
+    """How long the server keeps a connection on which the client says so much, byte by byte, and no more."""
+    began = anyio.current_time()
+
+    async def drip() -> None:
+        with suppress(anyio.BrokenResourceError):
+            for number in range(len(drops)):
+                await stream.send(drops[number : number + 1])
+                await anyio.sleep(IDLE_S / 10)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(drip)
+        assert await read_all(stream) == b""
+        group.cancel_scope.cancel()
+    return anyio.current_time() - began
+
+
+@pytest.mark.parametrize("after_an_answer", [False, True])
+@pytest.mark.parametrize("drops", [b"", GET[:3], GET[:-2] + b"X: " + b"x" * 200], ids=["nothing", "a little", "drops"])
+async def test_a_client_that_takes_its_time_over_a_head(drops: bytes, after_an_answer: bool) -> None:
+    """It has `idle_s` for the whole of it, from its connection or the last answer on; drops do not renew that."""
+    async with running(hello, idle_s=IDLE_S) as web, await web.connect() as stream:
+        if after_an_answer:
+            await stream.send(GET)
+            assert b"hello" in await stream.receive()
+        assert 0.8 * IDLE_S <= await closed_after(stream, drops) < 10 * IDLE_S
+
+
+async def test_an_answer_that_takes_its_time() -> None:
+    """Is given all the same: the time is for clients."""
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await anyio.sleep(3 * IDLE_S)
+        await hello(scope, receive, send)
+
+    async with running(slow, idle_s=IDLE_S) as web, await web.connect() as stream:
+        await stream.send(GET)
+        with anyio.fail_after(10):
+            assert b"hello" in await stream.receive()
 
 
 async def test_a_second_life_on_the_same_socket() -> None:
