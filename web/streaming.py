@@ -73,8 +73,10 @@ class _Stream(ResponseBody):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._streams.open -= 1
-        await self._events.aclose()
-        await self._source.around.__aexit__(kind, error, traceback)
+        try:
+            await self._events.aclose()
+        finally:
+            await self._source.around.__aexit__(kind, error, traceback)
 
     async def _until_the_end(self) -> AsyncGenerator[bytes]:
         source, last_sent = self._source, monotonic()
