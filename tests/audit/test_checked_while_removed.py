@@ -1,12 +1,9 @@
 """The trail is checked and shown while its beginning is being removed."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import aclosing, contextmanager
-from types import AsyncGeneratorType
-from typing import Any
+from contextlib import aclosing
 
 import pytest
+from begun import left, watched
 from signed_trail import SIGNER
 
 from orchestrator import auditing
@@ -30,28 +27,6 @@ SIGNATORY = Signatory(SIGNER.public_key, SIGNER.sign)
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
-
-
-@contextmanager
-def watched() -> "Iterator[list[AsyncGeneratorType[object]]]":
-    """The generators of the check that are begun: kept, so that nothing ends them but whoever began them."""
-    hooks, found = sys.get_asyncgen_hooks(), list[AsyncGeneratorType[object]]()
-
-    def first(generator: Any) -> None:
-        if generator.ag_code.co_name in ("verify", "verifying", "audit_chain"):
-            found.append(generator)
-        assert hooks.firstiter
-        hooks.firstiter(generator)
-
-    sys.set_asyncgen_hooks(firstiter=first)
-    try:
-        yield found
-    finally:
-        sys.set_asyncgen_hooks(*hooks)
-
-
-def left(begun: list[AsyncGeneratorType[object]]) -> Iterator[str]:
-    return (generator.ag_code.co_name for generator in begun if generator.ag_frame is not None)
 
 
 async def test_entries_that_go_under_its_hands(tmp_path):

@@ -1,14 +1,20 @@
 """The audit in a real browser: browsed, filtered, verified, and how it stands."""
 
+import asyncio
 import sqlite3
+from types import SimpleNamespace
 
+import anyio
 import pytest
+from begun import left, watched
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from playwright.async_api import expect
 from visiting import Visitor
 
-from orchestrator.testing import Service
+from orchestrator.actors import verifying
+from orchestrator.testing import PATIENCE_S, Service
+from orchestrator.web.dashboard import trail
 
 pytestmark = pytest.mark.anyio
 
@@ -63,6 +69,24 @@ async def test_how_it_stands(service: Service, visitor: Visitor, entries: list[s
     check = page.get_by_role("region", name="Verification")
     await expect(check).to_contain_text("The trail is whole.")
     await expect(check).to_contain_text("Signed with the key")
+
+
+async def test_who_leaves_in_the_middle(service: Service, entries: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a page that is closed while the trail is checked nothing is left that goes on reading."""
+    waits = SimpleNamespace(lowlevel=SimpleNamespace(checkpoint=anyio.sleep_forever))
+    monkeypatch.setattr(trail, "anyio", waits)
+    monkeypatch.setattr(verifying, "STEP", 10)
+    with watched() as begun:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        writer.write(b"GET /ui/audit/verification HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with anyio.fail_after(PATIENCE_S):
+            while b"event: check" not in await reader.readline():
+                pass
+        assert sorted(left(begun)) == ["audit_chain", "verify", "verifying"]
+        writer.close()
+        with anyio.fail_after(PATIENCE_S):
+            while list(left(begun)):  # noqa: ASYNC110 - it is the server that finds it out
+                await anyio.sleep(0.01)
 
 
 async def test_a_trail_that_was_changed(service: Service, visitor: Visitor, entries: list[str]) -> None:
