@@ -17,7 +17,12 @@ from orchestrator.domain.errors import InvalidJSON
 MAX_INTEGER = 2**53
 _UNSURE = object()
 _decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 _MAX_DIGITS = len(f"-{MAX_INTEGER}")
+_KINDS = bytes.maketrans(b"123456789 :[\t\r\n", b"000000000,,,,,,")
+"""What stands for the bytes of a body: a zero for each digit, a comma for whatever can stand before a number."""
+_LONG, _LONG_NEGATIVE = b"," + b"0" * 16, b",-" + b"0" * 16
+"""Where there may be an integer beyond 2^53, which has sixteen digits. What is beyond doubles msgspec does not take."""
 
 
 class Bounds(Struct, frozen=True):
@@ -39,38 +44,25 @@ def decode(body: bytes, bounds: Bounds = USUAL) -> Any:
 def _at_a_glance(body: bytes, bounds: Bounds) -> Any:
     """The value if it is beyond doubt, in a fraction of the time; else `_UNSURE`.
 
-    Without escapes every colon of the body is in a string, or stands behind a key. If as many are found in the value,
-    nothing was lost: a key that stood there twice would have taken one with it.
+    Without escapes each string has two quotes. If the value, written anew, has as many as the body, nothing was lost: a
+    key that stood there twice would have taken two with it. Its braces, brackets and colons bound depth and keys.
     """
-    if b"\\" in body:
+    if b"\\" in body or not body.startswith((b"{", b"[")):
+        return _UNSURE
+    kinds = body.translate(_KINDS)
+    if _LONG in kinds or _LONG_NEGATIVE in kinds:
         return _UNSURE
     try:
         value = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _UNSURE
-    level: list[Any] = [value]
-    colons = keys = 0
-    for depth in range(bounds.depth + 1):
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, str):
-                colons += item.count(":")
-            elif isinstance(item, (dict, list)):
-                if depth == bounds.depth:
-                    return _UNSURE
-                if isinstance(item, dict):
-                    mapping = cast("dict[str, Any]", item)
-                    keys += len(mapping)
-                    colons += "".join(mapping).count(":")
-                    below.extend(mapping.values())
-                else:
-                    below.extend(cast("list[Any]", item))
-            elif isinstance(item, (int, float)) and not -MAX_INTEGER < item < MAX_INTEGER:
-                return _UNSURE
-        if not below:
-            return value if colons + keys == body.count(b":") and keys <= bounds.keys else _UNSURE
-        level = below
-    return _UNSURE
+    again = _encode(value)
+    sure = (
+        again.count(b'"') == body.count(b'"')
+        and again.count(b"{") + again.count(b"[") <= bounds.depth
+        and again.count(b":") <= bounds.keys
+    )
+    return value if sure else _UNSURE
 
 
 def _with_care(body: bytes, bounds: Bounds) -> Any:
