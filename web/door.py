@@ -11,7 +11,7 @@ from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Closed, Event, Updated
 
 from orchestrator.web.connections import Connections
-from orchestrator.web.identity.certificates import Certificate, certificate_of
+from orchestrator.web.identity.certificates import LEAVING, STATE, Certificate, certificate_of
 
 HANDSHAKE_S = 10.0
 """How long a client may take over its handshake."""
@@ -24,7 +24,9 @@ class Door(TCPServer):
     refusal: int | None = None
     """The status by which the one too many is turned away."""
     certificate: Certificate | None = None
-    _idle, _stopped = True, False
+    stopped = False
+    """Nothing follows what is being answered."""
+    _idle = True
 
     async def run(self) -> None:
         # Hypercorn hands every connection the configuration that the server was started with.
@@ -48,9 +50,14 @@ class Door(TCPServer):
             connections.leave(self)
 
     def stop(self) -> None:
-        self._stopped = True
+        self.stopped = True
         if self._idle:
             self.writer.transport.close()
+
+    @property
+    def state_of_all(self) -> dict[str, Any]:
+        """What the scope of each of its requests has as `state`."""
+        return {**self.state, STATE: self.certificate, LEAVING: lambda: self.stopped}
 
     def end(self) -> None:
         """The server itself ends the requests that it hears of from Hypercorn."""
@@ -58,7 +65,7 @@ class Door(TCPServer):
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, Updated):
             self._idle = event.idle
-            if self._idle and self._stopped:
+            if self._idle and self.stopped:
                 event = Closed()
         await super().protocol_send(event)
 

@@ -15,7 +15,6 @@ from orchestrator.web import http_rules
 from orchestrator.web.door import Door, early_bytes
 from orchestrator.web.fast_exchange import Exchange
 from orchestrator.web.fast_reading import Head, Refused, read_head
-from orchestrator.web.identity.certificates import STATE
 from orchestrator.web.server_config import ServerConfig
 
 AHEAD = 65_536
@@ -51,7 +50,7 @@ class Connection(asyncio.Protocol):
             "client": _address(transport.get_extra_info("peername")),
             "server": _address(transport.get_extra_info("sockname")),
         }  # fmt: skip
-        self._state = {**door.state, STATE: door.certificate}
+        self._state = door.state_of_all
         self._buffer, self._requests = b"", 0
         # Most clients send the same head again and again: what it says was read once.
         self._head: Head | None = None
@@ -61,7 +60,7 @@ class Connection(asyncio.Protocol):
         self._coming: asyncio.Future[None] | None = None
         self._running: anyio.CancelScope | None = None
         self._until, self._timer = 0.0, cast("asyncio.TimerHandle | None", None)
-        self._lingering = self._paused = self._stopped = False
+        self._lingering = self._paused = False
         self._writable: anyio.Event | None = None
         self._abort: asyncio.TimerHandle | None = None
 
@@ -145,7 +144,7 @@ class Connection(asyncio.Protocol):
     # What the server tells.
 
     def stop(self) -> None:
-        self._stopped = True
+        self._door.stopped = True
         if self._exchange is None and not self._lingering:
             self._transport.close()
 
@@ -216,7 +215,7 @@ class Connection(asyncio.Protocol):
     @property
     def last(self) -> bool:
         """Whether no request follows the present one."""
-        return self._stopped or self._requests >= self.config.keep_alive_max_requests
+        return self._door.stopped or self._requests >= self.config.keep_alive_max_requests
 
     def write(self, data: bytes) -> None:
         if not self._transport.is_closing():
@@ -232,8 +231,8 @@ class Connection(asyncio.Protocol):
         self._exchange = None
         exchange.leave()
         # What was begun before the stop was told that its connection stays.
-        if closing or self._stopped or self._transport.is_closing():
-            surprised = not exchange.goes and not self._stopped
+        if closing or self._door.stopped or self._transport.is_closing():
+            surprised = not exchange.goes and not self._door.stopped
             self._close(linger=surprised or not exchange.whole)
         else:
             self._rest()

@@ -15,7 +15,6 @@ from hypercorn.typing import ConnectionState
 
 from orchestrator.web import http_rules
 from orchestrator.web.door import Door
-from orchestrator.web.identity.certificates import STATE
 from orchestrator.web.server_config import ServerConfig
 from orchestrator.web.strict_h11 import StrictConnection
 
@@ -33,7 +32,7 @@ class BoundedH11Protocol(H11Protocol):
         # `send` is a method of the server's end of the connection, and the only way from here to it.
         server: Door = getattr(self._pass_on, "__self__")  # noqa: B009 - to the type checker it is any callable
         # A copy for this connection: Hypercorn hands the same to all of them.
-        self.connection_state = ConnectionState({**self.connection_state, STATE: server.certificate})
+        self.connection_state = ConnectionState({**self.connection_state, **server.state_of_all})
         self._refusal = server.refusal
         self._reader: asyncio.StreamReader = server.reader
         self._writer: asyncio.StreamWriter = server.writer

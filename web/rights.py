@@ -7,9 +7,10 @@ from typing import Any, cast
 
 from quart import Request, request
 
-from orchestrator.domain.errors import Forbidden
+from orchestrator.domain.errors import Forbidden, Overloaded
 from orchestrator.domain.identity import NOBODY, Principal, Scope
 from orchestrator.web.asked import Asked
+from orchestrator.web.identity.certificates import LEAVING
 
 OPEN = None
 """Nobody is asked who he is: what these calls say is for everybody, and they change nothing."""
@@ -104,7 +105,7 @@ async def authorise(request: Asked, call: str, authenticate: Authenticate, by_se
     if scope is not None:
         principal = await _admitted(who, scope, request)
         # Without the request, which would hold itself, and stay until the collector finds the two.
-        _state(request)[_AGAIN] = partial(_admitted, who, scope)
+        _state(request)[_AGAIN] = partial(_still_admitted, who, scope)
     _state(request)[_PRINCIPAL] = principal
 
 
@@ -125,6 +126,13 @@ async def _admitted(who: Authenticate, scope: Scope | Known, sent: Asked) -> Pri
     if isinstance(scope, Scope) and scope not in principal.scopes:
         raise Forbidden(f"The scope {scope.value} is needed.")
     return principal
+
+
+async def _still_admitted(who: Authenticate, scope: Scope | Known, sent: Asked) -> Principal:
+    leaving = cast("Any", sent.scope).get("state", {}).get(LEAVING)
+    if leaving is not None and leaving():
+        raise Overloaded("The connection is to end; connect anew.", retry_after=1)
+    return await _admitted(who, scope, sent)
 
 
 def caller() -> Principal:

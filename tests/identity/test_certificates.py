@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import pytest
 import trustme
+from aiohttp import ClientSession, TCPConnector
 from anyio import to_thread
 from anyio.streams.tls import TLSAttribute
 from clinic import Clinic
@@ -26,6 +27,9 @@ from orchestrator.client import Answer, Client, Orchestrator, Unreachable
 from orchestrator.domain.identity import Scope, certified_subject
 from orchestrator.settings import SettingsError, load
 from orchestrator.testing import Service, a_task
+from orchestrator.web import doors, server
+from orchestrator.web.door import Door
+from orchestrator.web.fast_http import FastDoor
 from orchestrator.web.rights import RIGHTS
 from orchestrator.web.safety import dangers
 from orchestrator.web.securing import tls_of
@@ -341,6 +345,26 @@ async def test_session_of_before(clinic: Clinic, version: ssl.TLSVersion) -> Non
         assert (answer, session is None) == (b"HTTP/1.1 200", False)
         os.replace(clinic.taken_back(lost), crl)
         assert (await to_thread.run_sync(asked, service.port, session))[0] == b""
+
+
+@pytest.mark.parametrize("door", [FastDoor, Door], ids=["httptools", "h11"])
+async def test_stream_of_before(clinic: Clinic, monkeypatch: pytest.MonkeyPatch, door: type[Door]) -> None:
+    """Ends once a certificate was taken back, with nothing more told; who is still known connects anew."""
+    monkeypatch.setattr(doors, "best_door", lambda: door)
+    monkeypatch.setattr(server, "FOLLOW_S", 0.05)
+    issued = clinic.ca.issue_cert("ward-3.clinic")
+    lost, kept = clinic.context(issued), clinic.context(clinic.ca.issue_cert("ward-4.clinic"))
+    scopes, crl, then = "tasks:read,tasks:submit", clinic.taken_back(), clinic.taken_back(issued)
+    async with clinic.serving(certificate_scopes=scopes, certificate_crl_file=crl) as service:
+        task_id = (await ask(service, lost, "POST", "/route_task", a_task())).body["task_id"]
+        url = f"https://localhost:{service.port}/task/{task_id}/events"
+        async with ClientSession(connector=TCPConnector(ssl=lost)) as session, session.get(url) as reply:
+            assert b"retry" in await reply.content.readuntil(b"\n\n")
+            assert b"event: state" in await reply.content.readuntil(b"\n\n")
+            os.replace(then, crl)
+            with anyio.fail_after(20):
+                assert b"event:" not in await reply.content.read()
+        assert (await ask(service, kept, "GET", "/dlq")).status == 200
 
 
 async def test_our_own_certificate_is_renewed(clinic: Clinic) -> None:

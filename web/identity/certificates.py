@@ -12,6 +12,8 @@ from orchestrator.settings import Auth
 
 STATE = "orchestrator.certificate"
 """Where the server leaves it in `scope["state"]`. No client can write there, and other servers do not."""
+LEAVING = "orchestrator.leaving"
+"""Beside it, what says whether the connection is to end: certificates are shown anew after that."""
 
 
 class Certificate(Struct, frozen=True):
