@@ -24,7 +24,7 @@ from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.lifecycle import Progress, State, Step
 from orchestrator.domain.minimisation import handed_to
 from orchestrator.domain.policy import Policy, decide, permitted
-from orchestrator.domain.task import Priority, Task, demand_of
+from orchestrator.domain.task import Demand, Priority, Task, demand_of
 from orchestrator.domain.trace import trace_of
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.errors import ActorCrashed, AskTimeout, KernelError
@@ -87,18 +87,24 @@ class Attempts:
         with contextlib.suppress(OrchestratorError):
             await self._committer.commit(lost(record, self._environment.now()))
 
-    def decide(self, record: TaskRecord, asking: Collection[str] = (), views: Directory | None = None) -> Decision:
-        """The decision for the task's next attempt, as things are now or in `views`, with those pull agents asking."""
+    def decide(self, record: TaskRecord, asking: Collection[str] = ()) -> Decision:
+        """The decision for the task's next attempt, as things are now, with those pull agents asking."""
         demand = demand_of(record.task, self._environment.now(), frozenset(record.progress.tried))
-        agents = (self._directory.value if views is None else views).values()
-        return decide(demand, agents, monotonic(), self._policy, asking)
+        return decide(demand, self._directory.value.values(), monotonic(), self._policy, asking)
 
     def decide_each(self, records: Sequence[TaskRecord]) -> list[Decision]:
         """The decisions for tasks that are dispatched together: each takes the slots into account that those before it
-        will have."""
+        will have, where there is a choice that may depend on that."""
         views, decisions = dict(self._directory.value), list[Decision]()
+        without_choice: dict[Demand, Decision] = {}
         for record in records:
-            decision = self.decide(record, views=views)
+            demand = demand_of(record.task, self._environment.now(), frozenset(record.progress.tried))
+            asked = replace(demand, key="")
+            decision = without_choice.get(asked)
+            if decision is None:
+                decision = decide(demand, views.values(), monotonic(), self._policy)
+                if len(decision.ranking) < 2:
+                    without_choice[asked] = decision
             decisions.append(decision)
             if decision.ranking:
                 view = views[decision.ranking[0]]

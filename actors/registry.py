@@ -140,15 +140,17 @@ class Registry:
                 or view.free(urgent=wish.urgent) <= 0
             ):
                 continue
-            self._reserved.setdefault(agent_id, Counter())[owner] += 1
+            if agent_id not in self._reserved:
+                self._reserved[agent_id] = Counter()
+            self._reserved[agent_id][owner] += 1
             self._put(replace(view, in_flight=self._in_flight(agent_id), health=view.health.called()))
             return agent_id
         return None
 
     def _in_flight(self, agent_id: str) -> int:
         """The slots that are reserved of the agent, and the tasks that it took itself."""
-        reserved = self._reserved.get(agent_id, Counter())
-        return reserved.total() + self._leases.count(agent_id, self._environment.now())
+        reserved = self._reserved.get(agent_id)
+        return (reserved.total() if reserved else 0) + self._leases.count(agent_id, self._environment.now())
 
     def _recount(self, agent_id: str) -> None:
         view = self._views.get(agent_id)
@@ -156,7 +158,7 @@ class Registry:
             self._update(replace(view, in_flight=self._in_flight(agent_id)))
 
     def _free(self, owner: str, agent_id: str, count: int) -> None:
-        owners = self._reserved.get(agent_id, Counter())
+        owners = self._reserved.get(agent_id) or Counter[str]()
         held = min(count, owners[owner])
         owners[owner] -= held
         if not owners.total():

@@ -88,7 +88,8 @@ class Health(Struct, frozen=True):
 
     def called(self) -> "Health":
         """A call is about to be made; after an ejection it is the single trial."""
-        return replace(self, on_trial=self.ejected_until is not None)
+        on_trial = self.ejected_until is not None
+        return self if self.on_trial is on_trial else replace(self, on_trial=on_trial)
 
     def answered(self, now: float, latency: float) -> "Health":
         """After an answer that keeps to the contract, whatever it said, `latency` seconds after the call."""
@@ -116,7 +117,7 @@ class Health(Struct, frozen=True):
 
     def untried(self) -> "Health":
         """A reserved call was not made after all."""
-        return replace(self, on_trial=False)
+        return replace(self, on_trial=False) if self.on_trial else self
 
     def drained(self) -> "Health":
         """The agent asked for no more work."""

@@ -201,3 +201,21 @@ class TestVirtually:
 
 def _instant(seconds: float):
     return datetime.fromtimestamp(seconds, UTC)
+
+
+async def test_tasks_of_two_sites_that_are_dispatched_together():
+    """What was decided for one task is not taken for another that asks something else: each goes to its own site."""
+    gate, ledger = Gate(), MemoryLedger()
+    agents = ScriptedAgents(north=[gate], south=[gate])
+    async with embedded(agents, ledger, ORCHESTRATOR_DISPATCH_CONSUMERS="1") as system:
+        for site in ("north", "south"):
+            await system.gateway.register(an_agent(site, location="edge", site=site, max_concurrency=4))
+        routed = await system.gateway.route_all([a_request(meta={"site": site}) for site in ("north", "south") * 12])
+        await agents.until_called(6)
+        # All slots are free at the same moment.
+        gate.event.set()
+        await finished(system, routed)
+    for one in routed:
+        task = one.record.task
+        assert [call.endpoint for call in agents.calls if call.task_id == task.task_id] == [f"http://{task.site}"]
+    await check_history(ledger)
