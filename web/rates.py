@@ -1,6 +1,6 @@
 """Each caller's share: how many requests it may make, and how many urgent tasks may be among them."""
 
-from typing import Any, cast
+from typing import Any
 
 from orchestrator.domain.errors import RateLimited
 from orchestrator.domain.identity import ANONYMOUS, NOBODY
@@ -43,7 +43,8 @@ def caller_of(request: Asked) -> str:
 
 
 def _machine(request: Asked) -> str:
-    return peer_of(cast("Any", request.scope).get("client"))
+    scope: Any = request.scope
+    return peer_of(scope.get("client"))
 
 
 def _check(wait: float | None, what: str) -> None:

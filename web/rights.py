@@ -149,4 +149,5 @@ def asked_again() -> Callable[[], Awaitable[Principal]]:
 
 
 def _state(asked: Asked) -> dict[str, Any]:
-    return cast("dict[str, Any]", asked.scope)
+    scope: Any = asked.scope
+    return scope
