@@ -1,21 +1,22 @@
 """The bounded queue in front of an actor, which outlives the actor's incarnations."""
 
-import weakref
+from collections import deque
 from typing import Generic, TypeVar
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+import anyio.lowlevel
 
 from orchestrator.kernel.deadlines import Deadlines
 from orchestrator.kernel.errors import NotDelivered
 from orchestrator.kernel.ref import Ref
 from orchestrator.kernel.reply import reply_of
+from orchestrator.kernel.signal import Signal, signal
 
 M = TypeVar("M")
 
 
 class Mailbox(Generic[M]):
-    """A memory object stream of at most `capacity` messages, with one reader at a time.
+    """At most `capacity` messages, with one reader at a time.
 
     Whoever makes it owns it; a supervisor closes it when it stops its actor for good.
     """
@@ -27,14 +28,14 @@ class Mailbox(Generic[M]):
         self.capacity = capacity
         self._peak = 0
         self.deadlines = Deadlines()
-        self._tail, self._head = anyio.create_memory_object_stream[M](capacity)
-        # A mailbox is only memory: one that is dropped unclosed is no leak that anyio need warn of.
-        weakref.finalize(self, _close, self._tail, self._head)
+        self._messages: deque[M] = deque()
+        self._closed = False
+        self._awaited: Signal | None = None
 
     @property
     def depth(self) -> int:
-        """How many messages wait. One that a waiting actor was just handed is not among them."""
-        return self._head.statistics().current_buffer_used
+        """How many messages wait."""
+        return len(self._messages)
 
     @property
     def peak(self) -> int:
@@ -49,21 +50,34 @@ class Mailbox(Generic[M]):
 
     def post(self, message: M) -> None:
         """Add a message without waiting. Raises `NotDelivered` when the mailbox is full or closed."""
-        try:
-            self._tail.send_nowait(message)
-        except anyio.WouldBlock:
-            raise NotDelivered(self.name, "full") from None
-        except anyio.ClosedResourceError:
-            raise NotDelivered(self.name, "closed") from None
+        if self._closed:
+            raise NotDelivered(self.name, "closed")
+        if len(self._messages) >= self.capacity:
+            raise NotDelivered(self.name, "full")
+        self._messages.append(message)
+        self._wake()
 
     async def take(self) -> M:
-        """The oldest message, when there is one. Cancelling takes none: a message is returned, or it stays."""
+        """The oldest message, when there is one. Cancelling takes none: a message is returned, or it stays.
+
+        Others have their turn first, however many wait. Raises `anyio.EndOfStream` once the mailbox is closed.
+        """
         self._note_peak()
-        return await self._head.receive()
+        if self._messages:
+            await anyio.lowlevel.checkpoint()
+        while not self._messages:
+            if self._closed:
+                raise anyio.EndOfStream
+            self._awaited = signal()
+            try:
+                await self._awaited.wait()
+            finally:
+                self._awaited = None
+        return self._messages.popleft()
 
     def take_waiting(self, limit: int) -> list[M]:
         """Up to `limit` of the messages that wait now, oldest first."""
-        return [self._head.receive_nowait() for _ in range(min(limit, self._note_peak()))]
+        return [self._messages.popleft() for _ in range(min(limit, self._note_peak()))]
 
     def _note_peak(self) -> int:
         """The depth. It only shrinks when something is taken, so before that is the time to look for the highest."""
@@ -73,16 +87,15 @@ class Mailbox(Generic[M]):
 
     def close(self) -> None:
         """Refuse all messages from now on, those that wait included: their askers get `NotDelivered`. Twice is safe."""
-        self._tail.close()
+        self._closed = True
         for message in self.take_waiting(self.depth):
             if reply := reply_of(message):
                 reply.fail(NotDelivered(self.name, "closed"))
-        self._head.close()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._awaited is not None:
+            self._awaited.set()
 
     def __repr__(self) -> str:
         return f"<Mailbox {self.name} {self.depth}/{self.capacity} peak {self.peak}>"
-
-
-def _close(tail: MemoryObjectSendStream[M], head: MemoryObjectReceiveStream[M]) -> None:
-    tail.close()
-    head.close()

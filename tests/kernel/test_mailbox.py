@@ -6,6 +6,7 @@ from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 
 from orchestrator.kernel.errors import NotDelivered
+from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.mailbox import Mailbox
 from orchestrator.kernel.reply import Reply, Request
 
@@ -44,6 +45,39 @@ async def test_repr_and_measures():
     assert (mailbox.depth, mailbox.capacity, mailbox.peak) == (3, 64, 17)
     assert repr(mailbox) == "<Mailbox router 3/64 peak 17>"
     assert repr(mailbox.ref) == "<Ref router>"
+
+
+async def test_closed_while_somebody_waits():
+    """Who waits for a message is told that none will come."""
+    mailbox = Mailbox[int]("router", 1)
+
+    async def close():
+        await wait_all_tasks_blocked()
+        mailbox.close()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(close)
+        with anyio.fail_after(5), pytest.raises(anyio.EndOfStream):
+            await Inbox(mailbox).take(1)
+
+
+async def test_full_mailbox_of_a_busy_actor():
+    """However much waits for one, others have their turn between two messages."""
+    mailbox, turns = Mailbox[int]("router", 8), list[int]()
+    for number in range(8):
+        mailbox.post(number)
+    inbox = Inbox(mailbox)
+
+    async def other():
+        while len(turns) < 3:
+            turns.append(mailbox.depth)
+            await checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(other)
+        for _ in range(8):
+            await inbox.take(1)
+    assert len(set(turns)) == 3
 
 
 def test_no_room_at_all():
