@@ -169,12 +169,15 @@ async def test_where_certificates_are_not_required(clinic: Clinic, tmp_path: Pat
 
 
 async def test_an_agent_is_its_certificate(clinic: Clinic) -> None:
-    """It registers under the name in it, and no other."""
-    context = clinic.context(clinic.issue(URN))
+    """It registers under the name in it, and no other; who tries is in the audit."""
+    context, operator = clinic.context(clinic.issue(URN)), clinic.context(clinic.ca.issue_cert("operator.clinic"))
     card = {"capabilities": ["embed"]}
-    async with clinic.serving(certificates=f"{URN} agents:register") as service:
+    grants = f"{URN} agents:register,operator.clinic operate audit:read"
+    async with clinic.serving(certificates=grants) as service:
         other = await ask(service, context, "POST", "/register_agent", {**card, "agent_id": "urn:clinic:embedder-2"})
         assert (other.status, other.body["code"]) == (403, "E_FORBIDDEN")
+        (tried,) = (await ask(service, operator, "GET", "/audit?event=agent_refused")).body["entries"]
+        assert (tried["agent_id"], tried["principal"]) == ("urn:clinic:embedder-2", URN)
         own = await ask(service, context, "POST", "/register_agent", {**card, "agent_id": URN})
         assert (own.status, own.body["agent_id"]) == (200, URN)
         assert (await ask(service, context, "POST", f"/agents/{URN}/heartbeat", {})).status == 200
