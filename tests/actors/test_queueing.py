@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
+from orchestrator.actors.messages import Routed
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Priority
 from orchestrator.outbound.ports import Call, Ending, Succeeded
@@ -216,6 +217,7 @@ async def test_tasks_of_two_sites_that_are_dispatched_together():
         gate.event.set()
         await finished(system, routed)
     for one in routed:
+        assert isinstance(one, Routed)
         task = one.record.task
         assert [call.endpoint for call in agents.calls if call.task_id == task.task_id] == [f"http://{task.site}"]
     await check_history(ledger)
