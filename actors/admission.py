@@ -17,7 +17,7 @@ from orchestrator.domain.identity import Principal
 from orchestrator.domain.lifecycle import NEW, Progress, State
 from orchestrator.domain.policy import Policy
 from orchestrator.domain.raw_media import carries_raw_media
-from orchestrator.domain.task import Consent, Priority, Task, TaskRequest, demand_of
+from orchestrator.domain.task import Consent, Priority, Task, TaskRequest, lane_of
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.watch import Watch
@@ -149,17 +149,18 @@ class Admission:
 
     def decide(self, task: Task) -> Decision:
         """Who would do the task now."""
-        demand = demand_of(task, self._environment.now())
-        return self._decisions.about(demand, demand.lane, monotonic()).decision
+        return self._about(task, lane_of(task, self._environment.now()), monotonic()).decision
+
+    def _about(self, task: Task, lane: str, now: float) -> Decided:
+        return self._decisions.about(task.task_id, lane, now, urgent=task.priority is Priority.URGENT)
 
     def plan(self, task: Task, request: TaskRequest | None, key: Key | None, now: float, by: str | None = None) -> Plan:
         """What is to be stored of the task, which `request` may delay; `by` asks for it, if not its owner.
 
         It is decided on the agents as they are `now`, in monotonic seconds.
         """
-        demand = demand_of(task, task.created_at)
-        lane = demand.lane
-        decided = self._decisions.about(demand, lane, now)
+        lane = lane_of(task, task.created_at)
+        decided = self._about(task, lane, now)
         if decided.decision.refused:
             return Plan(decided.decision, Note(_refusal(task, decided)))
         url, progress = None, NEW

@@ -3,10 +3,11 @@
 A copy is no more than a read that was made a moment ago: a lease of one that is out of date is refused by the ledger.
 """
 
-from msgspec.json import encode
+from msgspec.json import Encoder
 
 from orchestrator.storage.commands import TaskRecord
 
+_encode = Encoder().encode
 MOST_BYTES = 16 * 2**20
 PER_TASK = 2_048
 """What a task takes in memory beside its payload and meta, about, in bytes."""
@@ -25,7 +26,7 @@ class AtHand:
         """A task is ready: kept where there is room."""
         task = record.task
         self.drop(task.task_id)
-        size = PER_TASK + len(encode(task.payload)) + len(encode(task.meta))
+        size = PER_TASK + len(_encode(task.payload)) + len(_encode(task.meta))
         while self._held + size > self._most and self._copies:
             oldest = next(iter(self._copies.values()))[0]
             if oldest.updated_at + OLD_S > record.updated_at:

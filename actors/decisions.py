@@ -6,7 +6,7 @@ from msgspec.json import encode
 from orchestrator.actors.messages import Directory
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.policy import Field, Lot, Policy, field_of, settled_until
-from orchestrator.domain.task import Demand
+from orchestrator.domain.task import demand_of_lane
 from orchestrator.kernel.watch import Watch
 
 MOST_FIELDS = 1024
@@ -43,18 +43,18 @@ class Decisions:
         """How much is kept; bounded."""
         return sum(1 + len(known.decided) for known in self._known.values())
 
-    def about(self, demand: Demand, lane: str, now: float) -> Decided:
-        """The decision, at `now` (monotonic seconds), about a task that makes `demand` and has met nobody before.
+    def about(self, key: str, lane: str, now: float, *, urgent: bool) -> Decided:
+        """The decision, at `now` (monotonic seconds), about a task in `lane` that has met nobody before.
 
-        `lane` is the demand's.
+        `key` is its id, by which the lot falls between equals.
         """
         if now >= self._until or self._directory is not self._watched.value:
             self._begin(now)
-        asked = lane, demand.urgent
+        asked = lane, urgent
         known = self._known.get(asked)
         if known is None:
-            known = self._remember_field(asked, demand, now)
-        lot = known.field.lot(demand.key)
+            known = self._remember_field(asked, now)
+        lot = known.field.lot(key)
         return known.decided.get(lot) or self._remember(lot, known, asked)
 
     def _begin(self, now: float) -> None:
@@ -66,9 +66,11 @@ class Decisions:
         self._known.clear()
         self._length = 0
 
-    def _remember_field(self, asked: tuple[str, bool], demand: Demand, now: float) -> Known:
+    def _remember_field(self, asked: tuple[str, bool], now: float) -> Known:
         if len(self._known) >= MOST_FIELDS:
             self._forget()
+        lane, urgent = asked
+        demand = demand_of_lane(lane, urgent=urgent)
         known = self._known[asked] = Known(field_of(demand, self._directory.values(), now, self._policy), {})
         return known
 

@@ -18,6 +18,7 @@ from orchestrator.testing import an_agent
 pytestmark = pytest.mark.anyio
 
 POLICY = load(environ={}).decision_policy()
+LANE = Demand("embed", consented=False, raw_media=False).lane
 
 
 @pytest.fixture
@@ -34,8 +35,7 @@ def directory(*views: AgentView) -> Directory:
 
 
 def told(decisions: Decisions, key: str = "task-1", *, urgent: bool = False) -> Decision:
-    demand = Demand("embed", consented=False, raw_media=False, urgent=urgent, key=key)
-    return decisions.about(demand, demand.lane, anyio.current_time()).decision
+    return decisions.about(key, LANE, anyio.current_time(), urgent=urgent).decision
 
 
 async def test_an_agent_falls_silent():
@@ -76,8 +76,7 @@ async def test_the_text_is_that_of_the_decision():
     """What the audit holds says what was decided, for the first task as for those after it."""
     decisions = Decisions(POLICY, Watch(directory(view(1), view(2))))
     for number in range(20):
-        demand = Demand("embed", consented=False, raw_media=False, key=f"task-{number}")
-        decided = decisions.about(demand, demand.lane, anyio.current_time())
+        decided = decisions.about(f"task-{number}", LANE, anyio.current_time(), urgent=False)
         assert msgspec.json.decode(decided.text, type=Decision) == decided.decision
 
 
@@ -85,6 +84,6 @@ async def test_endless_lanes():
     """Sites are named by clients: however many there are, what is remembered stays small, and right."""
     decisions = Decisions(POLICY, Watch(directory(view(1))))
     for number in range(3_000):
-        demand = Demand("embed", consented=False, raw_media=False, site=f"site-{number}")
-        assert decisions.about(demand, demand.lane, anyio.current_time()).decision.agent_id == "agent-1"
+        lane = Demand("embed", consented=False, raw_media=False, site=f"site-{number}").lane
+        assert decisions.about("task-1", lane, anyio.current_time(), urgent=False).decision.agent_id == "agent-1"
     assert decisions.remembered <= 2_048
