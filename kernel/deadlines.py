@@ -1,11 +1,12 @@
 """The deadlines of those who wait at one mailbox: one timer for all of them, which costs less than one for each."""
 
+from collections.abc import Callable
 from math import inf
 from typing import Any, TypeVar
 
 import anyio
 
-from orchestrator.kernel.monotonic import monotonic
+from orchestrator.kernel.monotonic import clock
 from orchestrator.kernel.reply import Expired, Reply
 
 R = TypeVar("R")
@@ -16,7 +17,8 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._due: dict[Reply[Any], float] = {}
-        self._kept = False
+        self._clock: Callable[[], float] | None = None
+        """Of the keeper, if there is one."""
         self._planned = inf
         """When the keeper looks next: never later than the first of them is due."""
         self._sooner = anyio.Event()
@@ -28,11 +30,11 @@ class Deadlines:
 
     async def wait(self, reply: Reply[R], within: float) -> R:
         """The answer. Raises what it was failed with, and Expired when there is none `within` seconds."""
-        if not self._kept:
+        if self._clock is None:
             with anyio.move_on_after(within):
                 return await reply.wait()
             raise Expired
-        until = monotonic() + within
+        until = self._clock() + within
         self._due[reply] = until
         if until < self._planned:
             self._planned = until
@@ -44,16 +46,16 @@ class Deadlines:
 
     async def keep(self) -> None:
         """Keeps the time until it is cancelled; who waits then, waits no longer."""
-        self._kept = True
+        now = self._clock = clock()
         try:
             while True:
                 self._sooner = anyio.Event()
                 self._planned = min(self._due.values(), default=inf)
                 with anyio.CancelScope(deadline=self._planned):
                     await self._sooner.wait()
-                self._expire(monotonic())
+                self._expire(now())
         finally:
-            self._kept = False
+            self._clock = None
             self._expire(inf)
 
     def _expire(self, now: float) -> None:

@@ -13,7 +13,7 @@ PROBE = (
 
 # To step through a statement for each row costs as much again as storing the row, and each time the loop may come
 # between: what a commit has many of is written for so many rows at once.
-ROWS = (64, 16, 4)
+ROWS = (64, *range(16, 1, -1))
 
 _KEY = "(?, ?, ?, ?, ?)"
 _ADD_KEY = "INSERT INTO idempotency_keys (scope, key, fingerprint, task_id, expires_at) VALUES " + _KEY
