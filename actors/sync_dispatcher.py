@@ -25,7 +25,7 @@ class Waiting(Struct, frozen=True):
     """A caller who is let go at the monotonic time `until`."""
 
     until: float
-    message: RunSync
+    asked: RunSync
     accepted: Accepted
 
 
@@ -137,5 +137,5 @@ class SyncDispatcher:
                     break
                 del self._waiting[task_id]
                 accepted = waiting.accepted
-                if waiting.message.reply.send(Running(accepted.record, accepted.receipt)):
+                if waiting.asked.reply.send(Running(accepted.record, accepted.receipt)):
                     self._emit(SyncAttempted("timeout"))

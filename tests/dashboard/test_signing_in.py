@@ -184,10 +184,10 @@ async def test_each_action_is_in_the_audit(service: Service, signed_in: SignIn) 
     async def send() -> str:
         return (await service.route(a_task(), headers=bearer)).json["task_id"]
 
+    waiting = await send()
+    await act("Cancel", f"task/{waiting}")
     async with ScriptedAgent("agent-5", no) as agent:
         await service.ask("POST", "/register_agent", json=agent.registration, headers=bearer)
-        waiting = await send()
-        await act("Cancel", f"task/{waiting}")
         await act("Allow", "agents/agent-5")
         dead = await send()
         assert (await gateway.task(dead, 20.0)).progress.state is State.DEAD
