@@ -14,6 +14,7 @@ from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.watch import Watch
 from orchestrator.storage.commands import (
+    Accept,
     Accepted,
     Denied,
     EntriesRemoved,
@@ -47,14 +48,14 @@ class AuditWriter:
     def __init__(
         self,
         ledger: Ledger,
-        on_commit: Callable[[TaskRecord], None],
+        on_commit: Callable[[TaskRecord, str | None], None],
         writable: Watch[bool],
         written: Watch[int],
         emit: Emit,
     ) -> None:
-        """`on_commit` hears of each task that a commit changed; `writable` says whether the last commit went well.
+        """`on_commit` hears of each task that a commit changed, and of its lane if that is known.
 
-        `written` counts the audit entries of this process.
+        `writable` says whether the last commit went well, `written` counts the audit entries of this process.
         """
         self._ledger, self._on_commit, self._writable, self._emit = ledger, on_commit, writable, emit
         self._written = written
@@ -91,9 +92,10 @@ class AuditWriter:
         self._emit(BatchCommitted(len(commands), monotonic() - began))
         # Before the answers, so that who counts its own entries finds them counted.
         self._written.publish(self._written.value + sum(map(_has_entry, outcomes)))
-        for outcome in outcomes:
+        for command, outcome in zip(commands, outcomes, strict=True):
+            lane = command.lane if isinstance(command, Accept) else None
             for record in _changed(outcome):
-                self._on_commit(record)
+                self._on_commit(record, lane)
         left = iter(outcomes)
         for request in batch:
             request.reply.send(list(islice(left, len(request.commands))))

@@ -1,8 +1,8 @@
 """The whole language of the system: every message that one actor may send to another, and what each answers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
@@ -10,6 +10,7 @@ from orchestrator.actors.pull_leases import Hold
 from orchestrator.domain.agent import Agent, AgentView
 from orchestrator.domain.audit import Head
 from orchestrator.domain.decision import Decision
+from orchestrator.domain.discretion import discreet
 from orchestrator.domain.errors import OrchestratorError
 from orchestrator.domain.identity import Principal
 from orchestrator.domain.task import Priority, TaskRequest
@@ -19,6 +20,13 @@ from orchestrator.storage.commands import Accept, Command, Erased, Outcome, Revo
 
 Directory = Mapping[str, AgentView]
 """Every agent by its id, as the registry publishes it: never changed, only replaced."""
+R = TypeVar("R")
+
+
+class Question(Struct, Request[R], Generic[R], frozen=True):
+    """A message that is answered with an R."""
+
+    reply: Reply[R]
 
 
 # To the router.
@@ -40,8 +48,7 @@ class Routed(Struct, frozen=True):
     receipt: Head | None
 
 
-@dataclass(frozen=True, slots=True)
-class RouteTask(Request[Routed]):
+class RouteTask(Question[Routed], frozen=True):
     """Accept a task. Fails with an OrchestratorError; then nothing was stored but, for a refusal, its audit entry."""
 
     request: TaskRequest
@@ -49,8 +56,7 @@ class RouteTask(Request[Routed]):
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RouteTasks(Request[list[Routed | OrchestratorError]]):
+class RouteTasks(Question[list[Routed | OrchestratorError]], frozen=True):
     """Accept many tasks with one commit; none of them runs synchronously. Each is answered for itself, in their order.
 
     Fails as a whole with an OrchestratorError where the commit cannot be confirmed.
@@ -61,24 +67,21 @@ class RouteTasks(Request[list[Routed | OrchestratorError]]):
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ExplainTask(Request[Decision]):
+class ExplainTask(Question[Decision], frozen=True):
     """Decide, and store and send nothing."""
 
     request: TaskRequest
     principal: Principal
 
 
-@dataclass(frozen=True, slots=True)
-class WithdrawConsent(Request[Revoked]):
+class WithdrawConsent(Question[Revoked], frozen=True):
     """A consent holds no more, for ever: deny all unfinished tasks that name it. Twice is safe."""
 
     consent_id: str
     principal: Principal
 
 
-@dataclass(frozen=True, slots=True)
-class EraseTasks(Request[Erased]):
+class EraseTasks(Question[Erased], frozen=True):
     """Destroy what the task of that id, or every task of that case, holds. Twice is safe. Fails with NotFound."""
 
     principal: Principal
@@ -86,16 +89,14 @@ class EraseTasks(Request[Erased]):
     case_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CancelTask(Request[TaskRecord]):
+class CancelTask(Question[TaskRecord], frozen=True):
     """End a task of the principal's that is not finished. Fails with NotFound or AlreadyFinished."""
 
     task_id: str
     principal: Principal
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayTask(Request[Routed]):
+class ReplayTask(Question[Routed], frozen=True):
     """Make a new task of a dead one of the principal's, decided anew. Twice gives the same new task.
 
     Fails with NotFound or NotDead.
@@ -111,8 +112,7 @@ RouterMessage = RouteTask | WithdrawConsent | EraseTasks | RouteTasks | ExplainT
 # To the audit writer.
 
 
-@dataclass(frozen=True, slots=True)
-class Commit(Request[list[Outcome]]):
+class Commit(Question[list[Outcome]], frozen=True):
     """Apply commands in one transaction, each with its audit entry; one that is bad fails alone.
 
     Answered when all is on stable storage, with an outcome for each; fails with AuditUnavailable.
@@ -124,24 +124,21 @@ class Commit(Request[list[Outcome]]):
 # To the registry.
 
 
-@dataclass(frozen=True, slots=True)
-class Register(Request[AgentView]):
+class Register(Question[AgentView], frozen=True):
     """Know this agent from now on. Fails with Forbidden for another than the principal, Overloaded for too many."""
 
     agent: Agent
     principal: Principal
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat(Request[AgentView]):
+class Heartbeat(Question[AgentView], frozen=True):
     """The agent lives; `load` is between 0 and 1. Fails with NotFound."""
 
     agent_id: str
     load: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DrainAgent(Request[AgentView]):
+class DrainAgent(Question[AgentView], frozen=True):
     """Send the agent no more work until it registers again; heartbeats do not change that. Fails with NotFound.
 
     With an audit entry, unless the agent asks for itself.
@@ -151,8 +148,7 @@ class DrainAgent(Request[AgentView]):
     principal: Principal
 
 
-@dataclass(frozen=True, slots=True)
-class AllowAgent(Request[AgentView]):
+class AllowAgent(Question[AgentView], frozen=True):
     """What the agent is now is what it may be, with a right to raw media or none. Fails with NotFound or Forbidden."""
 
     agent_id: str
@@ -160,8 +156,7 @@ class AllowAgent(Request[AgentView]):
     raw_media: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveAgent(Request[AgentView]):
+class RemoveAgent(Question[AgentView], frozen=True):
     """Forget the agent; its calls in flight go on. Fails with NotFound."""
 
     agent_id: str
@@ -175,8 +170,7 @@ class Wish(Struct, frozen=True):
     urgent: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Reserve(Request[list[str | None]]):
+class Reserve(Question[list[str | None]], frozen=True):
     """Take a slot for each wish, in their order; None where none is free. `Report` gives a slot back."""
 
     owner: str
@@ -191,23 +185,20 @@ class Heard(Struct, frozen=True):
     latency: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Report(Request[None]):
+class Report(Question[None], frozen=True):
     """The slots of these calls are free again."""
 
     owner: str
     heard: Sequence[Heard]
 
 
-@dataclass(frozen=True, slots=True)
-class LeasesChanged:
+class LeasesChanged(Struct, frozen=True):
     """The pull agent has one task more or less than before."""
 
     agent_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseAll(Request[None]):
+class ReleaseAll(Question[None], frozen=True):
     """Free the slots that a former incarnation of `owner` left behind."""
 
     owner: str
@@ -239,8 +230,7 @@ class NotRun(Struct, frozen=True):
     """No agent had a free slot: nothing was stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunSync(Request[Ended | Running | NotRun | Outcome]):
+class RunSync(Question[Ended | Running | NotRun | Outcome], frozen=True):
     """Store the task of `accept` with its first lease, to the first of the ranking with a free slot, and call."""
 
     accept: Accept
@@ -250,15 +240,13 @@ class RunSync(Request[Ended | Running | NotRun | Outcome]):
 # To the relay.
 
 
-@dataclass(frozen=True, slots=True)
-class TellStream:
+class TellStream(Struct, frozen=True):
     """The outbox holds something for the stream of this class, or for that of the dead letters (None)."""
 
     stream: Priority | None
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetTask:
+class ForgetTask(Struct, frozen=True):
     """No stream may hold the task any more: it was erased."""
 
     task_id: str
@@ -279,8 +267,7 @@ class Granted(Struct, frozen=True):
     deadline: float
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseTasks(Request[list[Granted]]):
+class LeaseTasks(Question[list[Granted]], frozen=True):
     """Give the agent up to `most` tasks as soon as there is one, or that task alone; none after `wait_s` seconds."""
 
     agent_id: str
@@ -289,15 +276,13 @@ class LeaseTasks(Request[list[Granted]]):
     task_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Withdraw:
+class Withdraw(Struct, frozen=True):
     """Nobody waits for the answer in `reply` any more: what it gave, or would give, goes back to the queue."""
 
     reply: Reply[list[Granted]]
 
 
-@dataclass(frozen=True, slots=True)
-class GiveResult(Request[TaskRecord]):
+class GiveResult(Question[TaskRecord], frozen=True):
     """The attempt ended so. Twice gives the same answer. Fails with NotFound or StaleLease."""
 
     task_id: str
@@ -312,8 +297,7 @@ class Extended(Struct, frozen=True):
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class ExtendLease(Request[Extended]):
+class ExtendLease(Question[Extended], frozen=True):
     """The agent is still at it, and this far. Without a nonce, from an agent that is called, it only tells that.
 
     Fails with NotFound or StaleLease.
@@ -322,7 +306,9 @@ class ExtendLease(Request[Extended]):
     task_id: str
     hold: Hold
     done: float | None = None
-    note: str | None = field(default=None, repr=False)
+    note: str | None = None
+
+    __repr__ = discreet
 
 
 LeaseDeskMessage = LeaseTasks | Withdraw | GiveResult | ExtendLease
@@ -331,8 +317,7 @@ LeaseDeskMessage = LeaseTasks | Withdraw | GiveResult | ExtendLease
 # To the janitor.
 
 
-@dataclass(frozen=True, slots=True)
-class WakeAt:
+class WakeAt(Struct, frozen=True):
     """Something comes due at `at`, seconds since the epoch."""
 
     at: float

@@ -40,8 +40,8 @@ class Observer:
         self._leases, self._registry, self._janitor = leases, registry, janitor
         self._emit, self._relay = emit, relay
 
-    def committed(self, record: TaskRecord) -> None:
-        """A task is in this state now."""
+    def committed(self, record: TaskRecord, lane: str | None = None) -> None:
+        """A task is in this state now, and in that lane if it is known."""
         task, progress = record.task, record.progress
         self._feed.publish(record)
         if progress.state is State.QUEUED and progress.due_at is None:
@@ -68,7 +68,7 @@ class Observer:
             with contextlib.suppress(NotDelivered):
                 self._janitor.tell(WakeAt(progress.due_at))
         elif progress.state is State.QUEUED:
-            lane = lane_of(task, record.updated_at)
+            lane = lane or lane_of(task, record.updated_at)
             self._queue.announce(Ticket(task.task_id, task.priority, lane, record.seq, record.updated_at))
             self._tell_relay(TellStream(task.priority))
 

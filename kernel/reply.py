@@ -1,7 +1,6 @@
-"""The one-shot slot that a request's answer goes into, and the base of messages that have one."""
+"""The one-shot slot that a request's answer goes into, and the mark of messages that have one."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 import anyio.lowlevel
@@ -86,10 +85,10 @@ class Reply(Generic[R]):
         return f"<Reply {'answered' if self._answered else 'open'}>"
 
 
-@dataclass(frozen=True, slots=True)
 class Request(Generic[R]):
-    """A message that expects an answer of type R. Subclass it: `class RouteTask(Request[Outcome]): task: Task`."""
+    """Marks a message that expects an answer of type R: that is given into its slot `reply`."""
 
+    __slots__ = ()
     reply: Reply[R]
 
 

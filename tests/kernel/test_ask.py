@@ -15,6 +15,7 @@ pytestmark = pytest.mark.anyio
 
 @dataclass(frozen=True, slots=True)
 class Double(Request[int]):
+    reply: Reply[int]
     number: int
 
 

@@ -27,6 +27,7 @@ def anyio_backend(virtual_clock):
 
 @dataclass(frozen=True, slots=True)
 class Work(Request[str]):
+    reply: Reply[str]
     seconds: float
 
 

@@ -1,4 +1,5 @@
 import gc
+from dataclasses import dataclass
 
 import anyio
 import pytest
@@ -23,17 +24,22 @@ async def test_full_mailbox():
     assert mailbox.take_waiting(9) == [1, 2]
 
 
+@dataclass(frozen=True, slots=True)
+class Question(Request[int]):
+    reply: Reply[int]
+
+
 async def test_closed_mailbox():
     """It refuses new messages, and tells the askers whose requests were still waiting; closing twice is safe."""
-    mailbox = Mailbox[Request[int]]("router", 2)
+    mailbox = Mailbox[Question]("router", 2)
     reply = Reply[int]()
-    mailbox.post(Request(reply))
+    mailbox.post(Question(reply))
     mailbox.close()
     mailbox.close()
     with pytest.raises(NotDelivered, match="router is closed"):
         await reply.wait()
     with pytest.raises(NotDelivered, match="router is closed"):
-        mailbox.ref.tell(Request(reply))
+        mailbox.ref.tell(Question(reply))
 
 
 async def test_repr_and_measures():

@@ -16,12 +16,13 @@ from typing import assert_type
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.mailbox import Mailbox
 from orchestrator.kernel.ref import Ref
-from orchestrator.kernel.reply import Request
+from orchestrator.kernel.reply import Reply, Request
 from orchestrator.kernel.supervisor import Child
 
 
 @dataclass(frozen=True, slots=True)
 class Count(Request[int]):
+    reply: Reply[int]
     word: str
 
 
