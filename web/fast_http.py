@@ -85,18 +85,25 @@ class Connection(asyncio.Protocol):
                 await exchange.run()
         if exchange is not None:
             await exchange.break_off(503)
+        # What the client was told last is still on its way.
+        while not self._over:
+            await self._change()
 
     async def _next(self) -> Exchange | None:
         """The next request that is to be answered; None where there will be none."""
         while not self._over:
             if self._exchange is not None and not self._exchange.running:
                 return self._exchange
-            self._coming = self.loop.create_future()
-            try:
-                await self._coming
-            finally:
-                self._coming = None
+            await self._change()
         return None
+
+    async def _change(self) -> None:
+        """Returns when a request has come, or the connection is over."""
+        self._coming = self.loop.create_future()
+        try:
+            await self._coming
+        finally:
+            self._coming = None
 
     def _come(self) -> None:
         if self._coming is not None and not self._coming.done():

@@ -161,6 +161,9 @@ async def test_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> N
         assert await web.stop() < 3
 
 
+@pytest.mark.parametrize(
+    "anyio_backend", [("asyncio", {"use_uvloop": fast}) for fast in (False, True)], ids=["asyncio", "uvloop"]
+)
 @pytest.mark.parametrize("cancelled", [False, True], ids=["stopped", "cancelled"])
 async def test_the_end_with_every_kind_of_connection_open(cancelled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends in time: who waits for an answer is told 503, everybody else is closed, however they behave."""
@@ -180,6 +183,8 @@ async def test_the_end_with_every_kind_of_connection_open(cancelled: bool, monke
             waiting.set()
             while (await receive())["type"] != "http.disconnect":
                 pass
+        elif scope["path"] == "/deaf":
+            await anyio.sleep_forever()
         else:
             await hello(scope, receive, send)
 
@@ -190,6 +195,7 @@ async def test_the_end_with_every_kind_of_connection_open(cancelled: bool, monke
         await web.connect() as half_header,
         await web.connect() as half_body,
         await web.connect() as waits,
+        await web.connect() as deaf,
         await web.connect() as flooded,
     ):
         await idle.send(GET)
@@ -197,13 +203,14 @@ async def test_the_end_with_every_kind_of_connection_open(cancelled: bool, monke
         await half_header.send(GET[:20])
         await half_body.send(b"POST /wait HTTP/1.1\r\nHost: box\r\nContent-Length: 10\r\n\r\nhalf")
         await waits.send(GET.replace(b"/ ", b"/wait "))
+        await deaf.send(GET.replace(b"/ ", b"/deaf "))
         await flooded.send(GET.replace(b"/ ", b"/flood "))
         with anyio.fail_after(5):
             await waiting.wait()
             await stuck.wait()
         seconds = await web.stop(cancelled=cancelled)
         assert seconds < 3
-        for told in (half_body, waits):
+        for told in (half_body, waits, deaf):
             answer = await read_all(told)
             assert answer.startswith(b"HTTP/1.1 503"), answer
             assert b"E_SHUTTING_DOWN" in answer
