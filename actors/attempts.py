@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
 from orchestrator.actors.committing import Committer
-from orchestrator.actors.endings import Ended, Endings
+from orchestrator.actors.endings import Endings, Unwritten
 from orchestrator.actors.events import AttemptEnded, Emit, TaskDispatched
 from orchestrator.actors.messages import Directory, Heard, RegistryMessage, ReleaseAll, Report, Reserve, Wish
 from orchestrator.actors.pull_leases import CALLED
@@ -154,7 +154,7 @@ class Attempts:
             endings.add(ended)
         return ended is not None
 
-    async def _called_through(self, record: TaskRecord) -> tuple[TaskRecord | None, Ended | None]:
+    async def _called_through(self, record: TaskRecord) -> tuple[TaskRecord | None, Unwritten | None]:
         """Calls one agent after another until one is reached, or the task is not leased any more: then as it is."""
         current: TaskRecord | None = record
         while current is not None and current.progress.state is State.LEASED:
@@ -162,7 +162,7 @@ class Attempts:
             if ending is not None and not isinstance(ending, Refused):
                 tells = None if self._cut_short(current, ending) else ending
                 heard = Heard(current.progress.agent_id or "", tells, latency)
-                return current, Ended(self._verdicts.ended(current, ending), heard)
+                return current, Unwritten(self._verdicts.ended(current, ending), heard)
             current = await self._move_on(current, ending, latency)
         return current, None
 

@@ -14,7 +14,7 @@ from orchestrator.kernel.reply import Reply
 from orchestrator.storage.commands import Transition
 
 
-class Ended(Struct, frozen=True):
+class Unwritten(Struct, frozen=True):
     """What an attempt that reached its agent makes of its task, and what it tells of the agent."""
 
     transition: Transition
@@ -34,10 +34,10 @@ class Endings:
     ) -> None:
         """`written` hears of how many are done with. What is not written when `group` is cancelled is a lost lease."""
         self._owner, self._committer, self._registry, self._written = owner, committer, registry, written
-        self._waiting: list[Ended] = []
+        self._waiting: list[Unwritten] = []
         self._crew = Crew(group, self._write)
 
-    def add(self, ended: Ended) -> None:
+    def add(self, ended: Unwritten) -> None:
         """To be written with what else comes before the caller's turn is over. Never waits."""
         self._waiting.append(ended)
         if len(self._waiting) == 1:
@@ -47,7 +47,7 @@ class Endings:
         """No more comes soon; see `Crew.dismiss`."""
         self._crew.dismiss()
 
-    async def _write(self, endings: Sequence[Ended]) -> None:
+    async def _write(self, endings: Sequence[Unwritten]) -> None:
         self._waiting = []
         await self._committer.persist([ended.transition for ended in endings], inf)
         # Nothing that follows depends on it.

@@ -29,7 +29,7 @@ async def test_answers_and_errors(thread: OwnThread):
 
 
 async def test_one_after_the_other(thread: OwnThread):
-    """What is asked for is done in the order of asking, though who asked first was cancelled natively."""
+    """What is asked for is done in the order of asking, though who asked first was cancelled as Ctrl-C does."""
     reached, opened, done = threading.Event(), threading.Event(), list[int]()
 
     def work(number: int) -> None:
@@ -37,27 +37,29 @@ async def test_one_after_the_other(thread: OwnThread):
         opened.wait()
         done.append(number)
 
+    # Not by a scope of anyio, which waits for the work: asyncio's own runner cancels so.
     first = asyncio.create_task(thread.run(partial(work, 1)))
     await anyio.to_thread.run_sync(reached.wait)
-    second = asyncio.create_task(thread.run(partial(work, 2)))
-    await asyncio.sleep(0)
-    first.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await first
-    assert done == []
-    opened.set()
-    await second
+    async with anyio.create_task_group() as group:
+        group.start_soon(thread.run, partial(work, 2))
+        await anyio.wait_all_tasks_blocked()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert done == []
+        opened.set()
     assert done == [1, 2]
 
 
 async def test_asked_after_its_end(thread: OwnThread):
     """What was asked for before is done; after it nobody waits in vain."""
-    opened = threading.Event()
-    last = asyncio.create_task(thread.run(partial(opened.wait, 5)))
-    await asyncio.sleep(0)
-    thread.end()
-    thread.end()
-    opened.set()
-    assert await last
+    opened, seen = threading.Event(), list[bool]()
+    async with anyio.create_task_group() as group:
+        group.start_soon(thread.run, lambda: seen.append(opened.wait(5)))
+        await anyio.wait_all_tasks_blocked()
+        thread.end()
+        thread.end()
+        opened.set()
+    assert seen == [True]
     with pytest.raises(RuntimeError, match="closed"):
         await thread.run(lambda: 1)
