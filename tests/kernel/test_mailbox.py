@@ -83,7 +83,8 @@ async def test_full_mailbox_of_a_busy_actor():
         tasks.start_soon(other)
         for _ in range(8):
             await inbox.take(1)
-    assert len(set(turns)) == 3
+    # Trio draws lots for whose turn is first, so that there may be one message more.
+    assert len(turns) == 3 and turns[-1] >= 8 - 3 - 1
 
 
 def test_no_room_at_all():
