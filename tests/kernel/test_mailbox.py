@@ -84,7 +84,7 @@ async def test_full_mailbox_of_a_busy_actor():
         for _ in range(8):
             await inbox.take(1)
     # Trio draws lots for whose turn is first, so that there may be one message more.
-    assert len(turns) == 3 and turns[-1] >= 8 - 3 - 1
+    assert turns[2] >= 8 - 3 - 1
 
 
 def test_no_room_at_all():
