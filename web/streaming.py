@@ -82,7 +82,7 @@ class _Stream(ResponseBody):
         source, last_sent = self._source, monotonic()
         yield b"retry: %d\n\n" % RETRY_MS
         try:
-            while not source.closing():
+            while True:
                 await source.may_read()
                 events, over = await source.look()
                 if not events and monotonic() - last_sent >= HEARTBEAT_S:
@@ -90,7 +90,8 @@ class _Stream(ResponseBody):
                 for event in events:
                     last_sent = monotonic()
                     yield event
-                if over:
+                # Asked after the look: who is connected when the end of service begins has been told where things stand.
+                if over or source.closing():
                     return
                 await source.wait()
         except Unauthenticated:
