@@ -271,11 +271,12 @@ def _executed(connection: sqlite3.Connection, statement: str, parameters: Sequen
 
 def _statements(work: Work) -> list[tuple[str, list[rows.Row], bool]]:
     """Each statement with its rows, and whether every row must change one."""
+    new, begun = _new_and_begun(work)
     gathered: list[tuple[str, list[rows.Row], bool]] = [
         (sql.EXPIRE_KEYS, [(now,) for now in work.expiries], False),
         (sql.ADD_KEY, work.keys, True),
-        (sql.ADD_TASK, work.tasks, True),
-        (sql.BEGIN_TASK, _begun(work), True),
+        (sql.ADD_TASK, new, True),
+        (sql.ADD_BEGUN_TASK, begun, True),
         (sql.MOVE_TASK, work.moves, True),
         (sql.ADD_RESULT, work.results, True),
         (sql.SAVE_AGENT, work.agents, True),
@@ -308,10 +309,18 @@ def _accepts(row: rows.Row) -> bool:
     return row[3] == "accepted" and row[11:15] == _QUEUED and row[8] is None and row[9] is None
 
 
-def _begun(work: Work) -> list[rows.Row]:
-    """New tasks that are further on than others: put off, or leased already."""
-    begun = [record for record in work.accepted if record.progress != NEW]
-    return [(*rows.progress_row(record.progress), record.task.task_id) for record in begun]
+def _new_and_begun(work: Work) -> tuple[list[rows.Row], list[rows.Row]]:
+    """New tasks, and apart from them those that are further on already: put off, or leased."""
+    if all(record.progress is NEW for record in work.accepted):
+        return work.tasks, []
+    new: list[rows.Row] = []
+    begun: list[rows.Row] = []
+    for row, record in zip(work.tasks, work.accepted, strict=True):
+        if record.progress == NEW:
+            new.append(row)
+        else:
+            begun.append((*row, *rows.progress_row(record.progress)))
+    return new, begun
 
 
 def _removals(command: Remove) -> tuple[tuple[str, Sequence[str], bool], ...]:

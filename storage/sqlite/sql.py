@@ -2,7 +2,14 @@
 
 from orchestrator.domain.idempotency import REPLAYS
 from orchestrator.storage.browsing import By
-from orchestrator.storage.rows import AUDIT_COLUMNS, BRIEF_COLUMNS, NEW_TASK_COLUMNS, RESULT_COLUMNS, TASK_COLUMNS
+from orchestrator.storage.rows import (
+    AUDIT_COLUMNS,
+    BRIEF_COLUMNS,
+    NEW_TASK_COLUMNS,
+    PROGRESS_COLUMNS,
+    RESULT_COLUMNS,
+    TASK_COLUMNS,
+)
 
 # Not only whether it can be written, but whether there is room for a task. The room is given back at once.
 PROBE = (
@@ -30,13 +37,13 @@ READ_PLAIN_KEYS = "SELECT scope, key, fingerprint FROM idempotency_keys"
 DISGUISE_KEY = "UPDATE idempotency_keys SET key = ?, fingerprint = ? WHERE scope = ? AND key = ?"
 EXPIRE_KEYS = "DELETE FROM idempotency_keys WHERE expires_at IS NOT NULL AND expires_at <= ?"
 
-# How far a new task is stands here and not in parameters: to bind one costs as much as to store it. What is further on
-# from the start is moved there.
+# How far a new task is stands here and not in parameters: to bind one costs as much as to store it.
 _NEW_TASK = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, 0, x'5b5d')"
 ADD_TASK = "INSERT INTO tasks (" + NEW_TASK_COLUMNS + ", state, attempt, failures, lost, tried) VALUES " + _NEW_TASK
-BEGIN_TASK = (
-    "UPDATE tasks SET state = ?, attempt = ?, failures = ?, lost = ?, due_at = ?, agent_id = ?, owner = ?,"
-    " lease_until = ?, tried = ?, reason = ? WHERE task_id = ?"
+# One that is further on from the start. To add it as new and to move it there would write each of its indexes twice.
+ADD_BEGUN_TASK = (
+    "INSERT INTO tasks (" + NEW_TASK_COLUMNS + ", " + PROGRESS_COLUMNS + ")"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 MOVE_TASK = (
     "UPDATE tasks SET state = ?, attempt = ?, failures = ?, lost = ?, due_at = ?, agent_id = ?, owner = ?,"
