@@ -57,14 +57,14 @@ class LeaseDesk:
     async def run(self, inbox: Inbox[LeaseDeskMessage]) -> None:
         await self._attempts.recover(self._reader)
         async with anyio.create_task_group() as serving:
-            async with anyio.create_task_group() as beside:
-                beside.start_soon(self._take_work, inbox, serving)
-                beside.start_soon(self._follow_directory)
-                beside.start_soon(self._wait_for_drain)
-                inbox.ready()
-                async for message in inbox:
-                    self._handle(message, serving)
-                beside.cancel_scope.cancel()
+            with self._directory.heard_by(self._agents_changed):
+                async with anyio.create_task_group() as beside:
+                    beside.start_soon(self._take_work, inbox, serving)
+                    beside.start_soon(self._wait_for_drain)
+                    inbox.ready()
+                    async for message in inbox:
+                        self._handle(message, serving)
+                    beside.cancel_scope.cancel()
             self._settle(lambda _: True)
 
     def _handle(self, message: LeaseDeskMessage, serving: TaskGroup) -> None:
@@ -144,13 +144,11 @@ class LeaseDesk:
         await self._drain.wait()
         self._settle(lambda _: True)
 
-    async def _follow_directory(self) -> None:
-        while True:
-            await self._directory.changed()
-            self._passed.clear()
+    def _agents_changed(self) -> None:
+        self._passed.clear()
+        if self._asking:
             self._settle(lambda asking: self._is_leaving(asking.message.agent_id))
-            if self._asking:
-                self._queue.wake()
+            self._queue.wake()
 
     # The work.
 

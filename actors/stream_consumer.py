@@ -61,22 +61,20 @@ class StreamConsumer:
                 crew.dismiss()
 
     async def _take_until_stopped(self, inbox: Inbox[object]) -> None:
-        async with anyio.create_task_group() as taking:
-            taking.start_soon(self._follow_directory)
-            taking.start_soon(self._take_work, inbox)
-            taking.start_soon(self._stop_taking, taking)
-            await inbox.wait_stopping()
-            taking.cancel_scope.cancel()
+        with self._directory.heard_by(self._agents_changed):
+            async with anyio.create_task_group() as taking:
+                taking.start_soon(self._take_work, inbox)
+                taking.start_soon(self._stop_taking, taking)
+                await inbox.wait_stopping()
+                taking.cancel_scope.cancel()
 
     async def _stop_taking(self, taking: TaskGroup) -> None:
         await self._drain.wait()
         taking.cancel_scope.cancel()
 
-    async def _follow_directory(self) -> None:
-        while True:
-            await self._directory.changed()
-            if self._busy < self._slots:
-                self._queue.wake()
+    def _agents_changed(self) -> None:
+        if self._busy < self._slots:
+            self._queue.wake()
 
     async def _take_work(self, inbox: Inbox[object]) -> None:
         while True:
