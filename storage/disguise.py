@@ -5,7 +5,6 @@ is a master key it is sealed like a task's payload, and then no guess at a key c
 """
 
 import hmac
-from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -28,27 +27,31 @@ class Kept(Struct, frozen=True):
     __repr__ = discreet
 
 
+class Worn(Struct, frozen=True):
+    """A key as it is stored and looked for: 16 bytes for it within its scope, 16 for what it stands for."""
+
+    scope: str
+    digest: bytes
+    fingerprint: bytes
+    expires_at: float | None
+
+
 class Disguise:
-    """Digests of keys, and of what they stand for, in hex digits. The same for the same, in one ledger."""
+    """Digests of keys, and of what they stand for. The same for the same, in one ledger."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
-    def of(self, scope: str, key: str, fingerprint: str) -> tuple[str, str]:
-        """What stands for the key and for the fingerprint. Equal keys of two scopes, or bodies under two, differ.
+    def wear(self, key: Key) -> Worn:
+        """What stands for the key and its fingerprint. Equal keys of two scopes, or bodies under two, differ.
 
         Raises ValueError for what is no text.
         """
-        name = self._digest(f"{len(scope)}:{scope}{key}")
-        return name, self._digest(f"{name}{fingerprint}")
+        digest = self._digest(f"{len(key.scope)}:{key.scope}{key.key}")
+        return Worn(key.scope, digest, self._digest(f"{digest.hex()}{key.fingerprint}"), key.expires_at)
 
-    def wear(self, key: Key) -> Key:
-        """The key as it is stored and looked for."""
-        name, mark = self.of(key.scope, key.key, key.fingerprint)
-        return Key(key.scope, name, mark, key.expires_at)
-
-    def _digest(self, text: str) -> str:
-        return hmac.digest(self._secret, text.encode(), "sha256")[:_KEPT].hex()
+    def _digest(self, text: str) -> bytes:
+        return hmac.digest(self._secret, text.encode(), "sha256")[:_KEPT]
 
 
 def settled(kept: Kept | None, codec: Codec) -> tuple[Disguise, Kept]:
@@ -61,8 +64,3 @@ def settled(kept: Kept | None, codec: Codec) -> tuple[Disguise, Kept]:
         return Disguise(secret), Kept(key, codec.seal(key, PURPOSE, "secret", secret))
     secret = codec.open(kept.data_key, PURPOSE, "secret", kept.secret)
     return Disguise(secret), Kept(codec.rewrapped(kept.data_key, PURPOSE) or kept.data_key, kept.secret)
-
-
-def disguised(plain: Iterable[tuple[str, str, str]], disguise: Disguise) -> list[tuple[str, str, str, str]]:
-    """Of scopes, keys and fingerprints that stand in the clear: their digests, then scope and key."""
-    return [(*disguise.of(*row), row[0], row[1]) for row in plain]

@@ -14,6 +14,7 @@ from orchestrator.domain.retention import Begin, Ended, Entry
 from orchestrator.domain.task import Consent, Override, Priority, Task
 from orchestrator.storage.browsing import Brief
 from orchestrator.storage.commands import Result, TaskRecord, Webhook
+from orchestrator.storage.disguise import Worn
 from orchestrator.storage.ports import Outgoing, Ticket
 from orchestrator.storage.sealing import Codec
 
@@ -75,6 +76,11 @@ def task_row(record: TaskRecord, lane: str, codec: Codec) -> Row:
         task.traceparent,
         key,
     )
+
+
+def key_row(seq: int, worn: Worn) -> Row:
+    """The seq of a task, and the key that stands for it."""
+    return (seq, bytearray(worn.digest), bytearray(worn.fingerprint), worn.expires_at)
 
 
 def brief(row: Row) -> Brief:

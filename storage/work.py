@@ -35,7 +35,7 @@ from orchestrator.storage.commands import (
     Transition,
     TryWebhook,
 )
-from orchestrator.storage.disguise import Disguise
+from orchestrator.storage.disguise import Disguise, Worn
 from orchestrator.storage.sealing import PLAIN, Codec
 
 
@@ -69,7 +69,7 @@ class Work:
         self._book = book
         self.head, self.last_seq = book.head, book.last_seq
         self.ready, self.open = book.ready.copy(), book.open.copy()
-        self.keys: list[rows.Row] = []
+        self.keys: list[tuple[TaskRecord, Worn]] = []
         self.tasks: list[rows.Row] = []
         self.accepted: list[TaskRecord] = []
         """What is in `tasks`, in the same order."""
@@ -155,13 +155,12 @@ class Work:
             raise Unexpected
         if consent_id is not None:
             self.consents.add(consent_id)
-        if command.key is not None:
-            worn = self._book.disguise.wear(command.key)
-            self.keys.append((worn.scope, worn.key, worn.fingerprint, task_id, worn.expires_at))
         self.last_seq += 1
         record = TaskRecord(self.last_seq, task, progress, command.audit.created_at, key=codec.new_key(task_id))
         self.tasks.append(rows.task_row(record, command.lane, codec))
         self.accepted.append(record)
+        if command.key is not None:
+            self.keys.append((record, self._book.disguise.wear(command.key)))
         if command.callback_url is not None:
             self.webhooks.append((task_id, command.callback_url))
         if progress == NEW:

@@ -90,7 +90,7 @@ class _Stream(ResponseBody):
                 for event in events:
                     last_sent = monotonic()
                     yield event
-                # Asked after the look: who is connected when the end of service begins has been told where things stand.
+                # Asked after the look: whoever is connected when the service ends has been told where things stand.
                 if over or source.closing():
                     return
                 await source.wait()

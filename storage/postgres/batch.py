@@ -133,12 +133,13 @@ class Batch:
         if not isinstance(command, Accept):
             return None
         if command.key is not None:
-            key = self.book.disguise.wear(command.key)
-            await self._connection.execute(sql.EXPIRE_KEY, self._offset, key.scope, key.key, command.audit.created_at)
-            found = await self._connection.fetchrow(sql.FIND_KEY, key.scope, key.key)
+            worn = self.book.disguise.wear(command.key)
+            name = (worn.scope, worn.digest.hex())
+            await self._connection.execute(sql.EXPIRE_KEY, self._offset, *name, command.audit.created_at)
+            found = await self._connection.fetchrow(sql.FIND_KEY, *name)
             if found is not None:
                 fingerprint, task_id = found
-                return await self._duplicate(task_id) if fingerprint == key.fingerprint else Reused()
+                return await self._duplicate(task_id) if fingerprint == worn.fingerprint.hex() else Reused()
         if is_full(self.book, command):
             return Full(command.task.priority)
         if await self._any_revoked({command.task.consent.consent_id} - {None}):
@@ -269,7 +270,7 @@ def _arguments(work: Work) -> tuple[Any, ...]:
         *(head.writer, head.seq, head.entry_hash),
         list(work.consents),
         max(work.expiries, default=None),
-        *(work.keys, _tasks(work), work.moves, work.results),
+        *(_keys(work), _tasks(work), work.moves, work.results),
         *(work.webhooks, work.callbacks, work.tries, [task_id for (task_id,) in work.told_off]),
         # One statement touches a row but once: of several agents of one name it is given the last.
         list({agent_id: (agent_id, agent) for agent_id, agent in work.agents}.values()),
@@ -280,6 +281,13 @@ def _arguments(work: Work) -> tuple[Any, ...]:
         *(work.relayed, work.told(wanted=False), work.told(wanted=True)),
         work.audit,
     )
+
+
+def _keys(work: Work) -> list[rows.Row]:
+    return [
+        (worn.scope, worn.digest.hex(), worn.fingerprint.hex(), record.task.task_id, worn.expires_at)
+        for record, worn in work.keys
+    ]
 
 
 def _tasks(work: Work) -> list[rows.Row]:

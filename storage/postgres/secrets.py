@@ -2,7 +2,8 @@
 
 import anyio
 
-from orchestrator.storage.disguise import PURPOSE, Disguise, Kept, disguised, settled
+from orchestrator.storage.commands import Key
+from orchestrator.storage.disguise import PURPOSE, Disguise, Kept, settled
 from orchestrator.storage.postgres import sql
 from orchestrator.storage.postgres.connecting import Connection
 from orchestrator.storage.sealing import Codec
@@ -39,7 +40,11 @@ async def _look(connection: Connection, codec: Codec) -> tuple[Disguise, Kept | 
 
 
 async def _disguise(connection: Connection, disguise: Disguise) -> None:
-    changes = disguised(await connection.fetch(sql.READ_PLAIN_KEYS), disguise)
+    plain = [Key(*row) for row in await connection.fetch(sql.READ_PLAIN_KEYS)]
+    changes = [
+        (worn.digest.hex(), worn.fingerprint.hex(), key.scope, key.key)
+        for key, worn in zip(plain, map(disguise.wear, plain), strict=True)
+    ]
     for start in range(0, len(changes), _AT_ONCE):
         columns = zip(*changes[start : start + _AT_ONCE], strict=True)
         await connection.execute(sql.DISGUISE_KEYS, *map(list, columns))

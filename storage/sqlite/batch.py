@@ -218,12 +218,12 @@ def _refusal(connection: sqlite3.Connection, book: Book, command: Command) -> Ou
     if not isinstance(command, Accept):
         return None
     if command.key is not None:
-        key = book.disguise.wear(command.key)
-        connection.execute(sql.EXPIRE_KEY, (key.scope, key.key, command.audit.created_at))
-        found = connection.execute(sql.FIND_KEY, (key.scope, key.key)).fetchone()
+        worn = book.disguise.wear(command.key)
+        connection.execute(sql.EXPIRE_KEY, (worn.digest, command.audit.created_at))
+        found = connection.execute(sql.FIND_KEY, (worn.digest,)).fetchone()
         if found is not None:
             fingerprint, task_id = found
-            return _duplicate(connection, book, task_id) if fingerprint == key.fingerprint else Reused()
+            return _duplicate(connection, book, task_id) if fingerprint == worn.fingerprint else Reused()
     return Full(command.task.priority) if is_full(book, command) else None
 
 
@@ -274,7 +274,7 @@ def _statements(work: Work) -> list[tuple[str, list[rows.Row], bool]]:
     new, begun = _new_and_begun(work)
     gathered: list[tuple[str, list[rows.Row], bool]] = [
         (sql.EXPIRE_KEYS, [(now,) for now in work.expiries], False),
-        (sql.ADD_KEY, work.keys, True),
+        (sql.ADD_KEY, [rows.key_row(record.seq, worn) for record, worn in work.keys], True),
         (sql.ADD_TASK, new, True),
         (sql.ADD_BEGUN_TASK, begun, True),
         (sql.MOVE_TASK, work.moves, True),
@@ -331,7 +331,7 @@ def _removals(command: Remove) -> tuple[tuple[str, Sequence[str], bool], ...]:
         (sql.FORGET_DATA_KEY, command.results, False),
         (sql.REMOVE_RESULT, command.tasks, False),
         (sql.REMOVE_REPLAY, command.tasks, False),
-        (sql.REMOVE_KEYS, command.tasks, False),
+        (sql.REMOVE_KEY, command.tasks, False),
         (sql.REMOVE_TOLD, command.tasks, False),
         (sql.REMOVE_TASK, command.tasks, True),
     )

@@ -1,6 +1,5 @@
 """Every statement of the embedded ledger. Constants only: values travel as parameters."""
 
-from orchestrator.domain.idempotency import REPLAYS
 from orchestrator.storage.browsing import By
 from orchestrator.storage.rows import (
     AUDIT_COLUMNS,
@@ -22,19 +21,20 @@ PROBE = (
 # between: what a commit has many of is written for so many rows at once.
 ROWS = (64, *range(16, 1, -1))
 
-_KEY = "(?, ?, ?, ?, ?)"
-_ADD_KEY = "INSERT INTO idempotency_keys (scope, key, fingerprint, task_id, expires_at) VALUES " + _KEY
+_KEY = "(?, ?, ?, ?)"
+_ADD_KEY = "INSERT INTO idempotency_keys (seq, digest, fingerprint, expires_at) VALUES " + _KEY
 _IF_NEW = " ON CONFLICT DO NOTHING"
 ADD_KEY = _ADD_KEY + _IF_NEW
-FIND_KEY = "SELECT fingerprint, task_id FROM idempotency_keys WHERE scope = ? AND key = ?"
-EXPIRE_KEY = "DELETE FROM idempotency_keys WHERE scope = ? AND key = ? AND expires_at <= ?"
+FIND_KEY = "SELECT fingerprint, task_id FROM idempotency_keys JOIN tasks USING (seq) WHERE digest = ?"
+EXPIRE_KEY = "DELETE FROM idempotency_keys WHERE digest = ? AND expires_at <= ?"
 READ_DISGUISE = "SELECT data_key, secret FROM secrets WHERE name = ?"
 SAVE_DISGUISE = (
     "INSERT INTO secrets (name, data_key, secret) VALUES (?, ?, ?)"
     " ON CONFLICT (name) DO UPDATE SET data_key = excluded.data_key, secret = excluded.secret"
 )
-READ_PLAIN_KEYS = "SELECT scope, key, fingerprint FROM idempotency_keys"
-DISGUISE_KEY = "UPDATE idempotency_keys SET key = ?, fingerprint = ? WHERE scope = ? AND key = ?"
+ARE_THERE_OLDER_KEYS = "SELECT 1 FROM sqlite_master WHERE name = 'older_keys'"
+READ_OLDER_KEYS = "SELECT seq, scope, key, fingerprint, expires_at FROM older_keys JOIN tasks USING (task_id)"
+REMOVE_OLDER_KEYS = "DROP TABLE older_keys"
 EXPIRE_KEYS = "DELETE FROM idempotency_keys WHERE expires_at IS NOT NULL AND expires_at <= ?"
 
 # How far a new task is stands here and not in parameters: to bind one costs as much as to store it.
@@ -293,7 +293,7 @@ READ_ENDED = (
     " (SELECT 1 FROM tasks AS again WHERE again.replay_of = tasks.task_id),"
     " EXISTS (SELECT 1 FROM webhooks WHERE webhooks.task_id = tasks.task_id)"
     " OR EXISTS (SELECT 1 FROM outbox WHERE outbox.task_id = tasks.task_id),"
-    " EXISTS (SELECT 1 FROM idempotency_keys AS live WHERE live.task_id = tasks.task_id"
+    " EXISTS (SELECT 1 FROM idempotency_keys AS live WHERE live.seq = tasks.seq"
     " AND (live.expires_at IS NULL OR live.expires_at > ?)), length(payload) + length(meta)"
     " + coalesce((SELECT length(output) FROM results WHERE results.task_id = tasks.task_id), 0)"
     " FROM tasks WHERE " + _ENDED + " AND updated_at < ? AND (updated_at, seq) > (?, ?)"
@@ -306,12 +306,9 @@ EMPTY_TASK = (
     " WHERE task_id = ? AND " + _WITH_PAYLOAD + " AND " + _ENDED
 )
 FORGET_DATA_KEY = "UPDATE tasks SET data_key = NULL WHERE task_id = ? AND NOT " + _WITH_PAYLOAD
-# The key under which a dead letter was replayed stands for the task that came of it.
-REMOVE_REPLAY = (
-    "DELETE FROM idempotency_keys WHERE scope = '" + REPLAYS + "'"
-    " AND task_id IN (SELECT task_id FROM tasks WHERE replay_of = ?)"
-)
-REMOVE_KEYS = "DELETE FROM idempotency_keys WHERE task_id = ?"
+# The key under which a dead letter was replayed stands for the task that came of it, and is the only one of that.
+REMOVE_REPLAY = "DELETE FROM idempotency_keys WHERE seq IN (SELECT seq FROM tasks WHERE replay_of = ?)"
+REMOVE_KEY = "DELETE FROM idempotency_keys WHERE seq = (SELECT seq FROM tasks WHERE task_id = ?)"
 REMOVE_TOLD = "DELETE FROM outbox WHERE task_id = ?"
 REMOVE_TASK = "DELETE FROM tasks WHERE task_id = ? AND " + _ENDED
 

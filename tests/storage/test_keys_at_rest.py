@@ -7,11 +7,11 @@ from pathlib import Path
 
 import anyio
 import pytest
-from ledger_builders import a_key, accept, kinds, one
+from ledger_builders import NOW, a_key, accept, kinds, one
 
 from orchestrator.rotation import rotate
 from orchestrator.settings import load
-from orchestrator.storage.commands import Key
+from orchestrator.storage.commands import ExpireKeys, Key
 from orchestrator.storage.disguise import Disguise
 from orchestrator.storage.opening import open_ledger
 from orchestrator.storage.ports import Unreadable
@@ -76,8 +76,8 @@ async def test_a_guess_at_a_key(file, keys):
     await ledger.close()
     ((secret,),) = stored(file, "SELECT secret FROM secrets")
     tried = Disguise(secret).wear(CANARY)
-    found = stored(file, "SELECT key, fingerprint FROM idempotency_keys")
-    assert (found == [(tried.key, tried.fingerprint)]) is (not keys)
+    found = stored(file, "SELECT digest, fingerprint FROM idempotency_keys")
+    assert (found == [(tried.digest, tried.fingerprint)]) is (not keys)
 
 
 async def test_two_callers_with_one_key_and_body(file):
@@ -85,7 +85,7 @@ async def test_two_callers_with_one_key_and_body(file):
     ledger = await opened(file)
     await ledger.commit([accept(1, key=CANARY), accept(2, key=a_key(CANARY.key, CANARY.fingerprint, "caller:other"))])
     await ledger.close()
-    assert len({text for row in stored(file, "SELECT key, fingerprint FROM idempotency_keys") for text in row}) == 4
+    assert len({text for row in stored(file, "SELECT digest, fingerprint FROM idempotency_keys") for text in row}) == 4
 
 
 async def test_a_master_key_that_comes_later_and_is_changed(file):
@@ -135,6 +135,45 @@ async def test_a_file_from_before(file, left):
     for number, (scope, key, fingerprint) in enumerate(plain):
         await knows(ledger, 100 + 3 * number, a_key(key, fingerprint, scope))
     await ledger.close()
+
+
+AS_BEFORE = """
+ALTER TABLE idempotency_keys RENAME TO newer_keys;
+DROP INDEX idempotency_keys_expiry;
+CREATE TABLE idempotency_keys (
+    scope TEXT NOT NULL, key TEXT NOT NULL, fingerprint TEXT NOT NULL, task_id TEXT NOT NULL, expires_at REAL,
+    PRIMARY KEY (scope, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_keys_expiry ON idempotency_keys (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX idempotency_keys_task ON idempotency_keys (task_id);
+INSERT INTO idempotency_keys SELECT 'caller:clinic', lower(hex(digest)), lower(hex(newer_keys.fingerprint)), task_id,
+    expires_at FROM newer_keys JOIN tasks USING (seq);
+DROP TABLE newer_keys;
+UPDATE schema_version SET version = 7;
+"""
+"""What makes a file as it was when digests stood in it as text."""
+
+
+@pytest.mark.parametrize("keys", ["", OLD])
+async def test_a_file_of_digests_from_before(file, keys):
+    """They stand for the same tasks as before, expire when they would have, and there is one table of them."""
+    ledger = await opened(file, keys)
+    short = a_key("short", "body", "caller:clinic", expires_at=NOW + 60)
+    await ledger.commit([accept(1, key=CANARY), accept(2, key=short)])
+    await ledger.close()
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.executescript(AS_BEFORE)
+    ledger = await opened(file, keys)
+    await knows(ledger, 3)
+    assert kinds([await one(ledger, accept(6, key=short))]) == ["Duplicate"]
+    await one(ledger, ExpireKeys(NOW + 60))
+    assert kinds([await one(ledger, accept(7, key=short)), await one(ledger, accept(8, key=CANARY))]) == [
+        "Accepted", "Duplicate",
+    ]  # fmt: skip
+    await ledger.close()
+    assert [*stored(file, "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE '%keys'")] == [
+        ("api_keys",), ("idempotency_keys",),
+    ]  # fmt: skip
 
 
 class TestPostgres:
