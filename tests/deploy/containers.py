@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import socket
 from typing import Any
 
 import anyio
@@ -89,12 +88,6 @@ class Container:
         """Runs to its end."""
         with anyio.fail_after(PATIENCE_S):
             return await anyio.run_process(self.argv(), env=self.environment(), cwd=folder, check=False)
-
-
-def free_port() -> int:
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def certificate(*names: str) -> dict[str, str]:

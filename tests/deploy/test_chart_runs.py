@@ -6,16 +6,8 @@ from typing import Any
 
 import pytest
 from chart_cases import AGENTS, TLS
-from containers import (
-    EXAMPLES,
-    Container,
-    certificate,
-    does_its_work,
-    free_port,
-    refuses,
-    until_ready,
-    written,
-)
+from containers import EXAMPLES, Container, certificate, does_its_work, refuses, until_ready, written
+from ports import reserved_port
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +18,7 @@ class Node:
     """Where the pods are: it makes their volumes of what is in the Secrets and ConfigMaps."""
 
     def __init__(self, found: dict[str, Any], secrets: dict[str, dict[str, str]], folder: Path) -> None:
-        self.found, self.folder, self.port, self.watch = found, folder, free_port(), free_port()
+        self.found, self.folder, self.port, self.watch = found, folder, reserved_port(), reserved_port()
         own = {key.partition("/")[2]: one["stringData"] for key, one in found.items() if key.startswith("Secret/")}
         self.secrets = {**own, **secrets}
 

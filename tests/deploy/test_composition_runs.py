@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import anyio
 import pytest
 import yaml
-from containers import EXAMPLES, Container, does_its_work, free_port, refuses, until_ready, written
+from containers import EXAMPLES, Container, does_its_work, refuses, until_ready, written
+from ports import reserved_port
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +61,7 @@ class Composition:
 
     def __init__(self, compose: dict[str, Any], secrets: Path, folder: Path, redis: str) -> None:
         self._compose, self._secrets, self._folder, self._redis = compose, secrets, folder, redis
-        self.port, self.watch = free_port(), free_port()
+        self.port, self.watch = reserved_port(), reserved_port()
 
     def container(self, name: str, entrypoint: tuple[str, ...] = (), command: tuple[str, ...] = ()) -> Container:
         """One of them. `entrypoint` and `command` are those of its image."""

@@ -6,13 +6,13 @@ import os
 import signal
 import sys
 from pathlib import Path
-from socket import socket
 from typing import Any
 
 import aiohttp
 import anyio
 import pytest
 import trio.testing
+from ports import reserved_port
 
 PATIENCE_S = 30.0
 
@@ -28,9 +28,7 @@ class Served:
 
     def __init__(self, folder: Path, session: aiohttp.ClientSession, environ: dict[str, str]) -> None:
         self.folder, self.session = folder, session
-        with socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = reserved_port()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
         self.environ = {
             **inherited,

@@ -3,7 +3,7 @@
 import resource
 import signal
 import sqlite3
-from socket import socket
+from socket import create_server
 from typing import Any
 
 import anyio
@@ -147,9 +147,7 @@ async def test_a_database_that_nothing_here_can_open(served):
 async def test_a_port_in_use(served):
     """One line, which names it, and 69."""
     server = served()
-    with socket() as taken:
-        taken.bind(("127.0.0.1", server.port))
-        taken.listen()
+    with create_server(("127.0.0.1", server.port)):
         code, said = await server.run("serve")
     assert (code, len(said.splitlines())) == (69, 1), said
     assert str(server.port) in said

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from ports import reserved_port
 
 from orchestrator.domain.reach import Network, Ports, Reach
 from orchestrator.outbound.agents import MAX_MODEL_VERSION as LONGEST
@@ -107,10 +108,7 @@ def test_any_retry_after_at_all(value: str, date: str | None) -> None:
 @pytest.mark.anyio
 async def test_a_port_where_nobody_listens(client: HttpAgentClient) -> None:
     """Is a refusal: the agent has not seen the task."""
-    probe = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
-    port = probe.sockets[0].getsockname()[1]
-    probe.close()
-    assert await client.call(a_call(f"http://127.0.0.1:{port}"), 5) == Refused()
+    assert await client.call(a_call(f"http://127.0.0.1:{reserved_port()}"), 5) == Refused()
 
 
 @pytest.mark.anyio

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,13 +12,9 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
+from ports import reserved_port
+
 PATIENCE_S = 60
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 class Desk:
@@ -57,7 +52,7 @@ class Desk:
     @contextmanager
     def serving(self, command: str) -> Iterator[str]:
         """A command that serves, from when it is ready; SIGTERM has to end it in order. Its address."""
-        port = free_port()
+        port = reserved_port()
         self.environ |= {"ORCHESTRATOR_WEB_PORT": str(port), "ORCHESTRATOR_URL": (url := f"http://127.0.0.1:{port}")}
         self.names["--port 8080"] = f"--port {port}"
         # So that the signal is for the program itself, not for a shell around it.

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pwd import getpwnam
 from typing import Any
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
+from ports import reserved_port
 
 PATIENCE_S = 60
 PACKAGED = "packaged"
@@ -63,9 +63,7 @@ class Server:
         )
         self._programs, self._bin = programs, self._within_reach(programs)
         self._numbers = count(1)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = reserved_port()
 
     def start_anew(self) -> None:
         """Makes the cluster and starts it."""

@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,6 +11,7 @@ from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
+from ports import reserved_port
 from redis import Redis
 from redis.exceptions import ConnectionError as Unreachable
 from redis.exceptions import TimeoutError as Unanswered
@@ -52,9 +52,7 @@ class RedisServer:
         self._log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = reserved_port()
 
     def start(self) -> None:
         """Returns when it answers."""

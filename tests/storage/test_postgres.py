@@ -24,6 +24,7 @@ from ledger_builders import (
     task_id,
     trail,
 )
+from ports import reserved_port
 from postgres_server import Server
 from proxy import Proxy
 
@@ -235,24 +236,15 @@ class TestTheServer:
         await stored(ledger, accept(2))
         assert len(await trail(ledger)) == 2
 
-    async def test_away_at_the_start(self, postgres, unused_port):
+    async def test_away_at_the_start(self, postgres):
         """It is said without the password."""
-        for url in (postgres.url("postgres", unused_port), postgres.url("no_such_database")):
+        for url in (postgres.url("postgres", reserved_port()), postgres.url("no_such_database")):
             with anyio.fail_after(AT_ONCE_S), pytest.raises(Unreadable) as raised:
                 await open_ledger(url)
             assert "hunter2" not in str(raised.value) + repr(raised.value)
         with pytest.raises(UnsupportedURL) as refused:
             await open_ledger("postgresql://tests:hunter2@127.0.0.1:port/postgres")
         assert "hunter2" not in "".join(map(str, [refused.value, refused.value.__cause__]))
-
-
-@pytest.fixture
-def unused_port():
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class TestTheAnswerToACommit:
@@ -540,9 +532,9 @@ class TestTheDatabase:
         await ledger.close()
         assert not ledger.exclusive
 
-    async def test_on_the_second_of_two_hosts(self, postgres, database, unused_port):
+    async def test_on_the_second_of_two_hosts(self, postgres, database):
         """The one that answers, and can be written, is taken."""
-        hosts = f"127.0.0.1:{unused_port},127.0.0.1:{postgres.port}"
+        hosts = f"127.0.0.1:{reserved_port()},127.0.0.1:{postgres.port}"
         ledger = await open_ledger(f"postgresql://tests@{hosts}/{database}", writer="clinic")
         await stored(ledger, accept(1))
         await ledger.close()

@@ -14,6 +14,7 @@ from urllib.request import urlopen
 import anyio
 import pytest
 from clinic import Clinic
+from ports import reserved_port
 
 from orchestrator.client import Client, Unreachable
 from orchestrator.listening import CannotListen, Listeners, open_listeners
@@ -240,8 +241,7 @@ def test_what_it_does_not_start_with(host: str, port: str, said: str, tmp_path: 
 
 def test_a_process(tmp_path: Path) -> None:
     """Says where both are, serves on both, and ends well."""
-    with listen("127.0.0.1", 0) as free:
-        port = free.getsockname()[1]
+    port = reserved_port()
     server = subprocess.Popen(**command(tmp_path, "--port", "0", ORCHESTRATOR_WEB_WATCH_PORT=str(port)))
     try:
         assert server.stderr
