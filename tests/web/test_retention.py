@@ -1,12 +1,15 @@
 """What was kept for long enough is removed, and clients are told so: without an error, and without a lie."""
 
 import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from described import DescribedService
 
 from orchestrator import auditing
 from orchestrator.crypto.signing import Signer
@@ -38,9 +41,16 @@ async def until(holds: Any) -> None:
             await anyio.sleep(0.05)
 
 
-async def done(service: Service, agent: ScriptedAgent, **task: Any) -> str:
+@asynccontextmanager
+async def before(ledger: dict[str, str]) -> AsyncGenerator[Service]:
+    """An orchestrator on the same stores that keeps all: what is done in it takes its time, and none of it vanishes."""
+    async with Service(ledger, {"ORCHESTRATOR_AUDIT_SIGNING_KEY": KEY}) as service, ScriptedAgent() as agent:
+        await agent.register(service)
+        yield service
+
+
+async def done(service: Service, **task: Any) -> str:
     """The id of a task that was done."""
-    await agent.register(service)
     task_id = (await service.route(task)).json["task_id"]
     assert (await service.ended(task_id))["status"] == "succeeded"
     return task_id
@@ -50,21 +60,22 @@ async def audit(service: Service, **query: str) -> Any:
     return (await service.ask("GET", "/audit", params=query)).json
 
 
-async def test_entries_of_a_case(service: Service, ledger: dict[str, str]) -> None:
+async def test_entries_of_a_case(ledger: dict[str, str], environ: dict[str, str]) -> None:
     """They vanish; the trail holds and names the anchor; whatever shows the case says that something was removed."""
-    async with ScriptedAgent() as agent:
-        task_id = await done(service, agent, case_id="case-old", idempotency_key="key-1")
+    async with before(ledger) as service:
+        task_id = await done(service, case_id="case-old", idempotency_key="key-1")
         receipt = (await service.route({"case_id": "case-old", "idempotency_key": "key-1"})).json["receipt"]
         assert receipt is not None
-        before = await audit(service, case_id="case-old")
-        assert (len(before["entries"]), before["complete_since"]) == (3, None)
+        whole = await audit(service, case_id="case-old")
+        assert (len(whole["entries"]), whole["complete_since"]) == (3, None)
+    async with DescribedService(ledger, environ) as service:
 
         async def gone() -> bool:
             return (await audit(service, case_id="case-old"))["entries"] == []
 
         await until(gone)
         after = await audit(service)
-        assert after["complete_since"] > before["entries"][-1]["created_at"]
+        assert after["complete_since"] > whole["entries"][-1]["created_at"]
         assert "anchor" in {entry["event"] for entry in after["entries"]}
         status = (await service.ask("GET", f"/task/{task_id}")).json
         assert (status["status"], status["result"]) == ("succeeded", {"done": True})
@@ -77,7 +88,6 @@ async def test_entries_of_a_case(service: Service, ledger: dict[str, str]) -> No
         assert "event: end" in events
         erased = (await service.ask("POST", "/cases/case-old/erase")).json
         assert erased["erased"] == 1
-    await service.stop()
     url = ledger["DATABASE_URL"]
     found = await auditing.verify(
         url, public_keys=[PUBLIC], receipts=[("a receipt", receipt_of(json.dumps(receipt).encode()))]
@@ -90,10 +100,11 @@ async def test_entries_of_a_case(service: Service, ledger: dict[str, str]) -> No
 
 
 @pytest.mark.parametrize("environ", ["payload"], indirect=True)
-async def test_payload(service: Service) -> None:
+async def test_payload(ledger: dict[str, str], environ: dict[str, str]) -> None:
     """The task says so, its duplicate too; the result is there as before."""
-    async with ScriptedAgent() as agent:
-        task_id = await done(service, agent, idempotency_key="key-1")
+    async with before(ledger) as service:
+        task_id = await done(service, idempotency_key="key-1")
+    async with DescribedService(ledger, environ) as service:
 
         async def gone() -> bool:
             return (await service.ask("GET", f"/task/{task_id}")).json.get("payload_removed", False)
@@ -107,10 +118,11 @@ async def test_payload(service: Service) -> None:
 
 
 @pytest.mark.parametrize("environ", ["result"], indirect=True)
-async def test_result(service: Service) -> None:
+async def test_result(ledger: dict[str, str], environ: dict[str, str]) -> None:
     """The task is still done, without what came of it, and says so; its duplicate too."""
-    async with ScriptedAgent() as agent:
-        task_id = await done(service, agent, idempotency_key="key-1")
+    async with before(ledger) as service:
+        task_id = await done(service, idempotency_key="key-1")
+    async with DescribedService(ledger, environ) as service:
 
         async def gone() -> bool:
             return (await service.ask("GET", f"/task/{task_id}")).json.get("result_removed", False)
@@ -123,11 +135,12 @@ async def test_result(service: Service) -> None:
 
 
 @pytest.mark.parametrize("environ", ["task"], indirect=True)
-async def test_task(service: Service) -> None:
+async def test_task(ledger: dict[str, str], environ: dict[str, str]) -> None:
     """It is not found any more, but in the audit; one with a key stays as a bare row, which its duplicate finds."""
-    async with ScriptedAgent() as agent:
-        keyed = await done(service, agent, idempotency_key="key-1")
-        task_id = await done(service, agent)
+    async with before(ledger) as service:
+        keyed = await done(service, idempotency_key="key-1")
+        task_id = await done(service)
+    async with DescribedService(ledger, environ) as service:
 
         async def gone() -> bool:
             return (await service.ask("GET", f"/task/{task_id}")).status == 404
