@@ -1,6 +1,7 @@
 """Large ledgers, made from a few tasks that really were accepted and done: their rows, again and again.
 
-Ids are spread evenly, as those of real tasks are, so that a new task finds its place anywhere in an index.
+Ids begin with the time, as those of real tasks do, and keys stand at random: a new task finds its place in each index where it
+would after a million others.
 """
 
 import atexit
@@ -31,6 +32,8 @@ def grown(finished: int, queued: int) -> Path:
     with closing(sqlite3.connect(folder / NAME, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = OFF")
+        # In KiB: room for an index that is filled at random.
+        connection.execute("PRAGMA cache_size = -262144")
         connection.execute("BEGIN")
         for seed, count in ((done, finished), (waiting, queued)):
             _multiply(connection, seed, count)
@@ -54,11 +57,10 @@ def _multiply(connection: sqlite3.Connection, seed: str, count: int) -> None:
     """All that the ledger holds of the task, `count` times."""
     connection.execute("CREATE TEMP TABLE IF NOT EXISTS copies (n INTEGER PRIMARY KEY, id TEXT NOT NULL)")
     connection.execute("DELETE FROM copies")
-    step = 2**32 // max(1, count)
     connection.execute(
         "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)"
-        " INSERT INTO copies SELECT n, printf('task-%08x%s', (n - 1) * ?, lower(hex(randomblob(12)))) FROM numbers",
-        (count, step),
+        " INSERT INTO copies SELECT n, printf('task-%012x%s', ? + n, lower(hex(randomblob(10)))) FROM numbers",
+        (count, int(time.time() * 1000) - count),
     )
     first = {
         "tasks": _next(connection, "tasks", "seq"),
@@ -66,7 +68,12 @@ def _multiply(connection: sqlite3.Connection, seed: str, count: int) -> None:
     }
     _copy(connection, "tasks", seed, {"seq": f"n + {first['tasks']}", "case_id": "'case-' || n"})
     _copy(connection, "results", seed, {})
-    _copy(connection, "idempotency_keys", seed, {"key": "id"})
+    connection.execute(
+        "INSERT INTO idempotency_keys (seq, digest, fingerprint, expires_at)"
+        " SELECT n + ?, randomblob(16), fingerprint, expires_at"
+        " FROM copies, idempotency_keys JOIN tasks USING (seq) WHERE task_id = ? ORDER BY n",
+        (first["tasks"], seed),
+    )
     # A chain of its own, since it is none: what starts reads the end of ours.
     positions = f"n * 8 + row.seq + {first['audit_entries']}"
     _copy(
