@@ -1,7 +1,7 @@
 """Large ledgers, made from a few tasks that really were accepted and done: their rows, again and again.
 
-Ids begin with the time, as those of real tasks do, and keys stand at random: a new task finds its place in each index where it
-would after a million others.
+Ids begin with the time, as those of real tasks do, and keys stand at random: a new task finds its place in each index
+where it would after a million others.
 """
 
 import atexit
