@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from orchestrator.actors.admission import Acceptance, Admission
 from orchestrator.actors.committing import Committer
+from orchestrator.actors.crew import Crew
 from orchestrator.actors.events import ConsentWithdrawn, Emit, TaskRefused, TasksErased
 from orchestrator.actors.intake import Intake
 from orchestrator.actors.messages import (
@@ -86,6 +87,7 @@ class Router:
 
     async def run(self, inbox: Inbox[RouterMessage]) -> None:
         async with anyio.create_task_group() as group:
+            crew = Crew(group, self._serve_waiting)
             inbox.ready()
             async for batch in inbox.batches(BATCH):
                 await self._room_for(len(batch), inbox)
@@ -96,7 +98,8 @@ class Router:
                     else:
                         group.start_soon(self._serve_one, message)
                 if waiting:
-                    group.start_soon(self._serve_waiting, waiting)
+                    crew.give(waiting)
+            crew.dismiss()
 
     async def _room_for(self, coming: int, inbox: Inbox[RouterMessage]) -> None:
         """Waiting for those who are served, each of whom has a deadline, is not being stuck."""

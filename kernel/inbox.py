@@ -35,7 +35,6 @@ class Inbox(Generic[M_co]):
         self._stop: Stop | None = None
         self._stop_asked = anyio.Event()
         self._reading = anyio.ResourceGuard("reading")
-        self._waiting = anyio.CancelScope()
         self._unanswered: set[Reply[Any]] = set()
         self._answered = self._unanswered.discard
         self._in_hand = self._at_work = False
@@ -102,7 +101,7 @@ class Inbox(Generic[M_co]):
         if self._stop is None:
             self._stop = stop
             self._stop_asked.set()
-            self._waiting.cancel()
+            self._mailbox.wake()
 
     @property
     def pending(self) -> bool:
@@ -118,10 +117,11 @@ class Inbox(Generic[M_co]):
         return f"<Inbox {self._mailbox.name} {len(self._unanswered)} unanswered>"
 
     async def _next(self, limit: int) -> list[M_co]:
-        if self._stop is None:
-            with anyio.CancelScope() as self._waiting:
-                first = await self._mailbox.take()
-                return [first, *self._mailbox.take_waiting(limit - 1)]
+        while self._stop is None:
+            await self._mailbox.arrival()
+            # A stop wakes as a message does.
+            if self._stop is None and (batch := self._mailbox.take_waiting(limit)):
+                return batch
         await anyio.lowlevel.checkpoint()
         return self._mailbox.take_waiting(limit) if self._stop is Stop.FINAL else []
 

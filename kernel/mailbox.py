@@ -55,25 +55,24 @@ class Mailbox(Generic[M]):
         if len(self._messages) >= self.capacity:
             raise NotDelivered(self.name, "full")
         self._messages.append(message)
-        self._wake()
+        self.wake()
 
-    async def take(self) -> M:
-        """The oldest message, when there is one. Cancelling takes none: a message is returned, or it stays.
+    async def arrival(self) -> None:
+        """Waits until a message is there, or for `wake`. Cancelling takes nothing: only `take_waiting` does.
 
         Others have their turn first, however many wait. Raises `anyio.EndOfStream` once the mailbox is closed.
         """
         self._note_peak()
         if self._messages:
             await anyio.lowlevel.checkpoint()
-        while not self._messages:
-            if self._closed:
-                raise anyio.EndOfStream
+        elif not self._closed:
             self._awaited = signal()
             try:
                 await self._awaited.wait()
             finally:
                 self._awaited = None
-        return self._messages.popleft()
+        if self._closed and not self._messages:
+            raise anyio.EndOfStream
 
     def take_waiting(self, limit: int) -> list[M]:
         """Up to `limit` of the messages that wait now, oldest first."""
@@ -91,9 +90,10 @@ class Mailbox(Generic[M]):
         for message in self.take_waiting(self.depth):
             if reply := reply_of(message):
                 reply.fail(NotDelivered(self.name, "closed"))
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Has the reader look up from its wait for a message, if it waits. Twice is safe."""
         if self._awaited is not None:
             self._awaited.set()
 

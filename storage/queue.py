@@ -102,7 +102,7 @@ class EmbeddedQueue:
         self._unswept: deque[tuple[Priority, str]] = deque()
         """Lanes that the sweep in progress has still to look at."""
         self._lane_cursor: tuple[Priority, str] | None = None
-        self._reading = anyio.Lock()
+        self._reading = anyio.Lock(fast_acquire=True)
         self._news = 0
         """How often something changed that a taker may want to know."""
         self._awaited: anyio.Event | None = None

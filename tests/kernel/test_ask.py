@@ -45,7 +45,8 @@ async def test_handler_says_no():
     mailbox = Mailbox[Double]("doubler", 1)
 
     async def refuse():
-        (await mailbox.take()).reply.fail(HandlerSaysNo())
+        (request,) = await Inbox(mailbox).take(1)
+        request.reply.fail(HandlerSaysNo())
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(refuse)

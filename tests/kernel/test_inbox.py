@@ -98,6 +98,23 @@ async def test_stop_while_waiting_for_a_message(mailbox, stop):
     assert seen == []
 
 
+async def test_woken_for_nothing(mailbox):
+    """The wait for a message goes on."""
+    inbox = Inbox(mailbox)
+    batches: list[list[int]] = []
+
+    async def collect():
+        batches.append(await inbox.take(1))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(collect)
+        await wait_all_tasks_blocked()
+        mailbox.wake()
+        await wait_all_tasks_blocked()
+        mailbox.post(7)
+    assert batches == [[7]]
+
+
 @pytest.mark.parametrize("message_first", [True, False])
 async def test_stop_and_message_in_the_same_step(mailbox, message_first):
     """The message is handled or stays, it is never between the two."""

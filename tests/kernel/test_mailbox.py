@@ -111,7 +111,7 @@ async def test_receiver_cancelled_while_a_message_arrives(cancel_first, steps):
 
     async def receive():
         with scope:
-            taken.append(await mailbox.take())
+            taken.extend(await Inbox(mailbox).take(1))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(receive)
