@@ -1,6 +1,5 @@
 """A process that serves: its signals, its end, and the exit code that tells what ended it."""
 
-import gc
 import importlib.util
 import os
 import resource
@@ -12,7 +11,7 @@ from typing import Any
 import anyio
 
 from orchestrator.actors.audit_writer import LedgerDamaged, RecoveryNeeded
-from orchestrator.embedding import Orchestrator
+from orchestrator.embedding import Orchestrator, settle_collector
 from orchestrator.kernel.errors import KernelError, root_cause
 from orchestrator.listening import Listeners, listening_on, serve_on, url_of
 from orchestrator.service_manager import ServiceManager
@@ -76,17 +75,6 @@ def leave_no_image() -> None:
     """Whatever ends the process leaves no image of its memory behind (core(5)): payloads and keys are in it."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
-
-
-def settle_collector() -> None:
-    """Tunes the collector of cycles for a process that serves; a program that embeds us may call it once it is up.
-
-    What was made for the start stays for good, and need not be looked through again and again. Of what requests make
-    hardly anything is in a cycle, and a batch of them makes thousands of objects.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
 
 
 async def _serve(settings: Settings, listeners: Listeners, manager: ServiceManager, beside: Beside | None) -> None:

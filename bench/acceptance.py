@@ -20,8 +20,7 @@ from orchestrator.bench.load import under_load
 from orchestrator.bench.processes import ROOT, peers_python, serving
 from orchestrator.bench.services import valkey
 from orchestrator.domain.task import TaskRequest
-from orchestrator.embedding import Orchestrator
-from orchestrator.serving import settle_collector
+from orchestrator.embedding import Orchestrator, settle_collector
 from orchestrator.settings import load
 from orchestrator.telemetry import configure_logging
 

@@ -1,6 +1,8 @@
 """The orchestrator inside somebody else's program."""
 
+import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +154,16 @@ class Host:
         return statuses[0]
 
 
-async def test_any_asgi_server_runs_it(settings: Settings) -> None:
-    """The lifespan starts and stops the actors; in between requests are answered."""
+@pytest.fixture
+def thresholds() -> Iterator[tuple[int, int, int]]:
+    """Those of the collector of cycles, which are so again afterwards."""
+    before = gc.get_threshold()
+    yield before
+    gc.set_threshold(*before)
+
+
+async def test_any_asgi_server_runs_it(settings: Settings, thresholds: tuple[int, int, int]) -> None:
+    """The lifespan starts and stops the actors; in between requests are answered, and the collector looks seldom."""
     host = Host(create_app(settings))
     async with host.to_app, anyio.create_task_group() as group:
         group.start_soon(host.lifespan)
@@ -161,6 +171,7 @@ async def test_any_asgi_server_runs_it(settings: Settings) -> None:
         with anyio.fail_after(10):
             await host.told.wait()
         assert await host.get("/ready") == 200
+        assert gc.get_threshold() > thresholds
         await host.to_app.send({"type": "lifespan.shutdown"})
     assert [message["type"] for message in host.sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 

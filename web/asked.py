@@ -1,6 +1,7 @@
 """A request as what decides about it sees it: Quart's own, or one that came straight from ASGI."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -24,14 +25,16 @@ class DirectHeaders:
 
     def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         self._pairs, self._found = pairs, dict[str, tuple[str, ...]]()
+        # Most of what is asked for was not sent.
+        self._names = {key for key, _ in pairs}
 
     def getlist(self, name: str) -> tuple[str, ...]:
         """All values of a header, in their order."""
         found = self._found.get(name)
         if found is None:
             wanted = name.lower().encode()
-            found = tuple([value.decode("latin-1") for key, value in self._pairs if key == wanted])
-            self._found[name] = found
+            values = [value for key, value in self._pairs if key == wanted] if wanted in self._names else ()
+            found = self._found[name] = tuple([value.decode("latin-1") for value in values])
         return found
 
     def get(self, name: str, default: str) -> str:
@@ -54,7 +57,7 @@ class DirectRequest:
         self.scope, self.method, self.path = scope, str(scope["method"]), str(scope["path"])
         self.query_string: bytes = scope["query_string"]
         extensions: dict[str, Any] = scope.get("extensions") or {}
-        self._arrived, self.headers = extensions.get(ARRIVED), _headers(scope, extensions.get(KEPT, {}))
+        self._arrived, self.headers = _arrived(extensions, receive), _headers(scope, extensions.get(KEPT, {}))
         self._receive, self._most, self._within = receive, most, within_s
 
     @property
@@ -75,7 +78,7 @@ class DirectRequest:
         if length.isdecimal() and int(length) > self._most:
             raise RequestEntityTooLarge
         # Most bodies are there when they are asked for. Where the server says so, no time is taken.
-        message = await self._received() if self._arrived is not None and self._arrived() else _TO_COME
+        message = await self._received() if self._arrived() else _TO_COME
         if not message.get("more_body", False):
             return self._within_bounds(message.get("body", b""))
         with anyio.move_on_after(self._within):
@@ -103,6 +106,19 @@ class DirectRequest:
         if message["type"] == "http.disconnect":
             raise ClientGone
         return message
+
+
+def _arrived(extensions: Mapping[str, Any], receive: Any) -> Callable[[], bool]:
+    """What says whether `receive` would return at once. Of other servers uvicorn can be asked (checked with 0.54)."""
+    told = extensions.get(ARRIVED)
+    if told is not None:
+        return told
+    event = getattr(getattr(receive, "__self__", None), "message_event", None)
+    return event.is_set if isinstance(event, asyncio.Event) else _nobody_knows
+
+
+def _nobody_knows() -> bool:
+    return False
 
 
 def _headers(scope: Any, kept: dict[str, Any]) -> DirectHeaders:

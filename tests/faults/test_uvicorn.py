@@ -18,7 +18,7 @@ ENDED = (-signal.SIGTERM, "")
 @pytest.fixture
 async def server(served):
     """Makes one that is ready; a second call starts it again on the same ledger."""
-    one = served(ORCHESTRATOR_WEB_MAX_BODY_BYTES="2000")
+    one = served(ORCHESTRATOR_WEB_MAX_BODY_BYTES="2000", ORCHESTRATOR_WEB_BODY_TIMEOUT_S="1")
 
     async def start():
         program = ("-m", "uvicorn", "--factory", "orchestrator:create_app")
@@ -59,6 +59,18 @@ async def test_the_contract_holds_there_too(server):
     ]
     for _, headers, _ in refusals:
         assert (headers["Cache-Control"], "Server" in headers) == ("no-store", False)
+    assert await one.stop() == ENDED
+
+
+@pytest.mark.parametrize("sent", [b"", b"{"])
+async def test_a_slow_body_there(server, sent):
+    """Whether nothing of it is there when it is read, or some of it: 408 when its time is over."""
+    one = await server()
+    head = b"POST /route_task HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+    with anyio.fail_after(10):
+        async with await anyio.connect_tcp("127.0.0.1", one.port) as stream:
+            await stream.send(head + sent)
+            assert (await stream.receive()).startswith(b"HTTP/1.1 408 ")
     assert await one.stop() == ENDED
 
 
