@@ -97,12 +97,13 @@ class Attempts:
         will have, where there is a choice that may depend on that."""
         views, decisions = dict(self._directory.value), list[Decision]()
         without_choice: dict[Demand, Decision] = {}
+        now, at = self._environment.now(), monotonic()
         for record in records:
-            demand = demand_of(record.task, self._environment.now(), frozenset(record.progress.tried))
+            demand = demand_of(record.task, now, frozenset(record.progress.tried))
             asked = replace(demand, key="")
             decision = without_choice.get(asked)
             if decision is None:
-                decision = decide(demand, views.values(), monotonic(), self._policy)
+                decision = decide(demand, views.values(), at, self._policy)
                 if len(decision.ranking) < 2:
                     without_choice[asked] = decision
             decisions.append(decision)
@@ -169,44 +170,40 @@ class Attempts:
     async def _attempt(self, record: TaskRecord) -> tuple[Ending | None, float]:
         """How the call ended, and how many seconds it took."""
         agent_id = record.progress.agent_id or ""
-        waited, began = self._waited(record.task), monotonic()
+        began, now = monotonic(), self._environment.now()
         try:
-            ending = await self._call(record, agent_id)
+            ending = await self._call(record, agent_id, now)
         except BaseException:
             await self._break_off(record, agent_id)
             raise
         latency = monotonic() - began
         self._emit(
             AttemptEnded(
-                record.task.task_id, reason_of(ending), latency, agent_id, record.progress.attempt, waited,
-                record.task.traceparent,
+                record.task.task_id, reason_of(ending), latency, agent_id, record.progress.attempt,
+                _waited(record.task, now), record.task.traceparent,
             )
         )  # fmt: skip
         return ending, latency
 
-    def _waited(self, task: Task) -> float:
-        return max(0.0, self._environment.now() - task.created_at)
-
-    async def _call(self, record: TaskRecord, agent_id: str) -> Ending | None:
+    async def _call(self, record: TaskRecord, agent_id: str, now: float) -> Ending | None:
         """How the call ended; None when there was none, since the agent may not have the task any more."""
-        call = self.outgoing(record, agent_id)
+        call = self.outgoing(record, agent_id, now)
         if call is None or not call.endpoint:
             return None
         try:
-            return await self._client.call(call, call.deadline_at - self._environment.now())
+            return await self._client.call(call, call.deadline_at - now)
         except Exception:  # noqa: BLE001 - an adapter's own failure is this attempt's alone, not that of all calls beside it
             return Garbled("client_error")
 
-    def outgoing(self, record: TaskRecord, agent_id: str) -> Call | None:
-        """What leaves for the agent that has the lease; None when it may not have the task any more."""
-        task, now = record.task, self._environment.now()
+    def outgoing(self, record: TaskRecord, agent_id: str, now: float) -> Call | None:
+        """What leaves, `now`, for the agent that has the lease; None when it may not have the task any more."""
+        task = record.task
         view = self._directory.value.get(agent_id)
         # What holds when the task leaves counts: the agent may be gone, or have declared raw media since it was chosen.
         if view is None or not permitted(demand_of(task, now), view.agent, self._policy):
             return None
-        self._emit(
-            TaskDispatched(task.task_id, task.task_type, task.priority, record.progress.attempt, self._waited(task))
-        )
+        attempt = record.progress.attempt
+        self._emit(TaskDispatched(task.task_id, task.task_type, task.priority, attempt, _waited(task, now)))
         within = min(self._policy.task_types[task.task_type].timeout_s, task.deadline_at - now)
         payload, meta = handed_to(view.agent, task, now, self._policy)
         return Call(
@@ -216,9 +213,9 @@ class Attempts:
             task_type=task.task_type,
             payload=payload,
             meta=meta,
-            attempt=record.progress.attempt,
+            attempt=attempt,
             deadline_at=now + within,
-            traceparent=trace_of(task.task_id, task.traceparent).call(record.progress.attempt),
+            traceparent=trace_of(task.task_id, task.traceparent).call(attempt),
         )
 
     def _cut_short(self, record: TaskRecord, ending: Ending | None) -> bool:
@@ -277,3 +274,7 @@ class Attempts:
         except KernelError:
             # The slots of this owner are freed as a whole when it starts again.
             return
+
+
+def _waited(task: Task, now: float) -> float:
+    return max(0.0, now - task.created_at)

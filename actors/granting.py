@@ -58,7 +58,7 @@ class Granting:
         await self._attempts.release(job.agent_id)
         if record is None:
             return None
-        call = self._attempts.outgoing(record, job.agent_id)
+        call = self._attempts.outgoing(record, job.agent_id, self._environment.now())
         if call is None:
             await self._give_back(record)
             return None

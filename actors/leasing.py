@@ -161,7 +161,8 @@ class Leasing:
         """The same for each of several jobs, with one commit."""
         records: Sequence[TaskRecord | None] = [None] * len(leases)
         try:
-            changes = [self._change(job.record, leased, Step.LEASE, job.decision) for job, leased, _ in leases]
+            now = self._environment.now()
+            changes = [_change(job.record, leased, Step.LEASE, now, job.decision) for job, leased, _ in leases]
             records = await self._try_all(changes)
         finally:
             for (_, _, ticket), record in zip(leases, records, strict=True):
@@ -177,11 +178,8 @@ class Leasing:
     async def _try(
         self, record: TaskRecord, progress: Progress, step: Step, decision: Decision | None
     ) -> TaskRecord | None:
-        (moved,) = await self._try_all([self._change(record, progress, step, decision)])
+        (moved,) = await self._try_all([_change(record, progress, step, self._environment.now(), decision)])
         return moved
-
-    def _change(self, record: TaskRecord, progress: Progress, step: Step, decision: Decision | None) -> Transition:
-        return Transition(record, progress, draft(step.value, record, progress, self._environment.now(), decision))
 
     async def _try_all(self, changes: Sequence[Transition]) -> list[TaskRecord | None]:
         """The tasks after their transitions; None where somebody was faster, or if it cannot be written: then after a
@@ -205,3 +203,7 @@ def _ranking(decision: Decision, asking: Collection[str] | None, leading: bool) 
     if leading and decision.agent_id not in asking:
         return ()
     return tuple(agent_id for agent_id in decision.ranking if agent_id in asking)
+
+
+def _change(record: TaskRecord, progress: Progress, step: Step, now: float, decision: Decision | None) -> Transition:
+    return Transition(record, progress, draft(step.value, record, progress, now, decision))

@@ -4,7 +4,7 @@ An owner is `call/<boot>/<actor>` for a call of ours, which ends with us, or `pu
 took the task, which goes on working whatever becomes of us.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hmac import compare_digest
 from math import inf
 
@@ -67,6 +67,8 @@ class PullLeases:
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
+        self._until: dict[str, dict[str, float]] = {}
+        """Of each agent that has any: its tasks, and until when."""
         self.loaded = False
 
     def __len__(self) -> int:
@@ -81,21 +83,36 @@ class PullLeases:
     def committed(self, record: TaskRecord) -> Change | None:
         """A task changed, or was read; what that means for the agent that has it or had it. Twice is safe."""
         task_id, progress, now = record.task.task_id, record.progress, record.updated_at
-        before = self._held.pop(task_id, None)
+        before = self._take(task_id)
         if not is_pulled(progress):
             return None if before is None else Change(before.agent_id, before.attempt, max(0.0, now - before.since))
         same = before is not None and before.attempt == progress.attempt
         since = before.since if before is not None and same else now
         agent_id, until = progress.agent_id or "", progress.lease_until
         self._forget(now)
-        self._held[task_id] = _Held(agent_id, progress.attempt, inf if until is None else until, since)
+        held = self._held[task_id] = _Held(agent_id, progress.attempt, inf if until is None else until, since)
+        self._until.setdefault(agent_id, {})[task_id] = held.until
         return Change(agent_id, progress.attempt)
 
-    def count(self, agent_id: str, now: float) -> int:
+    def count(self, agent_id: str, now: Callable[[], float]) -> int:
         """How many tasks the agent has at `now`, in seconds since the epoch."""
-        return sum(held.agent_id == agent_id and now < held.until for held in self._held.values())
+        tasks = self._until.get(agent_id)
+        # The time is asked for only where there are some: an agent that is called has none, at each of its calls.
+        if not tasks:
+            return 0
+        at = now()
+        return sum(at < until for until in tasks.values())
+
+    def _take(self, task_id: str) -> _Held | None:
+        held = self._held.pop(task_id, None)
+        if held is not None:
+            tasks = self._until[held.agent_id]
+            del tasks[task_id]
+            if not tasks:
+                del self._until[held.agent_id]
+        return held
 
     def _forget(self, now: float) -> None:
         """Those that were written first and are long over: another replica saw their end."""
         while self._held and next(iter(self._held.values())).until + FORGOTTEN_S < now:
-            del self._held[next(iter(self._held))]
+            self._take(next(iter(self._held)))

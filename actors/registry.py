@@ -150,7 +150,7 @@ class Registry:
     def _in_flight(self, agent_id: str) -> int:
         """The slots that are reserved of the agent, and the tasks that it took itself."""
         reserved = self._reserved.get(agent_id)
-        return (reserved.total() if reserved else 0) + self._leases.count(agent_id, self._environment.now())
+        return (reserved.total() if reserved else 0) + self._leases.count(agent_id, self._environment.now)
 
     def _recount(self, agent_id: str) -> None:
         view = self._views.get(agent_id)
