@@ -87,7 +87,7 @@ class Router:
 
     async def run(self, inbox: Inbox[RouterMessage]) -> None:
         async with anyio.create_task_group() as group:
-            crew = Crew(group, self._serve_waiting)
+            singly, together = Crew(group, self._serve_one), Crew(group, self._serve_waiting)
             inbox.ready()
             async for batch in inbox.batches(BATCH):
                 await self._room_for(len(batch), inbox)
@@ -96,10 +96,11 @@ class Router:
                     if isinstance(message, RouteTask) and not self._intake.is_sync(message.request):
                         waiting.append(message)
                     else:
-                        group.start_soon(self._serve_one, message)
+                        singly.give(message)
                 if waiting:
-                    crew.give(waiting)
-            crew.dismiss()
+                    together.give(waiting)
+            singly.dismiss()
+            together.dismiss()
 
     async def _room_for(self, coming: int, inbox: Inbox[RouterMessage]) -> None:
         """Waiting for those who are served, each of whom has a deadline, is not being stuck."""
