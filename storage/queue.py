@@ -40,6 +40,7 @@ class Line:
         self.window: deque[Ticket] = deque()
         self.complete = complete
         """Whether the ledger holds nothing of this line beyond the window."""
+        self._told: Ticket | None = None
 
     @property
     def last(self) -> int:
@@ -48,6 +49,17 @@ class Line:
     def is_beyond(self, ticket: Ticket) -> bool:
         """Whether the ticket's place is behind the window, among what the ledger alone knows."""
         return not self.complete and ticket.seq > self.last
+
+    def has_news(self) -> bool:
+        """Whether those who wait have not been told of the line as it is: they look at its head alone."""
+        head = self.window[0] if self.window else None
+        told, self._told = self._told, head
+        return head is None or head is not told
+
+    def take(self) -> None:
+        """Takes the head. Should it come back, that is news."""
+        self.window.popleft()
+        self._told = None
 
     def insert(self, ticket: Ticket, size: int) -> Ticket | None:
         """Puts a ticket that is not beyond the window in its place; returns the one that falls out, if it is full."""
@@ -119,7 +131,8 @@ class EmbeddedQueue:
         if line is not None:
             if not line.is_beyond(ticket):
                 self._insert(line, ticket)
-            self.wake()
+            if line.has_news():
+                self.wake()
 
     def wake(self) -> None:
         # Where nothing is known to wait there is nothing to look for again, and agents change with every call.
@@ -221,7 +234,7 @@ class EmbeddedQueue:
         if not heads:
             return None
         ticket, line = heads[self._turn({priority: head for priority, (head, _) in heads.items()})]
-        line.window.popleft()
+        line.take()
         self._taken.add(ticket.task_id)
         return ticket
 

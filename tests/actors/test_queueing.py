@@ -108,6 +108,13 @@ class TestVirtually:
     def anyio_backend(self, virtual_clock):
         return virtual_clock
 
+    async def test_end_after_work_was_accepted(self):
+        """Nobody who is ready for more of it has to be cancelled: the end takes no time."""
+        async with embedded(ScriptedAgents(), MemoryLedger()) as system:
+            await system.route(a_request())
+            began = anyio.current_time()
+        assert anyio.current_time() == began
+
     async def test_no_agent_yet(self):
         """The task waits for hours if need be, and starts within 100 ms of the agent's registration."""
         agents = ScriptedAgents()

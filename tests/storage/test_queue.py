@@ -579,3 +579,51 @@ async def test_oldest():
     await world.put(2, URGENT)
     await world.work(1)
     assert world.queue.oldest() == {LOW: NOW, URGENT: NOW + 5.0}
+
+
+async def test_work_that_comes_behind_what_nobody_can_do():
+    """Who waits has looked at the first of that line, and is not woken for those behind it."""
+    world = World()
+    world.unroutable = {LANE}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.take)
+        await wait_all_tasks_blocked()
+        await world.put(5)
+        await wait_all_tasks_blocked()
+        await world.put(5)
+        await wait_all_tasks_blocked()
+        looked = len(world.asked)
+        await world.put(5, lane="another")
+        await wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert looked == 1
+    assert {ticket.lane for ticket in world.asked} == {LANE, "another"}
+
+
+@pytest.mark.parametrize("taken", ["and done with", "and given back"])
+async def test_first_of_a_line_taken_by_another(taken):
+    """The one that is first then is looked at by who waits, as soon as one more comes."""
+    world = World()
+    first, second, *_ = await world.put(3)
+    found: list[Ticket] = []
+
+    async def wait_for_more() -> None:
+        found.append(await world.queue.take(lambda ticket: ticket.seq != first.seq or came_back))
+
+    came_back = False
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait_for_more)
+        await wait_all_tasks_blocked()
+        await world.put()
+        await wait_all_tasks_blocked()
+        ticket = world.queue.take_now(world.routable)
+        assert ticket == first
+        if taken == "and done with":
+            world.queue.done(first)
+            await world.put()
+        else:
+            came_back = True
+            world.queue.give_back(ticket)
+        await wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert found == [second if taken == "and done with" else first]
