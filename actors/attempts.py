@@ -133,20 +133,22 @@ class Attempts:
         until = self._environment.now() + self._policy.task_types[task.task_type].timeout_s + LEASE_MARGIN_S
         return progress.lease(agent_id, CALLED + self.owner, until, step)
 
-    async def see_through(self, record: TaskRecord) -> TaskRecord | None:
-        """Makes the attempt for which `record` is leased, and those that it moves on to; returns the task after them.
+    async def see_through(self, record: TaskRecord) -> tuple[TaskRecord | None, Heard | None]:
+        """Makes the attempt for which `record` is leased, and those that it moves on to; returns the task after them,
+        and what is to be told of the last agent where it was reached: its slot is free once the caller did `tell`.
 
-        None when somebody else ended the task meanwhile, or the ledger did not take its end; while the ledger cannot be
+        No task when somebody else ended it meanwhile, or the ledger did not take its end; while the ledger cannot be
         written, the end is kept. If it is cancelled during a call, the task is given back without counting the attempt,
         and the slot is freed; if it is cancelled after the call, what was not written yet is found as a lost lease.
         """
         current, ended = await self._called_through(record)
         if ended is None:
-            return current
-        moved = await self._write(ended.transition)
-        # Nothing that follows depends on it.
-        self._registry.tell(Report(Reply(), self.owner, [ended.heard]))
-        return moved
+            return current, None
+        return await self._write(ended.transition), ended.heard
+
+    def tell(self, heard: Heard) -> None:
+        """What became of a call, and that its slot is free. Never waits."""
+        self._registry.tell(Report(Reply(), self.owner, [heard]))
 
     async def leave_to(self, endings: Endings, record: TaskRecord) -> bool:
         """The same, but the end of an attempt that reached its agent is left to `endings`; False if none did."""

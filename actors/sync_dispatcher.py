@@ -111,7 +111,7 @@ class SyncDispatcher:
         self._waiting[task_id] = Waiting(monotonic() + self._timeout, message, accepted)
         self._somebody_waits.set()
         try:
-            ended = await self._attempts.see_through(record)
+            ended, heard = await self._attempts.see_through(record)
         finally:
             self._waiting.pop(task_id, None)
         if ended is None:
@@ -121,6 +121,9 @@ class SyncDispatcher:
         if message.reply.send(Ended(ended, accepted.receipt)):
             done = ended.progress.state is State.SUCCEEDED
             self._emit(SyncAttempted("completed" if done else "failed"))
+        # Last, since nobody waits for it.
+        if heard is not None:
+            self._attempts.tell(heard)
 
     async def _let_go(self) -> None:
         """Tells those whose time is over that their calls go on: one timer for all of them."""
