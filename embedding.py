@@ -188,6 +188,7 @@ class Orchestrator:
                 self._clock.not_before(await ledger.latest())
             await _take_back(ledger, environment.now())
             client = self._client or _http_client(settings)
+            self._tracing = self._tracing or _tracing(settings.tracing.otlp_endpoint, environment)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await ledger.close()
@@ -208,7 +209,6 @@ class Orchestrator:
             agent_store=agent_store,
         )
         self.telemetry.sample(self._sample)
-        self._tracing = self._tracing or _tracing(settings.tracing.otlp_endpoint, environment)
         self.telemetry.trace(None if self._tracing is None else self._tracing.emit)
         return system
 

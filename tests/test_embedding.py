@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 import structlog
+from msgspec.structs import replace
 
 import orchestrator
 from orchestrator import Orchestrator, TaskRequest, create_app, load_settings
@@ -67,6 +68,16 @@ async def test_the_host_is_cancelled(settings: Settings) -> None:
     with anyio.move_on_after(0.2):
         async with Orchestrator(settings):
             await anyio.sleep_forever()
+    async with Orchestrator(settings):
+        pass
+
+
+async def test_a_setting_that_is_found_wrong_late(settings: Settings) -> None:
+    """The start is refused, and the ledger is free again."""
+    wrong = replace(settings, tracing=replace(settings.tracing, otlp_endpoint="collector:4318"))
+    with pytest.raises(UnsupportedURL):
+        async with Orchestrator(wrong):
+            pass
     async with Orchestrator(settings):
         pass
 

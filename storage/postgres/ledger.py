@@ -73,10 +73,14 @@ class PostgresLedger(PostgresReader):
         try:
             disguise = await _migrate(dsn, codec)
             ledger = cls(dsn, writer, Clock(now), disguise, outbox=outbox, codec=codec)
-            session = await ledger._connect()
-            last = await session.connection.fetchrow(sql.LAST_DATA_KEY)
-            if last is not None and last[1] is not None:
-                codec.rewrapped(last[1], last[0])
+            try:
+                session = await ledger._connect()
+                last = await session.connection.fetchrow(sql.LAST_DATA_KEY)
+                if last is not None and last[1] is not None:
+                    codec.rewrapped(last[1], last[0])
+            except BaseException:
+                await ledger.close()
+                raise
         except FAILURES as error:
             raise Unreadable(f"the database cannot be opened: {name(error)}") from error
         return ledger
