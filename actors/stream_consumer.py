@@ -8,13 +8,14 @@ from anyio.abc import TaskGroup
 
 from orchestrator.actors.attempts import Attempts
 from orchestrator.actors.crew import Crew
+from orchestrator.actors.decisions import Decisions
 from orchestrator.actors.drain import Drain
 from orchestrator.actors.leasing import Job, Leasing
 from orchestrator.actors.messages import Directory
 from orchestrator.actors.room import Room
 from orchestrator.domain.agent import AgentView
 from orchestrator.domain.lifecycle import Progress
-from orchestrator.domain.policy import Policy, decide
+from orchestrator.domain.policy import Policy
 from orchestrator.domain.task import Priority, demand_of_lane
 from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.monotonic import monotonic
@@ -41,7 +42,7 @@ class StreamConsumer:
         """`slots` bounds the calls at once; the last one of them is kept for urgent work."""
         self._attempts, self._leasing, self._policy = attempts, leasing, policy
         self._directory, self._reader, self._queue = directory, reader, queue
-        self._drain = drain
+        self._drain, self._decisions = drain, Decisions(policy, directory)
         self._slots, self._busy = slots, 0
 
     async def run(self, inbox: Inbox[object]) -> None:
@@ -136,9 +137,9 @@ class StreamConsumer:
             return ()
         if demand.raw_media and not demand.consented:
             return None
+        decided = self._decisions.about("", ticket.lane, monotonic(), urgent=demand.urgent)
         views = self._directory.value
-        ranking = decide(demand, views.values(), monotonic(), self._policy).ranking
-        return [views[agent_id] for agent_id in ranking]
+        return [views[agent_id] for agent_id in decided.decision.ranking]
 
     async def _lease(self, placed: Sequence[tuple[Ticket, Job]]) -> None:
         """What is leased goes on by itself, each task for its own time."""
