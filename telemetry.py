@@ -150,30 +150,13 @@ class Telemetry:
         if self._trace is not None:
             self._trace(event)
         match event:
+            # In the order of how many there are: each case is asked in its turn.
             case e.TaskAccepted():
                 self._tasks.add(event.task_type, event.priority)
                 self._decision.observe(event.seconds)
                 if event.queued:
                     self._queued.add(self._queues[event.priority])
                 self._log.debug("task_accepted", task_id=event.task_id, task_type=event.task_type)
-            case e.TaskRefused():
-                self._failed.add(event.code)
-                self._log.info("task_refused", code=event.code)
-            case e.ConsentOverridden():
-                self._overrides.inc()
-                self._log.warning("consent_overridden", task_id=event.task_id)
-            case e.ConsentWithdrawn():
-                self._withdrawals.inc()
-                self._log.info("consent_revoked", denied=event.denied)
-            case e.TasksErased():
-                self._erasures.inc(event.tasks)
-                self._log.info("tasks_erased", tasks=event.tasks)
-            case e.AuthenticationFailed():
-                self._strangers.inc()
-                if event.tell:
-                    self._log.warning("authentication_failed")
-            case e.SyncAttempted():
-                self._sync.add(event.outcome)
             case e.TaskDispatched():
                 self._dispatch.observe(event.waited)
                 if event.attempt > 1:
@@ -190,6 +173,24 @@ class Telemetry:
             case e.TaskEnded():
                 self._ended.add(event.task_type, event.state.value)
                 self._log.info("task_ended", task_id=event.task_id, state=event.state.value, reason=event.reason)
+            case e.SyncAttempted():
+                self._sync.add(event.outcome)
+            case e.TaskRefused():
+                self._failed.add(event.code)
+                self._log.info("task_refused", code=event.code)
+            case e.ConsentOverridden():
+                self._overrides.inc()
+                self._log.warning("consent_overridden", task_id=event.task_id)
+            case e.ConsentWithdrawn():
+                self._withdrawals.inc()
+                self._log.info("consent_revoked", denied=event.denied)
+            case e.TasksErased():
+                self._erasures.inc(event.tasks)
+                self._log.info("tasks_erased", tasks=event.tasks)
+            case e.AuthenticationFailed():
+                self._strangers.inc()
+                if event.tell:
+                    self._log.warning("authentication_failed")
             case _:
                 self._emit_system(event)
 
