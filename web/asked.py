@@ -78,7 +78,7 @@ class DirectRequest:
         if length.isdecimal() and int(length) > self._most:
             raise RequestEntityTooLarge
         # Most bodies are there when they are asked for. Where the server says so, no time is taken.
-        message = await self._received() if self._arrived() else _TO_COME
+        message = _there(await self._receive()) if self._arrived() else _TO_COME
         if not message.get("more_body", False):
             return self._within_bounds(message.get("body", b""))
         with anyio.move_on_after(self._within):
@@ -88,7 +88,7 @@ class DirectRequest:
     async def _rest(self, body: bytes) -> bytes:
         pieces, size = [body], len(body)
         while True:
-            message = await self._received()
+            message = _there(await self._receive())
             pieces.append(message.get("body", b""))
             size += len(pieces[-1])
             if size > self._most:
@@ -101,11 +101,11 @@ class DirectRequest:
             raise RequestEntityTooLarge
         return body
 
-    async def _received(self) -> Any:
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        return message
+
+def _there(message: Any) -> Any:
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message
 
 
 def _arrived(extensions: Mapping[str, Any], receive: Any) -> Callable[[], bool]:

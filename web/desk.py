@@ -1,5 +1,7 @@
 """What is done before and after every call, however it came: who asks, how often, and what is said of an error."""
 
+from collections.abc import Awaitable
+
 from msgspec import Struct
 from werkzeug.exceptions import HTTPException, InternalServerError
 
@@ -25,10 +27,10 @@ class Desk(Struct, frozen=True):
     authenticate: Authenticate
     by_session: Authenticate
 
-    async def authorise(self, request: Asked, call: str) -> None:
+    def authorise(self, request: Asked, call: str) -> Awaitable[None]:
         """Finds out who sent the request, and whether he may make that call. Raises an OrchestratorError."""
         refuse_foreign(request)
-        await authorise(request, call, self.authenticate, self.by_session)
+        return authorise(request, call, self.authenticate, self.by_session)
 
     def admit(self, request: Asked) -> None:
         """Counts the request. Raises RateLimited."""

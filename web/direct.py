@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.settings import Settings
 from orchestrator.web.asked import ClientGone, DirectRequest
 from orchestrator.web.desk import Desk
-from orchestrator.web.told import Told, tell
+from orchestrator.web.told import Told, fields, tell
 
 ASGI = Callable[[Any, Any, Any], Awaitable[None]]
 Handler = Callable[[DirectRequest], Awaitable[Told]]
@@ -24,7 +24,7 @@ class Direct:
     ) -> None:
         """`hardened` are the headers of every answer."""
         self._app, self._handlers, self._desk = app, handlers, desk
-        self._hardened = hardened
+        self._always = fields(hardened.items())
         self._most, self._within = settings.web.max_body_bytes, settings.web.body_timeout_s
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -38,18 +38,12 @@ class Direct:
             return
         request = DirectRequest(scope, receive, most=self._most, within_s=self._within)
         try:
-            told = await self._told(request, handler)
+            await self._desk.authorise(request, f"POST {request.path.removesuffix('/')}")
+            self._desk.admit(request)
+            told = await handler(request)
         except ClientGone:
             # Where it is there all the same, since service ends, the server tells it so.
             return
-        await tell(told, self._hardened, send)
-
-    async def _told(self, request: DirectRequest, handler: Handler) -> Told:
-        try:
-            await self._desk.authorise(request, f"POST {request.path.removesuffix('/')}")
-            self._desk.admit(request)
-            return await handler(request)
-        except ClientGone:
-            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told; what is ours, the log as well
-            return self._desk.refusal(request, error)
+            told = self._desk.refusal(request, error)
+        await tell(told, self._always, send)

@@ -81,21 +81,17 @@ class Connection(asyncio.Protocol):
         exchange = None
         # One scope for all of them: the first that it ends is the last.
         with anyio.CancelScope() as self._running:
-            while (exchange := await self._next()) is not None:
-                await exchange.run()
+            while not self._over:
+                exchange = self._exchange
+                if exchange is None or exchange.running:
+                    await self._change()
+                else:
+                    await exchange.run()
         if exchange is not None:
             await exchange.break_off(503)
         # What the client was told last is still on its way.
         while not self._over:
             await self._change()
-
-    async def _next(self) -> Exchange | None:
-        """The next request that is to be answered; None where there will be none."""
-        while not self._over:
-            if self._exchange is not None and not self._exchange.running:
-                return self._exchange
-            await self._change()
-        return None
 
     async def _change(self) -> None:
         """Returns when a request has come, or the connection is over."""

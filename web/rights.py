@@ -101,12 +101,12 @@ async def authorise(request: Asked, call: str, authenticate: Authenticate, by_se
     table, who = (PAGES, by_session) if call in PAGES else (RIGHTS, authenticate)
     if call not in table:
         raise Forbidden("This call is not open to anybody.")
-    scope, principal = table[call], NOBODY
+    scope, state, principal = table[call], _state(request), NOBODY
     if scope is not None:
         principal = await _admitted(who, scope, request)
         # Without the request, which would hold itself, and stay until the collector finds the two.
-        _state(request)[_AGAIN] = partial(_still_admitted, who, scope)
-    _state(request)[_PRINCIPAL] = principal
+        state[_AGAIN] = partial(_still_admitted, who, scope)
+    state[_PRINCIPAL] = principal
 
 
 def call_of(asked: Request) -> str | None:

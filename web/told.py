@@ -1,7 +1,6 @@
 """An answer before it takes the form that the framework, or ASGI, wants."""
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -29,20 +28,17 @@ class Told(Struct, frozen=True):
         return Response(self.body, status=self.status, content_type=self.content_type, headers=Headers(self.headers))
 
 
-async def tell(told: Told, headers: Mapping[str, str], send: Any) -> None:
-    """The same straight to ASGI; `headers` are those of every answer."""
-    fields = [_often("content-type", told.content_type), (b"content-length", b"%d" % len(told.body))]
-    fields += [_field(name, text) for name, text in told.headers]
-    fields += [_often(name, text) for name, text in headers.items()]
-    await send({"type": "http.response.start", "status": told.status, "headers": fields})
+async def tell(told: Told, always: Sequence[tuple[bytes, bytes]], send: Any) -> None:
+    """The same straight to ASGI; `always` are the fields of every answer."""
+    own = [(b"content-type", told.content_type.encode()), (b"content-length", b"%d" % len(told.body))]
+    headers = [*own, *fields(told.headers), *always]
+    await send({"type": "http.response.start", "status": told.status, "headers": headers})
     await send({"type": "http.response.body", "body": told.body, "more_body": False})
 
 
-def _field(name: str, text: str) -> tuple[bytes, bytes]:
-    return name.lower().encode(), text.encode("latin-1")
-
-
-_often = lru_cache(maxsize=64)(_field)
+def fields(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI has them."""
+    return [(name.lower().encode(), text.encode("latin-1")) for name, text in headers]
 
 
 def told_json(value: Any, status: int = 200, **headers: str) -> Told:

@@ -16,7 +16,7 @@ from orchestrator.telemetry import Telemetry
 from orchestrator.web.hosts import ASGI, Hosts
 from orchestrator.web.problems import CONTENT_TYPE, http_document
 from orchestrator.web.safety import dangers, on_every_answer
-from orchestrator.web.told import Told, tell, told_json
+from orchestrator.web.told import Told, fields, tell, told_json
 
 Page = Callable[[], Told]
 PATHS = ("/health", "/ready", "/metrics")
@@ -65,7 +65,7 @@ def build_watch(gateway: Gateway, telemetry: Telemetry, settings: Settings) -> A
 class _Watch:
     def __init__(self, pages: Mapping[str, Page], headers: Mapping[str, str]) -> None:
         """`headers` are those of every answer."""
-        self._pages, self._headers = pages, headers
+        self._pages, self._always = pages, fields(headers.items())
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One connection of ASGI, or the server's lifespan, in which there is nothing to do."""
@@ -75,4 +75,4 @@ class _Watch:
                 await send({"type": f"{message['type']}.complete"})
             return
         page = self._pages.get(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
-        await tell(_NOTHING if page is None else page(), self._headers, send)
+        await tell(_NOTHING if page is None else page(), self._always, send)

@@ -1,7 +1,7 @@
 """JSON to the domain and back. Refusals name the field and the rule, and never quote what was sent."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar, cast
@@ -13,7 +13,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 from orchestrator.actors.feed import Headway
 from orchestrator.actors.messages import Answer, Routed
 from orchestrator.domain.agent import Agent, AgentView, Registration
-from orchestrator.domain.audit import AuditEntry, Head, rfc3339
+from orchestrator.domain.audit import AuditEntry, rfc3339
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.endpoint import read_endpoint
 from orchestrator.domain.errors import InvalidJSON, InvalidRequest
@@ -109,8 +109,8 @@ def _elements(body: bytes) -> list[bytes]:
         raise InvalidJSON("The body is not a JSON array.") from None
 
 
-async def _body(request: Asked) -> bytes:
-    return await request.get_data(cache=False, as_text=False, parse_form_data=False)
+def _body(request: Asked) -> Awaitable[bytes]:
+    return request.get_data(cache=False, as_text=False, parse_form_data=False)
 
 
 def _check_media_type(request: Asked, *wanted: str) -> None:
@@ -246,7 +246,7 @@ def instant(text: str | None, name: str) -> str | None:
 
 def routed(answered: Routed, queue: str) -> tuple[int, dict[str, Any]]:
     """Status and body of the answer to an accepted task, which waits in `queue` if it has to; with its receipt."""
-    record, receipt = answered.record, {"receipt": _receipt(answered.receipt)}
+    record, receipt = answered.record, {"receipt": answered.receipt}
     task_id, state, result = record.task.task_id, record.progress.state, record.result
     match answered.answer:
         case Answer.COMPLETED_SYNC:
@@ -275,16 +275,12 @@ def is_identifier(text: str) -> bool:
 def revoked(consent_id: str, outcome: Revoked) -> dict[str, Any]:
     """That a consent holds no more, and how many tasks were denied for it by this call."""
     denied = len(outcome.records)
-    return {"consent_id": consent_id, "status": "revoked", "denied": denied, "receipt": _receipt(outcome.receipt)}
+    return {"consent_id": consent_id, "status": "revoked", "denied": denied, "receipt": outcome.receipt}
 
 
 def erased(outcome: Erased) -> dict[str, Any]:
     """How many tasks were erased by this call, and the place of the last one's entry in the audit."""
-    return {"status": "erased", "erased": len(outcome.records), "receipt": _receipt(outcome.receipt)}
-
-
-def _receipt(place: Head | None) -> dict[str, Any] | None:
-    return None if place is None else msgspec.structs.asdict(place)
+    return {"status": "erased", "erased": len(outcome.records), "receipt": outcome.receipt}
 
 
 def task_status(record: TaskRecord, headway: Headway | None = None) -> dict[str, Any]:
