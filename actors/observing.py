@@ -14,7 +14,7 @@ from orchestrator.actors.messages import (
     WakeAt,
 )
 from orchestrator.actors.pull_leases import Change, PullLeases
-from orchestrator.domain.lifecycle import State
+from orchestrator.domain.lifecycle import NEW, State
 from orchestrator.domain.task import lane_of
 from orchestrator.kernel.errors import NotDelivered
 from orchestrator.kernel.ref import Ref
@@ -43,6 +43,11 @@ class Observer:
     def committed(self, record: TaskRecord, lane: str | None = None) -> None:
         """A task is in this state now, and in that lane if it is known."""
         task, progress = record.task, record.progress
+        if lane is not None and progress is NEW:
+            # Just accepted: its sender does not know its id yet, so nobody waits for it, and no agent had it.
+            self._at_hand.keep(record)
+            self._line_up(record, lane)
+            return
         self._feed.publish(record)
         if progress.state is State.QUEUED and progress.due_at is None:
             self._at_hand.keep(record)
@@ -68,9 +73,12 @@ class Observer:
             with contextlib.suppress(NotDelivered):
                 self._janitor.tell(WakeAt(progress.due_at))
         elif progress.state is State.QUEUED:
-            lane = lane or lane_of(task, record.updated_at)
-            self._queue.announce(Ticket(task.task_id, task.priority, lane, record.seq, record.updated_at))
-            self._tell_relay(TellStream(task.priority))
+            self._line_up(record, lane or lane_of(task, record.updated_at))
+
+    def _line_up(self, record: TaskRecord, lane: str) -> None:
+        task = record.task
+        self._queue.announce(Ticket(task.task_id, task.priority, lane, record.seq, record.updated_at))
+        self._tell_relay(TellStream(task.priority))
 
     def _tell_of_lease(self, record: TaskRecord, change: Change) -> None:
         # A registry with a full mailbox counts anew at the next change.
