@@ -4,6 +4,7 @@ from contextlib import suppress
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -121,9 +122,12 @@ class SyncDispatcher:
         if message.reply.send(Ended(ended, accepted.receipt)):
             done = ended.progress.state is State.SUCCEEDED
             self._emit(SyncAttempted("completed" if done else "failed"))
-        # Last, since nobody waits for it.
         if heard is not None:
-            self._attempts.tell(heard)
+            try:
+                # The answer has its way out first: nobody waits for this.
+                await anyio.lowlevel.checkpoint()
+            finally:
+                self._attempts.tell(heard)
 
     async def _let_go(self) -> None:
         """Tells those whose time is over that their calls go on: one timer for all of them."""
