@@ -59,7 +59,11 @@ class Service:
         self.settings = listening_on(self._listeners, self.settings)
         self.port, self.watch_port = self.settings.web.port, self.settings.web.watch_port
         self.orchestrator = Orchestrator(self.settings, servers=serve_on(self._listeners, self.settings))
-        await self.orchestrator.__aenter__()
+        try:
+            await self.orchestrator.__aenter__()
+        except BaseException:
+            self._listeners.close()
+            raise
         connector = aiohttp.TCPConnector(limit=0)
         self._session = aiohttp.ClientSession(connector=connector)
         self._stopped = False

@@ -19,6 +19,7 @@ from orchestrator.settings import Settings
 from orchestrator.storage.opening import UnsupportedURL
 from orchestrator.storage.ports import LedgerLocked
 from orchestrator.telemetry import logger
+from orchestrator.testing import Service
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +90,17 @@ async def test_two_on_one_database(settings: Settings) -> None:
             async with Orchestrator(settings):
                 pass
         assert (await running.route(NOTE)).answer is Answer.QUEUED
+
+
+async def test_a_service_that_does_not_start(tmp_path: Path) -> None:
+    """Nobody listens on the port that it took."""
+    async with Service(tmp_path / "ledger.db"):
+        second = Service(tmp_path / "ledger.db")
+        with pytest.raises(LedgerLocked):
+            async with second:
+                pass
+    with pytest.raises(OSError, match="connect"):
+        await anyio.connect_tcp("127.0.0.1", second.port)
 
 
 async def test_a_redis_that_cannot_be() -> None:

@@ -7,6 +7,8 @@ import anyio
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 
 CONNECT_S = 2.0
+"""While others wait for what they asked; a start, for which nobody waits yet, has START_S."""
+START_S = 10.0
 STATEMENT_S = 5.0
 _SESSION = {
     "application_name": "orchestrator",
@@ -54,8 +56,8 @@ def dsn_of(url: str) -> str:
     return "postgresql:" + rest
 
 
-async def connect(dsn: str, *, patience: float = STATEMENT_S) -> Connection:
-    """A connection, within CONNECT_S; cancellation waits for that. Raises one of FAILURES, or InvalidAddress.
+async def connect(dsn: str, *, patience: float = STATEMENT_S, within: float = CONNECT_S) -> Connection:
+    """A connection, within so many seconds; cancellation waits for that. Raises one of FAILURES, or InvalidAddress.
 
     A statement on it may take `patience` seconds, and may wait for a lock for three fifths of that.
     With several hosts it is the first that can be written, unless the URL asks for something else by
@@ -63,7 +65,7 @@ async def connect(dsn: str, *, patience: float = STATEMENT_S) -> Connection:
     """
     attributes = "read-write" if _asks_for_primary(dsn) else None
     limits = {"statement_timeout": f"{patience:.0f}s", "lock_timeout": f"{patience * 600:.0f}ms"}
-    with anyio.fail_after(CONNECT_S, shield=True):
+    with anyio.fail_after(within, shield=True):
         try:
             return await asyncpg.connect(  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
                 dsn,

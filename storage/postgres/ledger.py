@@ -15,7 +15,9 @@ from orchestrator.storage.postgres import secrets, sql
 from orchestrator.storage.postgres.book import counts
 from orchestrator.storage.postgres.clock import Clock
 from orchestrator.storage.postgres.connecting import (
+    CONNECT_S,
     FAILURES,
+    START_S,
     Connection,
     connect,
     dsn_of,
@@ -74,7 +76,7 @@ class PostgresLedger(PostgresReader):
             disguise = await _migrate(dsn, codec)
             ledger = cls(dsn, writer, Clock(now), disguise, outbox=outbox, codec=codec)
             try:
-                session = await ledger._connect()
+                session = await ledger._connect(START_S)
                 last = await session.connection.fetchrow(sql.LAST_DATA_KEY)
                 if last is not None and last[1] is not None:
                     codec.rewrapped(last[1], last[0])
@@ -158,8 +160,9 @@ class PostgresLedger(PostgresReader):
             self._not_before = anyio.current_time() + PAUSE_S
             raise NotCommitted(name(error)) from error
 
-    async def _connect(self) -> Session:
-        session = await Session.opened(self._dsn, self._writer, self._clock, self._disguise, self._former)
+    async def _connect(self, within: float = CONNECT_S) -> Session:
+        connection = await connect(self._dsn, within=within)
+        session = await Session.opened(connection, self._writer, self._clock, self._disguise, self._former)
         self._session = self._former = session
         self._show(session.book)
         return session
@@ -224,7 +227,7 @@ class PostgresLedger(PostgresReader):
 
 
 async def _migrate(dsn: str, codec: Codec) -> Disguise:
-    connection: Connection = await connect(dsn, patience=OPEN_S)
+    connection: Connection = await connect(dsn, patience=OPEN_S, within=START_S)
     try:
         with anyio.fail_after(OPEN_S, shield=True):
             await migrate(connection)

@@ -19,7 +19,7 @@ from orchestrator.storage.postgres import sql
 from orchestrator.storage.postgres.batch import Batch, count_up
 from orchestrator.storage.postgres.book import columns
 from orchestrator.storage.postgres.clock import Clock
-from orchestrator.storage.postgres.connecting import NOT_ALLOWED, Connection, connect
+from orchestrator.storage.postgres.connecting import NOT_ALLOWED, Connection
 from orchestrator.storage.postgres.pool import farewell
 from orchestrator.storage.sealing import Codec
 from orchestrator.storage.work import Book
@@ -63,14 +63,14 @@ class Session:
 
     @classmethod
     async def opened(
-        cls, dsn: str, writer: str, clock: Clock, disguise: Disguise, former: "Session | None" = None
+        cls, connection: Connection, writer: str, clock: Clock, disguise: Disguise, former: "Session | None" = None
     ) -> "Session":
-        """Connects, and takes the name `writer`, or the first of `writer-2`, `writer-3`… that is free.
+        """On a connection, which is closed where that fails. Takes the name `writer`, or the first that is free of
+        `writer-2`, `writer-3`…
 
         The name that a `former` session held is tried first, once its server process is out of the way. Raises one of
         FAILURES, or LedgerCorrupt where the chain does not end as its head says.
         """
-        connection = await connect(dsn)
         try:
             with anyio.fail_after(SETUP_S, shield=True):
                 await connection.fetch(sql.WAIT_FOR_DISK)

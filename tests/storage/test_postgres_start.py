@@ -1,8 +1,8 @@
-"""A start that is broken off, whenever that is: the server has no connection left of it."""
+"""A start: how long it waits for its server, and that nothing is left of one that is broken off."""
 
 import asyncio
 import time
-from itertools import count
+from itertools import chain, count, repeat
 from typing import Any
 
 import anyio
@@ -11,6 +11,7 @@ from postgres_server import Server
 from proxy import Proxy
 
 from orchestrator.storage.opening import open_ledger
+from orchestrator.storage.postgres.connecting import CONNECT_S, connect
 from orchestrator.storage.postgres.ledger import PostgresLedger
 
 pytestmark = pytest.mark.anyio
@@ -55,6 +56,16 @@ class Starter:
         with self._scope:
             return await PostgresLedger.opened(url, "clinic", time.time)
         return None
+
+
+async def test_server_that_takes_its_time(postgres):
+    """A start waits for longer than a replica at work does, whose callers wait."""
+    database, delays = await postgres.new_database(), chain([CONNECT_S + 0.1], repeat(0.0))
+    async with Proxy(postgres.port, delay=lambda: next(delays)) as proxy:
+        await (await open_ledger(postgres.url(database, proxy.port))).close()
+        delays = chain([CONNECT_S + 0.1], repeat(0.0))
+        with pytest.raises(TimeoutError):
+            await connect(postgres.url(database, proxy.port))
 
 
 @pytest.mark.parametrize("natively", [False, True])
