@@ -18,6 +18,7 @@ from orchestrator.bench.acceptance import ENVIRON
 from orchestrator.bench.agent import agent
 from orchestrator.bench.endtoend import CALL, get, post, register
 from orchestrator.bench.processes import serving
+from orchestrator.storage.sqlite import sql
 
 NAME = "bench.db"
 _TASK = {key: CALL[key] for key in ("case_id", "task_type", "payload", "meta")}
@@ -37,6 +38,9 @@ def grown(finished: int, queued: int) -> Path:
         connection.execute("BEGIN")
         for seed, count in ((done, finished), (waiting, queued)):
             _multiply(connection, seed, count)
+        # As it is where all but the newest have been entered.
+        connection.execute(sql.ENTER_ALL_KEYS)
+        connection.execute(sql.ENTERED_ALL)
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return folder

@@ -40,7 +40,8 @@ class Disguise:
     """Digests of keys, and of what they stand for. The same for the same, in one ledger."""
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+        # To copy one costs less than to key one.
+        self._keyed = hmac.new(secret, digestmod="sha256")
 
     def wear(self, key: Key) -> Worn:
         """What stands for the key and its fingerprint. Equal keys of two scopes, or bodies under two, differ.
@@ -51,7 +52,9 @@ class Disguise:
         return Worn(key.scope, digest, self._digest(f"{digest.hex()}{key.fingerprint}"), key.expires_at)
 
     def _digest(self, text: str) -> bytes:
-        return hmac.digest(self._secret, text.encode(), "sha256")[:_KEPT]
+        keyed = self._keyed.copy()
+        keyed.update(text.encode())
+        return keyed.digest()[:_KEPT]
 
 
 def settled(kept: Kept | None, codec: Codec) -> tuple[Disguise, Kept]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 from orchestrator.domain.agent import Sighting
 from orchestrator.domain.audit import AuditDraft, Head, linked
@@ -53,6 +54,10 @@ class Book:
     codec: Codec = PLAIN
 
 
+AnyBook = TypeVar("AnyBook", bound=Book)
+"""A store may know more than others do."""
+
+
 class Unexpected(Exception):
     """The bulk did not come out as it would if every command were to succeed."""
 
@@ -62,10 +67,10 @@ def is_full(book: Book, command: Accept) -> bool:
     return bool(command.limit) and book.open[command.task.priority] >= command.limit
 
 
-class Work:
+class Work(Generic[AnyBook]):
     """The rows that a batch writes, gathered by table, and the book as it will be."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: AnyBook) -> None:
         self._book = book
         self.head, self.last_seq = book.head, book.last_seq
         self.ready, self.open = book.ready.copy(), book.open.copy()
@@ -92,7 +97,7 @@ class Work:
         self.audit: list[rows.Row] = []
         """Rows of AUDIT_COLUMNS."""
 
-    def book(self) -> Book:
+    def book(self) -> AnyBook:
         """The book after the batch."""
         return replace(self._book, head=self.head, last_seq=self.last_seq, ready=self.ready, open=self.open)
 

@@ -236,14 +236,14 @@ class Batch:
         self.book, self.number = work.book(), number
         return outcomes
 
-    def _work_out(self, commands: Sequence[Command]) -> tuple[Work, list[Outcome]]:
+    def _work_out(self, commands: Sequence[Command]) -> tuple[Work[Book], list[Outcome]]:
         work = Work(self.book)
         try:
             return work, [work.add(command) for command in commands]
         except _OF_VALUES as error:
             raise _Refused(type(error).__name__) from error
 
-    async def _write(self, work: Work) -> tuple[int, list[int]]:
+    async def _write(self, work: Work[Book]) -> tuple[int, list[int]]:
         """The number of the batch, and the book: where it is not as `work` took it to be, nothing was written."""
         before, after = columns(self.book), columns(work.book())
         number, actual = await self._connection.fetchrow(
@@ -263,7 +263,7 @@ def _known(number: int | None) -> int:
     return number
 
 
-def _arguments(work: Work) -> tuple[Any, ...]:
+def _arguments(work: Work[Book]) -> tuple[Any, ...]:
     """What `apply_batch` is handed, from `of_writer` on."""
     head = work.head
     return (
@@ -283,14 +283,14 @@ def _arguments(work: Work) -> tuple[Any, ...]:
     )
 
 
-def _keys(work: Work) -> list[rows.Row]:
+def _keys(work: Work[Book]) -> list[rows.Row]:
     return [
         (worn.scope, worn.digest.hex(), worn.fingerprint.hex(), record.task.task_id, worn.expires_at)
         for record, worn in work.keys
     ]
 
 
-def _tasks(work: Work) -> list[rows.Row]:
+def _tasks(work: Work[Book]) -> list[rows.Row]:
     """Rows of TASK_COLUMNS, as the table has them."""
     split = rows.NEW_TASK_COLUMNS.split(", ").index("updated_at")
     return [

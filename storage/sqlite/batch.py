@@ -41,7 +41,8 @@ from orchestrator.storage.commands import (
 from orchestrator.storage.ports import CommitUnknown, LedgerCorrupt, NotCommitted
 from orchestrator.storage.sealing import changed_keys
 from orchestrator.storage.sqlite import sql
-from orchestrator.storage.work import Book, Unexpected, Work, is_full
+from orchestrator.storage.sqlite.book import SqliteBook
+from orchestrator.storage.work import Unexpected, Work, is_full
 
 _QUEUED = ("queued", 0, None, None)
 _BROKEN = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
@@ -59,13 +60,16 @@ _OF_THE_COMMAND = (
 """What a single command can bring about by the values in it: too large, too deep, of no type that can be stored."""
 
 
-def commit(connection: sqlite3.Connection, book: Book, commands: Sequence[Command]) -> tuple[Book, list[Outcome]]:
+def commit(
+    connection: sqlite3.Connection, book: SqliteBook, commands: Sequence[Command]
+) -> tuple[SqliteBook, list[Outcome]]:
     """Applies `commands` in one transaction, and returns the new book and an outcome for each.
 
     Raises NotCommitted, CommitUnknown or LedgerCorrupt; `book` then still holds, unless the commit is unknown.
     """
     try:
         done = _transact(connection, book, commands)
+        book.keys.enter(connection)
     except sqlite3.Error as error:
         _roll_back(connection)
         raise _verdict(error) from error
@@ -79,6 +83,7 @@ def commit(connection: sqlite3.Connection, book: Book, commands: Sequence[Comman
             raise CommitUnknown(_name(error)) from error
         _roll_back(connection)
         raise _verdict(error) from error
+    book.keys.committed()
     return done
 
 
@@ -94,8 +99,10 @@ def empty_log(connection: sqlite3.Connection) -> bool:
     return not busy
 
 
-def _transact(connection: sqlite3.Connection, book: Book, commands: Sequence[Command]) -> tuple[Book, list[Outcome]]:
-    connection.execute("BEGIN IMMEDIATE")
+def _transact(
+    connection: sqlite3.Connection, book: SqliteBook, commands: Sequence[Command]
+) -> tuple[SqliteBook, list[Outcome]]:
+    _begin(connection, book)
     if not commands:
         for statement in sql.PROBE:
             connection.execute(statement)
@@ -104,11 +111,18 @@ def _transact(connection: sqlite3.Connection, book: Book, commands: Sequence[Com
         return _bulk(connection, book, commands)
     except (Unexpected, *_OF_THE_COMMAND):
         connection.execute("ROLLBACK")
-    connection.execute("BEGIN IMMEDIATE")
+    _begin(connection, book)
     return _one_by_one(connection, book, commands)
 
 
-def _one_by_one(connection: sqlite3.Connection, book: Book, commands: Sequence[Command]) -> tuple[Book, list[Outcome]]:
+def _begin(connection: sqlite3.Connection, book: SqliteBook) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    book.keys.begin()
+
+
+def _one_by_one(
+    connection: sqlite3.Connection, book: SqliteBook, commands: Sequence[Command]
+) -> tuple[SqliteBook, list[Outcome]]:
     outcomes: list[Outcome] = []
     for command in commands:
         connection.execute("SAVEPOINT command")
@@ -122,7 +136,7 @@ def _one_by_one(connection: sqlite3.Connection, book: Book, commands: Sequence[C
     return book, outcomes
 
 
-def _single(connection: sqlite3.Connection, book: Book, command: Command) -> tuple[Book, Outcome]:
+def _single(connection: sqlite3.Connection, book: SqliteBook, command: Command) -> tuple[SqliteBook, Outcome]:
     if isinstance(command, RelayAgain):
         return book, _relay_again(connection, command)
     if isinstance(command, RevokeConsent):
@@ -148,7 +162,7 @@ def _single(connection: sqlite3.Connection, book: Book, command: Command) -> tup
     return book, outcomes[0]
 
 
-def _revoke(connection: sqlite3.Connection, book: Book, command: RevokeConsent) -> tuple[Book, Outcome]:
+def _revoke(connection: sqlite3.Connection, book: SqliteBook, command: RevokeConsent) -> tuple[SqliteBook, Outcome]:
     at = command.audit.created_at
     if not connection.execute(sql.REVOKE, (command.consent_id, at)).rowcount:
         return book, Revoked()
@@ -158,7 +172,7 @@ def _revoke(connection: sqlite3.Connection, book: Book, command: RevokeConsent) 
     return book, revocation.revoked(outcomes)
 
 
-def _erase(connection: sqlite3.Connection, book: Book, command: Erase) -> tuple[Book, Erased]:
+def _erase(connection: sqlite3.Connection, book: SqliteBook, command: Erase) -> tuple[SqliteBook, Erased]:
     if command.task_id is not None:
         found = connection.execute(sql.READ_TO_ERASE, (command.task_id,)).fetchall()
     else:
@@ -171,7 +185,7 @@ def _erase(connection: sqlite3.Connection, book: Book, command: Erase) -> tuple[
     return book, erasure.erased(records, outcomes)
 
 
-def _remove(connection: sqlite3.Connection, book: Book, command: Remove) -> tuple[Book, Outcome]:
+def _remove(connection: sqlite3.Connection, book: SqliteBook, command: Remove) -> tuple[SqliteBook, Outcome]:
     for statement, names, must in _removals(command):
         cursor = connection.executemany(statement, [(name,) for name in names])
         if must and names and cursor.rowcount != len(names):
@@ -181,7 +195,9 @@ def _remove(connection: sqlite3.Connection, book: Book, command: Remove) -> tupl
     return book, noted
 
 
-def _remove_entries(connection: sqlite3.Connection, book: Book, command: RemoveEntries) -> tuple[Book, Outcome]:
+def _remove_entries(
+    connection: sqlite3.Connection, book: SqliteBook, command: RemoveEntries
+) -> tuple[SqliteBook, Outcome]:
     begins = begins_of(command.audit)
     for begin in begins:
         if connection.execute(sql.GOES_ON_BEHIND, (begin.writer, begin.seq, begin.entry_hash)).fetchone() is None:
@@ -197,7 +213,7 @@ def _remove_entries(connection: sqlite3.Connection, book: Book, command: RemoveE
     return book, EntriesRemoved(book.head, removed)
 
 
-def _rewrap(connection: sqlite3.Connection, book: Book, command: Rewrap) -> Rewrapped:
+def _rewrap(connection: sqlite3.Connection, book: SqliteBook, command: Rewrap) -> Rewrapped:
     found = connection.execute(sql.READ_DATA_KEYS, (command.after, command.limit)).fetchall()
     changes = changed_keys(found, book.codec)
     connection.executemany(sql.SAVE_DATA_KEY, changes)
@@ -213,41 +229,48 @@ def _relay_again(connection: sqlite3.Connection, command: RelayAgain) -> Requeue
     return Requeued(connection.execute(sql.RELAYED_UP_TO, (*command.after, command.limit)).fetchone())
 
 
-def _refusal(connection: sqlite3.Connection, book: Book, command: Command) -> Outcome | None:
+def _refusal(connection: sqlite3.Connection, book: SqliteBook, command: Command) -> Outcome | None:
     """What stands against accepting a task: its key, or a full class."""
     if not isinstance(command, Accept):
         return None
     if command.key is not None:
         worn = book.disguise.wear(command.key)
-        connection.execute(sql.EXPIRE_KEY, (worn.digest, command.audit.created_at))
-        found = connection.execute(sql.FIND_KEY, (worn.digest,)).fetchone()
+        found = book.keys.find(connection, worn.digest)
         if found is not None:
-            fingerprint, task_id = found
-            return _duplicate(connection, book, task_id) if fingerprint == worn.fingerprint else Reused()
+            seq, fingerprint, task_id, expires_at = found
+            if expires_at is None or expires_at > command.audit.created_at:
+                return _duplicate(connection, book, task_id) if fingerprint == worn.fingerprint else Reused()
+            connection.execute(sql.FORGET_KEY, (seq,))
     return Full(command.task.priority) if is_full(book, command) else None
 
 
-def _duplicate(connection: sqlite3.Connection, book: Book, task_id: str) -> Duplicate:
+def _duplicate(connection: sqlite3.Connection, book: SqliteBook, task_id: str) -> Duplicate:
     receipt = connection.execute(sql.READ_RECEIPT, (task_id,)).fetchone()
     return Duplicate(read_task(connection, book, task_id), Head(*receipt) if receipt else None)
 
 
-def read_task(connection: sqlite3.Connection, book: Book, task_id: str) -> TaskRecord:
+def read_task(connection: sqlite3.Connection, book: SqliteBook, task_id: str) -> TaskRecord:
     """The task as it is inside this transaction, with its result."""
     row = connection.execute(sql.READ_TASK, (task_id,)).fetchone()
     result = connection.execute(sql.READ_RESULT, (task_id,)).fetchone()
     return rows.whole_record(row, book.codec, result)
 
 
-def _bulk(connection: sqlite3.Connection, book: Book, commands: Sequence[Command]) -> tuple[Book, list[Outcome]]:
+def _bulk(
+    connection: sqlite3.Connection, book: SqliteBook, commands: Sequence[Command]
+) -> tuple[SqliteBook, list[Outcome]]:
     """All commands, a few statements; raises Unexpected where one of them would not simply succeed."""
     work = Work(book)
     outcomes = [work.add(command) for command in commands]
     if work.consents and _any_revoked(connection, work.consents):
         raise Unexpected
+    if work.keys and book.keys.any_stands(connection, [worn.digest for _, worn in work.keys]):
+        raise Unexpected
     for statement, parameters, must_match in _statements(work):
         if _executed(connection, statement, parameters) != len(parameters) and must_match:
             raise Unexpected
+    for record, worn in work.keys:
+        book.keys.add(worn.digest, record.seq)
     if work.head != book.head:
         connection.execute(sql.SAVE_HEAD, (work.head.writer, work.head.seq, work.head.entry_hash))
     return work.book(), outcomes
@@ -269,7 +292,7 @@ def _executed(connection: sqlite3.Connection, statement: str, parameters: Sequen
     return changed
 
 
-def _statements(work: Work) -> list[tuple[str, list[rows.Row], bool]]:
+def _statements(work: Work[SqliteBook]) -> list[tuple[str, list[rows.Row], bool]]:
     """Each statement with its rows, and whether every row must change one."""
     new, begun = _new_and_begun(work)
     gathered: list[tuple[str, list[rows.Row], bool]] = [
@@ -309,7 +332,7 @@ def _accepts(row: rows.Row) -> bool:
     return row[3] == "accepted" and row[11:15] == _QUEUED and row[8] is None and row[9] is None
 
 
-def _new_and_begun(work: Work) -> tuple[list[rows.Row], list[rows.Row]]:
+def _new_and_begun(work: Work[SqliteBook]) -> tuple[list[rows.Row], list[rows.Row]]:
     """New tasks, and apart from them those that are further on already: put off, or leased."""
     if all(record.progress is NEW for record in work.accepted):
         return work.tasks, []

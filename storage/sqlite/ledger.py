@@ -23,6 +23,8 @@ from orchestrator.storage.disguise import Disguise
 from orchestrator.storage.ports import CommitUnknown, Depths, LedgerCorrupt, LedgerError, LedgerLocked, Unreadable
 from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.sqlite import batch, sql
+from orchestrator.storage.sqlite.book import SqliteBook
+from orchestrator.storage.sqlite.keys import KnownKeys
 from orchestrator.storage.sqlite.locking import own, private
 from orchestrator.storage.sqlite.reader import SqliteReader
 from orchestrator.storage.sqlite.schema import migrate, version
@@ -52,7 +54,7 @@ class SqliteLedger(SqliteReader):
     exclusive = True
 
     def __init__(
-        self, path: str, connection: sqlite3.Connection, lock: IO[bytes], book: batch.Book, max_bytes: int = 0
+        self, path: str, connection: sqlite3.Connection, lock: IO[bytes], book: SqliteBook, max_bytes: int = 0
     ) -> None:
         super().__init__(path)
         self._max_bytes = max_bytes
@@ -175,7 +177,7 @@ def _check_length(path: str) -> None:
         raise LedgerCorrupt("the file is not a ledger, or was cut off")
 
 
-def _prepared(connection: sqlite3.Connection, max_bytes: int, outbox: bool, codec: Codec) -> batch.Book:
+def _prepared(connection: sqlite3.Connection, max_bytes: int, outbox: bool, codec: Codec) -> SqliteBook:
     """Sets the connection up, brings the schema up to date and reads the book."""
     try:
         version(connection)  # First of all, so that nothing is changed in a file that is something else's.
@@ -217,7 +219,7 @@ def _check_key(connection: sqlite3.Connection, codec: Codec) -> None:
         codec.rewrapped(last[1], last[0])
 
 
-def _book(connection: sqlite3.Connection, disguise: Disguise, outbox: bool) -> batch.Book:
+def _book(connection: sqlite3.Connection, disguise: Disguise, outbox: bool) -> SqliteBook:
     """Raises LedgerCorrupt where the audit trail does not end as its head says: nothing could be chained to it."""
     heads = {row[0]: Head(*row) for row in connection.execute(sql.READ_HEADS)}
     head = heads.get(WRITER, Head(WRITER))
@@ -225,13 +227,14 @@ def _book(connection: sqlite3.Connection, disguise: Disguise, outbox: bool) -> b
     if (head.seq, head.entry_hash) != (last or (0, GENESIS)):
         raise LedgerCorrupt("the audit trail does not end as its head says")
     (last_seq,) = connection.execute(sql.LAST_SEQ).fetchone()
-    return batch.Book(
+    return SqliteBook(
         head=head,
         disguise=disguise,
         last_seq=last_seq,
         ready=_counts(connection, sql.COUNT_READY),
         open=_counts(connection, sql.COUNT_OPEN),
         outbox=outbox,
+        keys=KnownKeys(connection),
     )
 
 

@@ -22,11 +22,25 @@ PROBE = (
 ROWS = (64, *range(16, 1, -1))
 
 _KEY = "(?, ?, ?, ?)"
-_ADD_KEY = "INSERT INTO idempotency_keys (seq, digest, fingerprint, expires_at) VALUES " + _KEY
-_IF_NEW = " ON CONFLICT DO NOTHING"
-ADD_KEY = _ADD_KEY + _IF_NEW
-FIND_KEY = "SELECT fingerprint, task_id FROM idempotency_keys JOIN tasks USING (seq) WHERE digest = ?"
-EXPIRE_KEY = "DELETE FROM idempotency_keys WHERE digest = ? AND expires_at <= ?"
+ADD_KEY = "INSERT INTO idempotency_keys (seq, digest, fingerprint, expires_at) VALUES " + _KEY
+FIND_KEY = (
+    "SELECT seq, fingerprint, task_id, expires_at FROM idempotency_keys JOIN tasks USING (seq)"
+    " WHERE seq = ? AND digest = ?"
+)
+FIND_INDEXED = "SELECT seq FROM idempotency_index WHERE digest = ?"
+ANY_INDEXED = [
+    (many, "SELECT 1 FROM idempotency_index WHERE digest IN (?" + ", ?" * (many - 1) + ")") for many in (*ROWS, 1)
+]
+READ_NEW_KEYS = "SELECT digest, seq FROM idempotency_keys WHERE seq > (SELECT up_to FROM idempotency_indexed)"
+ENTERED_AT_ONCE = 64
+ENTER_KEYS = (
+    "INSERT OR REPLACE INTO idempotency_index (digest, seq)"
+    " SELECT digest, seq FROM idempotency_keys WHERE seq IN (?" + ", ?" * (ENTERED_AT_ONCE - 1) + ")"
+)
+ENTER_ALL_KEYS = "INSERT INTO idempotency_index (digest, seq) SELECT digest, seq FROM idempotency_keys ORDER BY digest"
+ENTERED_UP_TO = "UPDATE idempotency_indexed SET up_to = ?"
+ENTERED_ALL = "UPDATE idempotency_indexed SET up_to = (SELECT coalesce(max(seq), 0) FROM idempotency_keys)"
+FORGET_KEY = "DELETE FROM idempotency_keys WHERE seq = ?"
 READ_DISGUISE = "SELECT data_key, secret FROM secrets WHERE name = ?"
 SAVE_DISGUISE = (
     "INSERT INTO secrets (name, data_key, secret) VALUES (?, ?, ?)"
@@ -313,7 +327,7 @@ REMOVE_TOLD = "DELETE FROM outbox WHERE task_id = ?"
 REMOVE_TASK = "DELETE FROM tasks WHERE task_id = ? AND " + _ENDED
 
 AT_ONCE = {
-    ADD_KEY: [(rows, _ADD_KEY + (", " + _KEY) * (rows - 1) + _IF_NEW) for rows in ROWS],
+    ADD_KEY: [(rows, ADD_KEY + (", " + _KEY) * (rows - 1)) for rows in ROWS],
     ADD_TASK: [(rows, ADD_TASK + (", " + _NEW_TASK) * (rows - 1)) for rows in ROWS],
     MOVE_TASK: [(rows, _MOVE_TASKS + (", " + _MOVE) * (rows - 1) + _MOVED) for rows in ROWS],
     ADD_RESULT: [(rows, ADD_RESULT + (", " + _RESULT) * (rows - 1)) for rows in ROWS],
