@@ -28,9 +28,8 @@ FIND_KEY = (
     " WHERE seq = ? AND digest = ?"
 )
 FIND_INDEXED = "SELECT seq FROM idempotency_index WHERE digest = ?"
-ANY_INDEXED = [
-    (many, "SELECT 1 FROM idempotency_index WHERE digest IN (?" + ", ?" * (many - 1) + ")") for many in (*ROWS, 1)
-]
+_IS_INDEXED = "SELECT 1 FROM idempotency_index WHERE digest IN (?"
+ANY_INDEXED = [(rows, _IS_INDEXED + ", ?" * (rows - 1) + ")") for rows in (*ROWS, 1)]
 READ_NEW_KEYS = "SELECT digest, seq FROM idempotency_keys WHERE seq > (SELECT up_to FROM idempotency_indexed)"
 ENTERED_AT_ONCE = 64
 ENTER_KEYS = (
