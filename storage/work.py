@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.domain.agent import Sighting
 from orchestrator.domain.audit import AuditDraft, Head, linked
@@ -40,8 +42,7 @@ from orchestrator.storage.disguise import Disguise, Worn
 from orchestrator.storage.sealing import PLAIN, Codec
 
 
-@dataclass(frozen=True)
-class Book:
+class Book(Struct, frozen=True):
     """What a writer knows of the ledger while it writes a batch; replaced only when the batch is committed."""
 
     head: Head
@@ -51,6 +52,8 @@ class Book:
     open: Counter[Priority] = field(default_factory=Counter[Priority])
     outbox: bool = False
     """Whether streams are to be told of what is ready, and of what is dead."""
+    callbacks: bool = True
+    """Whether anybody may wait to be told that a task has ended: where nobody does, nobody is looked for."""
     codec: Codec = PLAIN
 
 
@@ -90,6 +93,7 @@ class Work(Generic[AnyBook]):
         self.relayed: list[int] = []
         self.webhooks: list[rows.Row] = []
         self.callbacks: list[rows.Row] = []
+        self._called_back = book.callbacks
         self.tries: list[rows.Row] = []
         self.told_off: list[rows.Row] = []
         self.consents: set[str] = set()
@@ -99,7 +103,14 @@ class Work(Generic[AnyBook]):
 
     def book(self) -> AnyBook:
         """The book after the batch."""
-        return replace(self._book, head=self.head, last_seq=self.last_seq, ready=self.ready, open=self.open)
+        return replace(
+            self._book,
+            head=self.head,
+            last_seq=self.last_seq,
+            ready=self.ready,
+            open=self.open,
+            callbacks=self._called_back,
+        )
 
     def told(self, *, wanted: bool) -> list[tuple[str, str]]:
         """Streams and tasks: what the outbox is to hold after the batch, or what it is not to hold any more."""
@@ -168,6 +179,7 @@ class Work(Generic[AnyBook]):
             self.keys.append((record, self._book.disguise.wear(command.key)))
         if command.callback_url is not None:
             self.webhooks.append((task_id, command.callback_url))
+            self._called_back = True
         if progress == NEW:
             self.ready[priority] += 1
             self.open[priority] += 1
@@ -185,7 +197,7 @@ class Work(Generic[AnyBook]):
             raise Unexpected
         where = (record.task.task_id, before.state.value, before.attempt, before.due_at)
         self.moves.append((*rows.progress_row(command.progress), updated_at, *where))
-        if command.progress.state.final:
+        if self._called_back and command.progress.state.final:
             self.callbacks.append((updated_at, record.task.task_id))
         if command.result is not None:
             self.results.append(rows.result_row(record, command.result, self._book.codec))

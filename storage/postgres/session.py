@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import chain, count
 from typing import Any
 
 import anyio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.domain.audit import GENESIS, Head
 from orchestrator.domain.task import Priority

@@ -1,13 +1,10 @@
 """What the one writer of the embedded ledger knows of it while it writes."""
 
-from dataclasses import dataclass
-
 from orchestrator.storage.sqlite.keys import KnownKeys
 from orchestrator.storage.work import Book
 
 
-@dataclass(frozen=True, kw_only=True)
-class SqliteBook(Book):
+class SqliteBook(Book, frozen=True, kw_only=True):
     """The same as every ledger's, and which keys stand in it. Those follow the transactions by themselves."""
 
     keys: KnownKeys

@@ -8,13 +8,13 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 import anyio
 import anyio.to_thread
+from msgspec.structs import replace
 
 from orchestrator.domain.audit import GENESIS, Head
 from orchestrator.domain.task import Priority
@@ -227,6 +227,7 @@ def _book(connection: sqlite3.Connection, disguise: Disguise, outbox: bool) -> S
     if (head.seq, head.entry_hash) != (last or (0, GENESIS)):
         raise LedgerCorrupt("the audit trail does not end as its head says")
     (last_seq,) = connection.execute(sql.LAST_SEQ).fetchone()
+    (callbacks,) = connection.execute(sql.ANY_WEBHOOK).fetchone()
     return SqliteBook(
         head=head,
         disguise=disguise,
@@ -234,6 +235,7 @@ def _book(connection: sqlite3.Connection, disguise: Disguise, outbox: bool) -> S
         ready=_counts(connection, sql.COUNT_READY),
         open=_counts(connection, sql.COUNT_OPEN),
         outbox=outbox,
+        callbacks=bool(callbacks),
         keys=KnownKeys(connection),
     )
 

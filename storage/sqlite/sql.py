@@ -252,6 +252,7 @@ END_WEBHOOK = "DELETE FROM webhooks WHERE task_id = ?"
 READ_WEBHOOKS = "SELECT task_id, url, attempts FROM webhooks WHERE due_at <= ? ORDER BY due_at LIMIT ?"
 
 LAST_LINK = "SELECT seq, entry_hash FROM audit_entries WHERE writer = ? ORDER BY seq DESC LIMIT 1"
+ANY_WEBHOOK = "SELECT EXISTS (SELECT 1 FROM webhooks)"
 LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM tasks"
 COUNT_READY = "SELECT priority, count(*) FROM tasks WHERE state = 'queued' AND due_at IS NULL GROUP BY priority"
 COUNT_OPEN = "SELECT priority, count(*) FROM tasks WHERE state IN ('queued', 'leased', 'retry_wait') GROUP BY priority"

@@ -90,3 +90,13 @@ class CallingBack:
         ledger = await store.open()
         assert await due(ledger, NOW + 3.0) == [hook(attempts=1)]
         await ledger.close()
+
+    async def test_a_task_that_ends_after_a_restart(self, store):
+        """Its sender is told, whether or not anybody else has asked for that since."""
+        ledger = await store.open()
+        (record,) = await stored(ledger, wanting())
+        await ledger.close()
+        ledger = await store.open()
+        await moved(ledger, record, Step.CANCEL)
+        assert await due(ledger) == [hook()]
+        await ledger.close()
