@@ -130,7 +130,7 @@ class Gateway:
     async def route_all(self, requests: Sequence[TaskRequest]) -> list[Routed | OrchestratorError]:
         """Accepts many tasks with one commit, each for itself, in their order; none of them runs synchronously."""
         self._check_room()
-        checked = [await self._checked(request) for request in requests]
+        checked = [it if it.callback_url is None else await self._checked(it, it.callback_url) for it in requests]
         good = [item for item in checked if isinstance(item, TaskRequest)]
         make = partial(RouteTasks, requests=good, principal=self._principal, traceparent=self._traceparent)
         answers = await self._ask(self._router, make) if good else []
@@ -337,13 +337,12 @@ class Gateway:
             return routed
         return replace(routed, record=released(routed.record, self._environment.now()))
 
-    async def _checked(self, request: TaskRequest) -> TaskRequest | OrchestratorError:
+    async def _checked(self, request: TaskRequest, callback_url: str) -> TaskRequest | OrchestratorError:
         """The request, or why its sender could not be called back."""
-        if request.callback_url is not None:
-            try:
-                await self._client.check(request.callback_url)
-            except OrchestratorError as error:
-                return error
+        try:
+            await self._client.check(callback_url)
+        except OrchestratorError as error:
+            return error
         return request
 
     def _check_itself(self, agent_id: str) -> None:

@@ -25,23 +25,25 @@ Refusal = OrchestratorError | HTTPException
 def routes(context: Context) -> Blueprint:
     """`POST /route_tasks`."""
     blueprint = Blueprint("batches", __name__)
-    bounds, streams = context.bounds, context.settings.streams()
+    bounds, streams, most = context.bounds, context.settings.streams(), context.settings.web.max_body_bytes
 
     @blueprint.post(PATH)
     async def route_tasks() -> Response:
         if request.headers.getlist("Idempotency-Key"):
             raise InvalidRequest("idempotency_key: each task of a batch has its own.")
-        read = [await _verdict(number, text) for number, text in enumerate(await wire.read_batch(request))]
+        read = list[TaskRequest | Refusal]()
+        for number, text in enumerate(await wire.read_batch(request)):
+            read.append(_verdict(text))
+            if number % SHARE == SHARE - 1:
+                await anyio.lowlevel.checkpoint()
         good = [item for item in read if isinstance(item, TaskRequest)]
         routed = iter(await context.gateway.route_all(good) if good else [])
         verdicts = (next(routed) if isinstance(item, TaskRequest) else item for item in read)
         return json_response({"outcomes": [_outcome(verdict) for verdict in verdicts]}, 207)
 
-    async def _verdict(number: int, text: bytes) -> TaskRequest | Refusal:
+    def _verdict(text: bytes) -> TaskRequest | Refusal:
         """What the text asks for, or what is wrong with it."""
-        if number % SHARE == SHARE - 1:
-            await anyio.lowlevel.checkpoint()
-        if len(text) > context.settings.web.max_body_bytes:
+        if len(text) > most:
             return RequestEntityTooLarge()
         try:
             task = wire.task_request(decode(text, bounds), ())

@@ -246,21 +246,21 @@ def instant(text: str | None, name: str) -> str | None:
 
 def routed(answered: Routed, queue: str) -> tuple[int, dict[str, Any]]:
     """Status and body of the answer to an accepted task, which waits in `queue` if it has to; with its receipt."""
-    record, receipt = answered.record, {"receipt": answered.receipt}
+    record, receipt = answered.record, answered.receipt
     task_id, state, result = record.task.task_id, record.progress.state, record.result
     match answered.answer:
-        case Answer.COMPLETED_SYNC:
-            output = result.output if result else None
-            body = {"task_id": task_id, "status": answered.answer.value, "result": output}
-            return 200, {**body, "agent_id": record.progress.agent_id, **receipt}
-        case Answer.DUPLICATE:
-            body = {"task_id": task_id, "status": answered.answer.value, "state": state.value, "queue": queue}
-            found = {} if result is None else {"result": result.output, "agent_id": result.agent_id}
-            return 200, body | found | removed(record) | receipt
         case Answer.QUEUED:
             # A synchronous attempt may have ended the task for good; its sender should not wait for it.
             status = state if state.final else State.QUEUED
-            return 202, {"task_id": task_id, "status": status.value, "queue": queue, **receipt}
+            return 202, {"task_id": task_id, "status": status.value, "queue": queue, "receipt": receipt}
+        case Answer.COMPLETED_SYNC:
+            output = result.output if result else None
+            body = {"task_id": task_id, "status": answered.answer.value, "result": output}
+            return 200, {**body, "agent_id": record.progress.agent_id, "receipt": receipt}
+        case Answer.DUPLICATE:
+            body = {"task_id": task_id, "status": answered.answer.value, "state": state.value, "queue": queue}
+            found = {} if result is None else {"result": result.output, "agent_id": result.agent_id}
+            return 200, body | found | removed(record) | {"receipt": receipt}
 
 
 def is_identifier(text: str) -> bool:
