@@ -35,6 +35,8 @@ class Worn(Struct, frozen=True):
     fingerprint: bytes
     expires_at: float | None
 
+    __repr__ = discreet
+
 
 class Disguise:
     """Digests of keys, and of what they stand for. The same for the same, in one ledger."""
