@@ -70,6 +70,7 @@ async def test_server_that_takes_its_time(postgres):
 
 @pytest.mark.parametrize("natively", [False, True])
 async def test_broken_off_at_any_answer_of_the_server(postgres, natively):
+    """No connection of it stays. A program around us may well break it off natively, past all scopes and shields."""
     database = await postgres.new_database()
     await (await open_ledger(postgres.url(database))).close()
     for at in count(1):
