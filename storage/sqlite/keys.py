@@ -8,6 +8,7 @@ merge-tree (O'Neil et al., Acta Informatica 33, 1996) of two components, the fir
 Memory and index say where to look. Whether a key stands, and for what, is said by its row alone.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Sequence
 
@@ -21,10 +22,19 @@ class KnownKeys:
     """Belongs to the connection that writes. A key is the 16 bytes that it wears (storage/disguise.py)."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        """Reads those that are not in the index yet, which are told from the others by their seq."""
+        """Reads those that are not in the index yet, which are told from the others by their seq.
+
+        Where those are many they are entered now: a process that is restarted often would never come to an end.
+        """
         self._new = dict[bytes, int]()
         """By this transaction; each with the seq of its task, as below."""
         self._remembered = dict[bytes, int](connection.execute(sql.READ_NEW_KEYS))
+        if len(self._remembered) >= MANY:
+            # A disk that is full keeps nobody from starting: then they stay remembered.
+            with contextlib.suppress(sqlite3.OperationalError):
+                connection.execute(sql.ENTER_ALL_KEYS)
+                connection.execute(sql.ENTERED_ALL)
+                self._remembered = {}
         self._leaving = dict[bytes, int]()
         """On their way into the index."""
         self._order: list[int] = []

@@ -36,7 +36,10 @@ ENTER_KEYS = (
     "INSERT OR REPLACE INTO idempotency_index (digest, seq)"
     " SELECT digest, seq FROM idempotency_keys WHERE seq IN (?" + ", ?" * (ENTERED_AT_ONCE - 1) + ")"
 )
-ENTER_ALL_KEYS = "INSERT INTO idempotency_index (digest, seq) SELECT digest, seq FROM idempotency_keys ORDER BY digest"
+ENTER_ALL_KEYS = (
+    "INSERT OR REPLACE INTO idempotency_index (digest, seq) SELECT digest, seq FROM idempotency_keys"
+    " WHERE seq > (SELECT up_to FROM idempotency_indexed) ORDER BY digest"
+)
 ENTERED_UP_TO = "UPDATE idempotency_indexed SET up_to = ?"
 ENTERED_ALL = "UPDATE idempotency_indexed SET up_to = (SELECT coalesce(max(seq), 0) FROM idempotency_keys)"
 FORGET_KEY = "DELETE FROM idempotency_keys WHERE seq = ?"

@@ -90,6 +90,19 @@ async def test_after_a_restart(ledger, file, entering: int):
     await again.close()
 
 
+async def test_many_restarts(ledger, file):
+    """However few came between them, there is a bound to what is remembered."""
+    await ledger.close()
+    for start in range(0, 1200, 60):
+        again = await SqliteLedger.opened(str(file))
+        assert start - len(indexed(file)) < MANY
+        await again.commit(new(range(start + 1, start + 61)))
+        await again.close()
+    again = await SqliteLedger.opened(str(file))
+    assert await stand(again, range(1, 1201, 11))
+    await again.close()
+
+
 @pytest.mark.parametrize("statement", [sql.ENTER_KEYS, "COMMIT"])
 async def test_a_commit_that_fails(ledger, file, statement: str):
     """Its own keys stand for nothing; those on their way stay where they were, and are entered by the next."""
