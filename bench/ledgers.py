@@ -33,8 +33,6 @@ def grown(finished: int, queued: int) -> Path:
     with closing(sqlite3.connect(folder / NAME, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = OFF")
-        # In KiB: room for an index that is filled at random.
-        connection.execute("PRAGMA cache_size = -262144")
         connection.execute("BEGIN")
         for seed, count in ((done, finished), (waiting, queued)):
             _multiply(connection, seed, count)
