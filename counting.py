@@ -49,10 +49,10 @@ class Durations(Collector):
         self._sum = 0.0
         registry.register(self)
 
-    def observe(self, seconds: float) -> None:
-        """One more that took so long."""
-        self._counts[bisect_left(self._bounds, seconds)] += 1
-        self._sum += seconds
+    def observe(self, seconds: float, count: int = 1) -> None:
+        """One more that took so long, or several that did."""
+        self._counts[bisect_left(self._bounds, seconds)] += count
+        self._sum += seconds * count
 
     @property
     def buckets(self) -> Buckets:

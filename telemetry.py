@@ -6,6 +6,7 @@ Labels come from closed sets and log fields from an allow-list: no case id, no p
 import logging
 import sys
 import threading
+from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -151,12 +152,9 @@ class Telemetry:
             self._trace(event)
         match event:
             # In the order of how many there are: each case is asked in its turn.
-            case e.TaskAccepted():
-                self._tasks.add(event.task_type, event.priority)
-                self._decision.observe(event.seconds)
-                if event.queued:
-                    self._queued.add(self._queues[event.priority])
-                self._log.debug("task_accepted", task_id=event.task_id, task_type=event.task_type)
+            case e.TasksAccepted(tasks, seconds):
+                self._accepted(tasks)
+                self._decision.observe(seconds, len(tasks))
             case e.TaskDispatched():
                 self._dispatch.observe(event.waited)
                 if event.attempt > 1:
@@ -193,6 +191,14 @@ class Telemetry:
                     self._log.warning("authentication_failed")
             case _:
                 self._emit_system(event)
+
+    def _accepted(self, tasks: Sequence[e.TaskAccepted]) -> None:
+        for labels, count in Tally((task.task_type, task.priority) for task in tasks).items():
+            self._tasks.add(*labels, count=count)
+        for priority, count in Tally(task.priority for task in tasks if task.queued).items():
+            self._queued.add(self._queues[priority], count=count)
+        for task in tasks:
+            self._log.debug("task_accepted", task_id=task.task_id, task_type=task.task_type)
 
     def _emit_system(self, event: e.Event) -> None:
         match event:

@@ -24,7 +24,7 @@ from opentelemetry.trace import (
 )
 
 from orchestrator import __version__
-from orchestrator.actors.events import AttemptEnded, Event, TaskAccepted
+from orchestrator.actors.events import AttemptEnded, Event, TaskAccepted, TasksAccepted
 from orchestrator.domain.trace import Trace, trace_of
 
 FLUSH_MS = 3_000
@@ -45,8 +45,9 @@ class Tracing:
     def emit(self, event: Event) -> None:
         """Makes the spans that are over with `event`."""
         match event:
-            case TaskAccepted():
-                self._accepted(event)
+            case TasksAccepted(tasks, seconds):
+                for task in tasks:
+                    self._accepted(task, seconds)
             case AttemptEnded():
                 self._attempted(event)
             case _:
@@ -57,12 +58,12 @@ class Tracing:
         self._provider.force_flush(FLUSH_MS)
         self._provider.shutdown()
 
-    def _accepted(self, event: TaskAccepted) -> None:
+    def _accepted(self, event: TaskAccepted, seconds: float) -> None:
         trace, end = trace_of(event.task_id, event.traceparent), self._now()
         self._ids.next(trace.trace_id, trace.acceptance_id)
         fields = {"orchestrator.task_id": event.task_id, "orchestrator.task_type": event.task_type}
         fields |= {"orchestrator.priority": event.priority.value, "orchestrator.queued": event.queued}
-        self._span("accept", SpanKind.SERVER, trace, trace.parent_id, end - event.seconds, end, fields)
+        self._span("accept", SpanKind.SERVER, trace, trace.parent_id, end - seconds, end, fields)
 
     def _attempted(self, event: AttemptEnded) -> None:
         trace, end = trace_of(event.task_id, event.traceparent), self._now()

@@ -1,6 +1,6 @@
 """What the actors tell of themselves. `telemetry.py` turns these facts into metrics and logs; none holds a payload."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -17,8 +17,14 @@ class TaskAccepted(Struct, frozen=True):
     task_type: str
     priority: Priority
     queued: bool
-    seconds: float
     traceparent: str | None = None
+
+
+class TasksAccepted(Struct, frozen=True):
+    """Tasks that were decided together are on stable storage, so many seconds after the first of them was looked at."""
+
+    tasks: Sequence[TaskAccepted]
+    seconds: float
 
 
 class TaskRefused(Struct, frozen=True):
@@ -170,7 +176,7 @@ class CallbacksUnsigned(Struct, frozen=True):
 
 
 Event = (
-    TaskAccepted
+    TasksAccepted
     | TaskRefused
     | ConsentOverridden
     | ConsentWithdrawn

@@ -124,8 +124,10 @@ class Gateway:
         self._check_room()
         if request.callback_url is not None:
             await self._client.check(request.callback_url)
-        make = partial(RouteTask, request=request, principal=self._principal, traceparent=self._traceparent)
-        return self._released(await self._ask(self._router, make))
+        routed: Routed = await self._ask(
+            self._router, lambda reply: RouteTask(reply, request, self._principal, self._traceparent)
+        )
+        return self._released(routed)
 
     async def route_all(self, requests: Sequence[TaskRequest]) -> list[Routed | OrchestratorError]:
         """Accepts many tasks with one commit, each for itself, in their order; none of them runs synchronously."""

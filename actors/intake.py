@@ -9,7 +9,7 @@ import anyio.lowlevel
 
 from orchestrator.actors.admission import Acceptance, Admission, Plan, consent_required
 from orchestrator.actors.committing import Committer
-from orchestrator.actors.events import ConsentOverridden, Emit, TaskAccepted, TaskRefused
+from orchestrator.actors.events import ConsentOverridden, Emit, TaskAccepted, TaskRefused, TasksAccepted
 from orchestrator.actors.messages import Answer, Ended, NotRun, Routed, RouteTask, RouteTasks, Running, RunSync
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.errors import (
@@ -92,7 +92,7 @@ class Intake:
             routed = await self._run_sync(plan.startable, plan.decision)
         if routed is None:
             routed = _routed(await self._committer.commit(plan.command))
-        self._accepted(routed, monotonic() - began)
+        self._accepted([routed], monotonic() - began)
         return routed
 
     def _claim(self, name: Name, request: TaskRequest, now: float) -> Key:
@@ -122,7 +122,9 @@ class Intake:
             for name in claimed:
                 del self._answering[name]
         took = monotonic() - began
-        return [self._told(next(outcomes), took) if isinstance(plan, Plan) else self._refused(plan) for plan in plans]
+        answers = [self._told(next(outcomes)) if isinstance(plan, Plan) else self._refused(plan) for plan in plans]
+        self._accepted([answer for answer in answers if isinstance(answer, Routed)], took)
+        return answers
 
     async def _committed(
         self, plans: Sequence[Plan | OrchestratorError], together: bool
@@ -154,15 +156,13 @@ class Intake:
         except OrchestratorError as error:
             return error
 
-    def _told(self, outcome: Outcome | OrchestratorError, took: float) -> Routed | OrchestratorError:
+    def _told(self, outcome: Outcome | OrchestratorError) -> Routed | OrchestratorError:
         if isinstance(outcome, OrchestratorError):
             return self._refused(outcome)
         try:
-            routed = _routed(outcome)
+            return _routed(outcome)
         except OrchestratorError as error:
             return self._refused(error)
-        self._accepted(routed, took)
-        return routed
 
     def _refused(self, error: OrchestratorError) -> OrchestratorError:
         self._emit(TaskRefused(error.code))
@@ -192,14 +192,17 @@ class Intake:
             case _:
                 return _routed(outcome)
 
-    def _accepted(self, routed: Routed, seconds: float) -> None:
-        if routed.answer is Answer.DUPLICATE:
-            return
-        task = routed.record.task
-        if task.consent.override is not None:
-            self._emit(ConsentOverridden(task.task_id))
-        queued = routed.answer is Answer.QUEUED
-        self._emit(TaskAccepted(task.task_id, task.task_type, task.priority, queued, seconds, task.traceparent))
+    def _accepted(self, answers: Sequence[Routed], seconds: float) -> None:
+        accepted: list[TaskAccepted] = []
+        for routed in answers:
+            if routed.answer is Answer.DUPLICATE:
+                continue
+            task, queued = routed.record.task, routed.answer is Answer.QUEUED
+            if task.consent.override is not None:
+                self._emit(ConsentOverridden(task.task_id))
+            accepted.append(TaskAccepted(task.task_id, task.task_type, task.priority, queued, task.traceparent))
+        if accepted:
+            self._emit(TasksAccepted(accepted, seconds))
 
 
 def _name(key: str, sender: Sender) -> Name:

@@ -78,7 +78,8 @@ class Observer:
     def _line_up(self, record: TaskRecord, lane: str) -> None:
         task = record.task
         self._queue.announce(Ticket(task.task_id, task.priority, lane, record.seq, record.updated_at))
-        self._tell_relay(TellStream(task.priority))
+        if self._relay is not None:
+            self._tell_relay(TellStream(task.priority))
 
     def _tell_of_lease(self, record: TaskRecord, change: Change) -> None:
         # A registry with a full mailbox counts anew at the next change.

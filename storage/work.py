@@ -180,7 +180,7 @@ class Work(Generic[AnyBook]):
         if command.callback_url is not None:
             self.webhooks.append((task_id, command.callback_url))
             self._called_back = True
-        if progress == NEW:
+        if progress is NEW:
             self.ready[priority] += 1
             self.open[priority] += 1
         else:

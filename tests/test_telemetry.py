@@ -21,7 +21,7 @@ from orchestrator.telemetry import LOG_FIELDS, Sample, Telemetry, configure_logg
 TASK = "task-0123456789abcdef0123456789abcdef"
 STREAMS = {priority: f"tasks:{priority.value}" for priority in Priority}
 EVENTS: list[e.Event] = [
-    e.TaskAccepted(TASK, "embed", Priority.URGENT, True, 0.01),
+    e.TasksAccepted([e.TaskAccepted(TASK, "embed", Priority.URGENT, True)], 0.01),
     e.TaskRefused("E_CONSENT_REQUIRED"),
     e.ConsentOverridden(TASK),
     e.ConsentWithdrawn(3),
@@ -99,6 +99,24 @@ def test_the_metrics_of_the_contract_exist_and_no_label_holds_an_id() -> None:
     assert TASK not in text
     assert "agent-1" not in text
     assert "_created" not in text
+
+
+def test_tasks_that_were_accepted_together() -> None:
+    """Each is counted by its own labels, and each took as long as all of them."""
+    telemetry = Telemetry(STREAMS)
+    low, urgent = e.TaskAccepted(TASK, "embed", Priority.LOW, True), e.TaskAccepted(TASK, "act", Priority.URGENT, False)
+    telemetry.emit(e.TasksAccepted([low, urgent, low], 0.02))
+    text = telemetry.render().decode()
+    for line in (
+        'orchestrator_tasks_total{priority="low",task_type="embed"} 2.0',
+        'orchestrator_tasks_total{priority="urgent",task_type="act"} 1.0',
+        'orchestrator_tasks_queued_total{queue="tasks:low"} 2.0',
+        'orchestrator_decision_seconds_bucket{le="0.01"} 0.0',
+        'orchestrator_decision_seconds_bucket{le="0.025"} 3.0',
+        "orchestrator_decision_seconds_sum 0.06",
+    ):
+        assert line in text
+    assert "tasks:urgent" not in text
 
 
 @pytest.mark.parametrize(
