@@ -1,7 +1,7 @@
 """The Quart application: its routes, and a problem document for everything that goes wrong."""
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
@@ -13,7 +13,7 @@ from orchestrator.kernel.monotonic import monotonic
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
 from orchestrator.web import agents, audit, batches, consents, docs, erasure, events, keys, operations, pulling, tasks
-from orchestrator.web.bodies import Gate, request_class
+from orchestrator.web.bodies import ROUTE_TASKS, Gate, request_class
 from orchestrator.web.context import Context
 from orchestrator.web.dashboard import routes as dashboard
 from orchestrator.web.dashboard.sessions import Sessions
@@ -52,18 +52,19 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens
     desk = Desk(rates, telemetry, Strangers(telemetry), authenticator.principal, sessions.principal)
     app.before_request(partial(_authorise, desk))
     app.register_blueprint(dashboard.routes(context, sessions))
-    for part in (tasks, batches, events, agents, pulling, audit, consents, erasure, keys, operations, docs):
+    for part in (tasks, events, agents, pulling, audit, consents, erasure, keys, operations, docs):
         app.register_blueprint(part.routes(context))
     for kind in (OrchestratorError, HTTPException, Exception):
         app.register_error_handler(kind, partial(_refusal, desk))
     app.before_request(partial(_admit, desk))
     hardened = on_every_answer(context.dangers)
     app.after_request(partial(_harden, hardened))
-    # The framework answers for its other methods.
-    app.add_url_rule(ROUTE_TASK, "route_task", methods=["POST"])
-    gate = Gate(app.asgi_app, settings.web.max_batches)
-    direct = Direct(gate, {ROUTE_TASK: tasks.accepting(context)}, desk, hardened, settings)
-    app.asgi_app = Hosts(direct, settings)
+    handlers = {ROUTE_TASK: tasks.accepting(context), ROUTE_TASKS: batches.accepting(context)}
+    for path in handlers:
+        # The framework answers for their other methods.
+        app.add_url_rule(path, path.removeprefix("/"), methods=["POST"])
+    direct = Direct(app.asgi_app, handlers, desk, hardened, settings)
+    app.asgi_app = cast("Any", Hosts(Gate(direct, settings.web.max_batches), settings))
     return app
 
 

@@ -1,63 +1,81 @@
 """Many tasks in one request: each is answered for itself, all are stored with one commit."""
 
+from collections.abc import Iterable, Sequence
 from math import ceil
 from typing import Any
 
 import anyio.lowlevel
-from quart import Blueprint, Response, request
+from msgspec import UNSET, Struct, UnsetType
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from orchestrator.actors.messages import Routed
-from orchestrator.domain.errors import InvalidRequest, OrchestratorError
+from orchestrator.domain.errors import InvalidRequest, OrchestratorError, RateLimited
 from orchestrator.domain.strict_json import decode
 from orchestrator.domain.task import TaskRequest
 from orchestrator.web import wire
-from orchestrator.web.context import Context, json_response
+from orchestrator.web.asked import DirectRequest
+from orchestrator.web.context import Context
+from orchestrator.web.direct import Handler
 from orchestrator.web.problems import fields_of
+from orchestrator.web.told import Told, told_json
 
-PATH = "/route_tasks"
 SHARE = 32
 """Tasks that are decoded at once before others get their turn."""
 
 Refusal = OrchestratorError | HTTPException
 
 
-def routes(context: Context) -> Blueprint:
-    """`POST /route_tasks`."""
-    blueprint = Blueprint("batches", __name__)
+class Outcome(Struct, frozen=True):
+    """What became of one task: what a call of its own would have been answered."""
+
+    status: int
+    body: Any
+    retry_after: int | UnsetType = UNSET
+
+
+def accepting(context: Context) -> Handler:
+    """`POST /route_tasks`, which is served directly."""
     bounds, streams, most = context.bounds, context.settings.streams(), context.settings.web.max_body_bytes
 
-    @blueprint.post(PATH)
-    async def route_tasks() -> Response:
-        if request.headers.getlist("Idempotency-Key"):
+    async def route_tasks(asked: DirectRequest) -> Told:
+        if asked.headers.getlist("Idempotency-Key"):
             raise InvalidRequest("idempotency_key: each task of a batch has its own.")
-        read = list[TaskRequest | Refusal]()
-        for number, text in enumerate(await wire.read_batch(request)):
-            read.append(_verdict(text))
-            if number % SHARE == SHARE - 1:
-                await anyio.lowlevel.checkpoint()
+        texts, read = await wire.read_batch(asked), list[TaskRequest | Refusal]()
+        for begin in range(0, len(texts), SHARE):
+            share = texts[begin : begin + SHARE]
+            read += [admitted(asked, verdict) for verdict in verdicts(share)]
+            await anyio.lowlevel.checkpoint()
         good = [item for item in read if isinstance(item, TaskRequest)]
-        routed = iter(await context.gateway.route_all(good) if good else [])
-        verdicts = (next(routed) if isinstance(item, TaskRequest) else item for item in read)
-        return json_response({"outcomes": [_outcome(verdict) for verdict in verdicts]}, 207)
+        routed = iter(await context.gateway_for(asked).route_all(good) if good else [])
+        outcomes = [outcome(next(routed) if isinstance(item, TaskRequest) else item) for item in read]
+        return told_json({"outcomes": outcomes}, 207)
 
-    def _verdict(text: bytes) -> TaskRequest | Refusal:
-        """What the text asks for, or what is wrong with it."""
+    def verdicts(share: Sequence[bytes]) -> Iterable[TaskRequest | Refusal]:
+        """What the texts ask for, or what is wrong with them."""
+        together = wire.task_requests(share, bounds) if max(map(len, share)) <= most else None
+        return map(verdict, share) if together is None else together
+
+    def verdict(text: bytes) -> TaskRequest | Refusal:
         if len(text) > most:
             return RequestEntityTooLarge()
         try:
-            task = wire.task_request(decode(text, bounds), ())
-            context.rates.admit_task(request, task)
+            return wire.task_request(decode(text, bounds), ())
         except OrchestratorError as error:
             return error
-        return task
 
-    def _outcome(verdict: Routed | Refusal) -> dict[str, Any]:
+    def admitted(asked: DirectRequest, verdict: TaskRequest | Refusal) -> TaskRequest | Refusal:
+        try:
+            if isinstance(verdict, TaskRequest):
+                context.rates.admit_task(asked, verdict)
+        except RateLimited as error:
+            return error
+        return verdict
+
+    def outcome(verdict: Routed | Refusal) -> Outcome:
         if isinstance(verdict, Routed):
-            status, body = wire.routed(verdict, streams[verdict.record.task.priority])
-            return {"status": status, "body": body}
+            return Outcome(*wire.routed(verdict, streams[verdict.record.task.priority]))
         status, problem = fields_of(verdict)
         wait = None if isinstance(verdict, HTTPException) else verdict.retry_after
-        return {"status": status, "body": problem} | ({} if wait is None else {"retry_after": ceil(wait)})
+        return Outcome(status, problem, UNSET if wait is None else ceil(wait))
 
-    return blueprint
+    return route_tasks

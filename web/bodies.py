@@ -8,9 +8,9 @@ from quart import Request
 
 from orchestrator.domain.errors import Overloaded
 from orchestrator.settings import Settings
-from orchestrator.web.batches import PATH
 from orchestrator.web.problems import CONTENT_TYPE, http_document
 
+ROUTE_TASKS = "/route_tasks"
 PATIENCE_S = 2.0
 ASGI = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -20,14 +20,15 @@ def request_class(settings: Settings) -> type[Request]:
 
     class BoundedRequest(Request):
         def __init__(self, method: str, scheme: str, path: str, *args: Any, **kwargs: Any) -> None:
-            kwargs["max_content_length"] = _bound(path.rstrip("/"), settings)
+            kwargs["max_content_length"] = bound(path.rstrip("/"), settings)
             super().__init__(method, scheme, path, *args, **kwargs)
 
     return BoundedRequest
 
 
-def _bound(path: str, settings: Settings) -> int:
-    if path == PATH:
+def bound(path: str, settings: Settings) -> int:
+    """The bytes that the body of a request to that path may have."""
+    if path == ROUTE_TASKS:
         return settings.web.max_batch_bytes
     if path.startswith("/task/") and path.endswith("/result"):
         # An agent may say as much in a request as in an answer.
@@ -41,11 +42,13 @@ class Gate:
     def __init__(self, app: ASGI, most: int) -> None:
         self._app, self._slots = app, anyio.Semaphore(most)
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         """One connection; one that is let in too late is told 503."""
-        if scope["type"] != "http" or scope["path"].rstrip("/") != PATH:
-            await self._app(scope, receive, send)
-            return
+        if scope["type"] != "http" or scope["path"].rstrip("/") != ROUTE_TASKS:
+            return self._app(scope, receive, send)
+        return self._in_turn(scope, receive, send)
+
+    async def _in_turn(self, scope: Any, receive: Any, send: Any) -> None:
         with anyio.move_on_after(PATIENCE_S) as waiting:
             await self._slots.acquire()
         if waiting.cancelled_caught:

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.settings import Settings
 from orchestrator.web.asked import ClientGone, DirectRequest
+from orchestrator.web.bodies import bound
 from orchestrator.web.desk import Desk
 from orchestrator.web.told import Told, fields, tell
 
@@ -23,22 +24,23 @@ class Direct:
         self, app: ASGI, handlers: Mapping[str, Handler], desk: Desk, hardened: Mapping[str, str], settings: Settings
     ) -> None:
         """`hardened` are the headers of every answer."""
-        self._app, self._handlers, self._desk = app, handlers, desk
+        self._app, self._desk = app, desk
+        served = {path: (handler, f"POST {path}", bound(path, settings)) for path, handler in handlers.items()}
+        self._served = served | {f"{path}/": found for path, found in served.items()}
         self._always = fields(hardened.items())
-        self._most, self._within = settings.web.max_body_bytes, settings.web.body_timeout_s
+        self._within = settings.web.body_timeout_s
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         """One connection of ASGI."""
-        handler = None
-        if scope["type"] == "http" and scope["method"] == "POST":
-            path = scope["path"]
-            handler = self._handlers.get(path) or self._handlers.get(path.removesuffix("/"))
-        if handler is None:
-            await self._app(scope, receive, send)
-            return
-        request = DirectRequest(scope, receive, most=self._most, within_s=self._within)
+        found = self._served.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if found is None:
+            return self._app(scope, receive, send)
+        handler, call, most = found
+        return self._answer(DirectRequest(scope, receive, most=most, within_s=self._within), handler, call, send)
+
+    async def _answer(self, request: DirectRequest, handler: Handler, call: str, send: Any) -> None:
         try:
-            await self._desk.authorise(request, f"POST {request.path.removesuffix('/')}")
+            await self._desk.authorise(request, call)
             self._desk.admit(request)
             told = await handler(request)
         except ClientGone:

@@ -32,12 +32,11 @@ class Hosts:
         # Clients send the same header again and again; what strangers make up has no room beyond this.
         self._ours: Callable[[bytes], bool] = lru_cache(maxsize=256)(partial(ours, names=names))
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         """One connection of ASGI. 421 (RFC 9110 §15.5.20) for a host that is none of ours."""
         if scope["type"] == "http" and not self._answers(scope):
-            await _refuse(send)
-        else:
-            await self._app(scope, receive, send)
+            return _refuse(send)
+        return self._app(scope, receive, send)
 
     def _answers(self, scope: Any) -> bool:
         # No browser sends a request without a host, nor to a socket file, which has no port.

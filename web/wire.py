@@ -20,7 +20,7 @@ from orchestrator.domain.errors import InvalidJSON, InvalidRequest
 from orchestrator.domain.health import Availability
 from orchestrator.domain.identity import Scope, Subject
 from orchestrator.domain.lifecycle import State
-from orchestrator.domain.strict_json import Bounds, decode
+from orchestrator.domain.strict_json import Bounds, decode, decode_together
 from orchestrator.domain.task import Consent, Identifier, Override, TaskRequest
 from orchestrator.storage.commands import Erased, Revoked, TaskRecord
 from orchestrator.web.asked import Asked, media_type
@@ -179,6 +179,15 @@ def task_request(value: Any, header_keys: Sequence[str]) -> TaskRequest:
             raise InvalidRequest("idempotency_key: the body and the Idempotency-Key header differ.")
         fields = {**fields, "idempotency_key": key}
     return converted(fields, TaskRequest)
+
+
+def task_requests(texts: Sequence[bytes], bounds: Bounds) -> list[TaskRequest] | None:
+    """The task that each of the JSON texts asks for; None where one of them is to be looked at, or refused, alone."""
+    values = decode_together(texts, bounds)
+    try:
+        return None if values is None else msgspec.convert(values, list[TaskRequest])
+    except msgspec.ValidationError:
+        return None
 
 
 def agent(fields: Mapping[str, Any], *, lax: bool) -> Agent:

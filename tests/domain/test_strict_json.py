@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.domain.errors import InvalidJSON
-from orchestrator.domain.strict_json import MAX_INTEGER, Bounds, decode
+from orchestrator.domain.strict_json import MAX_INTEGER, Bounds, decode, decode_together
 
 
 def nested(depth: int, opening: str, closing: str) -> bytes:
@@ -231,3 +231,39 @@ def test_an_escape_beside_it_changes_nothing(text: str, depth: int, keys: int):
     alone = outcome(text.encode(), Bounds(depth, keys))
     beside = outcome(f'["\\u0041", {text}]'.encode(), Bounds(depth + 1, keys))
     assert beside == (alone if alone == "refused" else f"['A', {alone}]")
+
+
+@given(texts=st.lists(TEXTS.map(str.encode), min_size=1, max_size=4), depth=st.integers(0, 4), keys=st.integers(0, 4))
+def test_many_together(texts: list[bytes], depth: int, keys: int):
+    """What is read together is what each is alone; where one would be refused, nothing is read together."""
+    bounds = Bounds(depth, keys)
+    together = decode_together(texts, bounds)
+    alone = [outcome(text, bounds) for text in texts]
+    assert together is None or [repr(value) for value in together] == alone
+
+
+@pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)
+def test_one_among_many_that_is_refused(body):
+    """It is not read, wherever among them it stands."""
+    usual = b'{"a": [1, {"b": "x"}]}'
+    for place in range(3):
+        bodies = [usual] * 2
+        bodies.insert(place, body)
+        assert decode_together(bodies) is None
+    assert decode_together([usual] * 3) == [json.loads(usual)] * 3
+
+
+@pytest.mark.parametrize(
+    "bodies", [[b"[1", b"2]"], [b"{}, {}"], [b'{"a":1', b'"b":2}'], [b'["a', b'b"]'], [b"{}", b""]]
+)
+def test_bodies_are_not_read_across(bodies):
+    """One beside the other they would be JSON: another number of values."""
+    assert decode_together(bodies) is None
+
+
+def test_each_has_the_bounds_of_one():
+    """Together they may be larger than one of them alone."""
+    usual = b'{"a": {"b": [1]}}'
+    assert decode_together([usual] * 40, Bounds(depth=3, keys=2)) == [json.loads(usual)] * 40
+    assert decode_together([usual] * 40, Bounds(depth=2, keys=2)) is None
+    assert decode_together([usual] * 40, Bounds(depth=3, keys=1)) is None
