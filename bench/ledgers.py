@@ -18,7 +18,7 @@ from orchestrator.bench.acceptance import ENVIRON
 from orchestrator.bench.agent import agent
 from orchestrator.bench.endtoend import CALL, get, post, register
 from orchestrator.bench.processes import serving
-from orchestrator.storage.sqlite import sql
+from orchestrator.storage.sqlite import parts, sql
 
 NAME = "bench.db"
 _TASK = {key: CALL[key] for key in ("case_id", "task_type", "payload", "meta")}
@@ -40,6 +40,7 @@ def grown(finished: int, queued: int) -> Path:
         connection.execute(sql.ENTER_ALL_KEYS)
         connection.execute(sql.ENTERED_ALL)
         connection.execute("COMMIT")
+        parts.catch_up(connection)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return folder
 

@@ -40,7 +40,7 @@ from orchestrator.storage.commands import (
 )
 from orchestrator.storage.ports import CommitUnknown, LedgerCorrupt, NotCommitted
 from orchestrator.storage.sealing import changed_keys
-from orchestrator.storage.sqlite import sql
+from orchestrator.storage.sqlite import parts, sql
 from orchestrator.storage.sqlite.book import SqliteBook
 from orchestrator.storage.work import Unexpected, Work, is_full
 
@@ -68,8 +68,9 @@ def commit(
     Raises NotCommitted, CommitUnknown or LedgerCorrupt; `book` then still holds, unless the commit is unknown.
     """
     try:
-        done = _transact(connection, book, commands)
+        book, outcomes = _transact(connection, book, commands)
         book.keys.enter(connection)
+        book = parts.noted(connection, book)
     except sqlite3.Error as error:
         _roll_back(connection)
         raise _verdict(error) from error
@@ -84,7 +85,7 @@ def commit(
         _roll_back(connection)
         raise _verdict(error) from error
     book.keys.committed()
-    return done
+    return book, outcomes
 
 
 def empty_log(connection: sqlite3.Connection) -> bool:
@@ -210,6 +211,7 @@ def _remove_entries(
     if not removed:
         connection.execute("ROLLBACK TO command")
         return before, Stale()
+    parts.entries_removed(connection, up_to)
     return book, EntriesRemoved(book.head, removed)
 
 

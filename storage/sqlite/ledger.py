@@ -22,7 +22,7 @@ from orchestrator.storage.commands import Command, Erased, Outcome
 from orchestrator.storage.disguise import Disguise
 from orchestrator.storage.ports import CommitUnknown, Depths, LedgerCorrupt, LedgerError, LedgerLocked, Unreadable
 from orchestrator.storage.sealing import PLAIN, Codec
-from orchestrator.storage.sqlite import batch, sql
+from orchestrator.storage.sqlite import batch, parts, sql
 from orchestrator.storage.sqlite.book import SqliteBook
 from orchestrator.storage.sqlite.keys import KnownKeys
 from orchestrator.storage.sqlite.locking import own, private
@@ -237,6 +237,7 @@ def _book(connection: sqlite3.Connection, disguise: Disguise, outbox: bool) -> S
         outbox=outbox,
         callbacks=bool(callbacks),
         keys=KnownKeys(connection),
+        in_parts=head.seq - parts.catch_up(connection),
     )
 
 

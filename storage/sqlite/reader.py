@@ -14,7 +14,7 @@ from orchestrator.domain.lifecycle import State
 from orchestrator.domain.retention import Begin, Ended, Entry
 from orchestrator.domain.task import Priority
 from orchestrator.storage import rows
-from orchestrator.storage.browsing import NEWEST, AuditSearch, By, Found, TaskPage, TaskQuery, floor_of, page_of
+from orchestrator.storage.browsing import AuditSearch, By, Found, TaskPage, TaskQuery, floor_of, page_of
 from orchestrator.storage.commands import TaskRecord, Webhook
 from orchestrator.storage.ports import AuditPage, AuditQuery, LedgerCorrupt, Outgoing, Ticket, Unreadable
 from orchestrator.storage.sealing import PLAIN, Codec
@@ -100,27 +100,24 @@ class SqliteReader:
         by, values = query.narrowed()
         after = query.after if by in _NARROW or query.after else await self._before(query.since)
         found = await self._all(sql.PAGE_BY[by], (after, query.since or "", *values, query.limit))
-        full = bool(found) and len(found) == query.limit
-        return AuditPage([rows.audit_entry(row[1:]) for row in found], found[-1][0] if full else None)
+        return AuditPage(*_page(found, query.limit))
 
     async def _before(self, since: str | None) -> int:
-        """The position behind which the first entry since then stands: what is older is not walked through."""
-        first = None if since is None else (await self._all(sql.FIRST_SINCE, (since,)))[0][0]
-        return 0 if since is None else NEWEST if first is None else first - 1
+        """A position up to which no entry since then stands: what is older is hardly walked through."""
+        return 0 if since is None else (await self._all(sql.BEFORE_SINCE, (since,)))[0][0]
 
     async def newest(self, search: AuditSearch) -> Found:
         by, values = search.narrowed()
         floor = () if by in _NARROW else (await self._before(search.since),)
         found = await self._all(sql.NEWEST_BY[by], (search.before, search.since or "", *floor, *values, search.limit))
-        full = bool(found) and len(found) == search.limit
-        return Found([rows.audit_entry(row[1:]) for row in found], found[-1][0] if full else None)
+        return Found(*_page(found, search.limit))
 
     async def events(self) -> list[str]:
         return [row[0] for row in await self._all(sql.READ_EVENTS)]
 
     async def last_checkpoint(self) -> AuditEntry | None:
-        found = await self._all(sql.READ_LAST_CHECKPOINT)
-        return rows.audit_entry(found[0]) if found else None
+        found = (await self.newest(AuditSearch(event="checkpoint", limit=1))).entries
+        return found[0] if found else None
 
     async def briefs(self, query: TaskQuery) -> TaskPage:
         floor = floor_of(query, (await self._all(sql.LAST_SEQ))[0][0])
@@ -204,6 +201,12 @@ class SqliteReader:
         except sqlite3.DatabaseError as error:
             broken = getattr(error, "sqlite_errorname", "") in ("SQLITE_CORRUPT", "SQLITE_NOTADB")
             raise (LedgerCorrupt if broken else Unreadable)("the database cannot be read") from error
+
+
+def _page(found: Sequence[rows.Row], limit: int) -> tuple[list[AuditEntry], int | None]:
+    """The entries of rows that begin with a position and AUDIT_COLUMNS, and the cursor of the next page."""
+    entries = [rows.audit_entry(row[1 : 1 + len(AuditEntry.__struct_fields__)]) for row in found]
+    return entries, found[-1][0] if found and len(found) == limit else None
 
 
 def _text(raw: bytes) -> str:

@@ -82,21 +82,37 @@ READ_TASK = (
 READ_TO_ERASE = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE task_id = ? AND payload <> x''"
 
 
-# The index by case is one for each segment of the trail: see the migration that brought it.
-# Before a statement: `of_case`, the entries of a case. What follows first is the parameter that names it.
+# Behind this position entries are in no part yet: they are looked through.
+_IN_PARTS = "(SELECT coalesce(max(last), 0) FROM audit_parts)"
+COUNT_BEHIND_PARTS = "SELECT count(*) FROM (SELECT 1 FROM audit_entries WHERE position > " + _IN_PARTS + " LIMIT ?)"
+# The fewer entries a run is among, the fewer are looked through where an event is among many others.
+READ_NEXT_RUNS = (
+    "SELECT max(position), min(position), event, max(created_at) FROM (SELECT position, event, created_at"
+    " FROM audit_entries WHERE position > " + _IN_PARTS + " ORDER BY position LIMIT ?) GROUP BY position >> 8, event"
+)
+ADD_RUN = "INSERT INTO audit_runs (last, first, event) VALUES (?, ?, ?)"
+ADD_PART = "INSERT INTO audit_parts (last, first, latest) VALUES (?, ?, ?)"
+ADD_CASES = (
+    "INSERT INTO audit_cases (part, case_id, position) SELECT ?, case_id, position FROM audit_entries"
+    " WHERE position BETWEEN ? AND ? AND case_id IS NOT NULL ORDER BY case_id, position"
+)
+# Before a statement: `of_case`, the entries of a case. What follows each of the two is the parameter that names it.
 _OF_CASE = (
-    "WITH RECURSIVE segments (segment) AS (SELECT min(position) >> 12 FROM audit_entries UNION ALL"
-    " SELECT segment + 1 FROM segments WHERE segment < (SELECT max(position) >> 12 FROM audit_entries)),"
-    " of_case AS NOT MATERIALIZED (SELECT audit_entries.* FROM segments CROSS JOIN audit_entries"
-    " ON position >> 12 = segment AND case_id = "
+    "WITH of_case AS NOT MATERIALIZED (SELECT audit_entries.* FROM audit_parts CROSS JOIN audit_cases"
+    " ON part = last AND audit_cases.case_id = "
+)
+_AND_BEHIND = (
+    " CROSS JOIN audit_entries USING (position) UNION ALL"
+    " SELECT * FROM audit_entries WHERE position > " + _IN_PARTS + " AND case_id = "
 )
 # Each task has one entry of its acceptance, unless that was removed.
 _TASKS_OF_CASE = (
     " FROM (SELECT task_id AS accepted FROM of_case WHERE event = 'accepted'"
     " UNION ALL SELECT task_id FROM unlisted) CROSS JOIN tasks ON task_id = accepted"
 )
+_UNLISTED = "), unlisted AS NOT MATERIALIZED (SELECT task_id FROM tasks WHERE unlisted = 1 AND case_id = "
 READ_CASE_TO_ERASE = (
-    _OF_CASE + "?1), unlisted AS NOT MATERIALIZED (SELECT task_id FROM tasks WHERE unlisted = 1 AND case_id = ?1)"
+    _OF_CASE + "?1" + _AND_BEHIND + "?1" + _UNLISTED + "?1)"
     " SELECT " + TASK_COLUMNS + _TASKS_OF_CASE + " WHERE payload <> x'' ORDER BY seq LIMIT ?2"
 )
 ERASE_TASK = "UPDATE tasks SET payload = x'', meta = x'', data_key = NULL WHERE task_id = ?"
@@ -178,50 +194,81 @@ UNLIST_TASKS = (
     " (SELECT task_id FROM audit_entries WHERE writer = ? AND seq <= ? AND event = 'accepted')"
 )
 REMOVE_ENTRIES = "DELETE FROM audit_entries WHERE writer = ? AND seq <= ?"
+# What entries were found by goes with them: the case of one, the runs and parts of which nothing is left.
+_GOES_ON = "(SELECT position FROM audit_entries WHERE writer = ? AND seq = ? + 1)"
+REMOVE_CASES = (
+    "DELETE FROM audit_cases WHERE part IN (SELECT last FROM audit_parts WHERE first < " + _GOES_ON + ")"
+    " AND position NOT IN (SELECT position FROM audit_entries)"
+)
+REMOVE_RUNS = (
+    "DELETE FROM audit_runs WHERE last < " + _GOES_ON + " AND NOT EXISTS (SELECT 1 FROM audit_entries"
+    " WHERE position BETWEEN audit_runs.first AND audit_runs.last AND event = audit_runs.event)"
+)
+REMOVE_PARTS = "DELETE FROM audit_parts WHERE last < (SELECT min(position) FROM audit_entries)"
 READ_HEADS = "SELECT writer, seq, entry_hash FROM audit_heads ORDER BY writer"
 _READ_AUDIT = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position > ? AND created_at >= ?"
 _AUDIT_PAGE = " ORDER BY position LIMIT ?"
 # What else is asked of the entries of a task or a case, which are few. Parameters without numbers where they will do:
 # early versions of Python 3.12 warn of the others.
 _OF_TASK = " AND task_id = ? AND case_id IS coalesce(?, case_id) AND event = coalesce(?, event)"
-FIRST_SINCE = "SELECT min(position) FROM audit_entries WHERE created_at >= ?"
+# Behind this position they are looked for: those of the first part with one, or those that are in none.
+BEFORE_SINCE = (
+    "SELECT coalesce((SELECT first - 1 FROM audit_parts WHERE latest >= ? ORDER BY last LIMIT 1), " + _IN_PARTS + ")"
+)
 READ_AUDIT = _READ_AUDIT + _AUDIT_PAGE
 READ_AUDIT_OF_TASK = _READ_AUDIT + _OF_TASK + _AUDIT_PAGE
 READ_AUDIT_OF_CASE = (
-    _OF_CASE + "?3) SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position > ?1 AND created_at >= ?2"
+    _OF_CASE + "?3" + _AND_BEHIND + "?3)"
+    " SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position > ?1 AND created_at >= ?2"
     " AND event = coalesce(?4, event) ORDER BY position LIMIT ?5"
 )
-READ_AUDIT_OF_EVENT = _READ_AUDIT + " AND event = ?" + _AUDIT_PAGE
+# Run by run, and then what is behind the parts: each is in order, and so are all of them.
+READ_AUDIT_OF_EVENT = (
+    "SELECT position, " + AUDIT_COLUMNS + ", last AS run FROM audit_runs JOIN audit_entries USING (event)"
+    " WHERE event = ?3 AND last > ?1 AND position BETWEEN max(first, ?1 + 1) AND last AND created_at >= ?2"
+    " UNION ALL SELECT position, " + AUDIT_COLUMNS + ", position FROM audit_entries"
+    " WHERE position > max(?1, " + _IN_PARTS + ") AND event = ?3 AND created_at >= ?2 ORDER BY run, position LIMIT ?4"
+)
 PAGE_BY = {
     By.TASK: READ_AUDIT_OF_TASK, By.CASE: READ_AUDIT_OF_CASE, By.EVENT: READ_AUDIT_OF_EVENT, By.POSITION: READ_AUDIT,
 }  # fmt: skip
-LATEST = "SELECT max(created_at) FROM audit_entries"
+LATEST = (
+    "SELECT max(at) FROM (SELECT max(latest) AS at FROM audit_parts UNION ALL"
+    " SELECT max(created_at) FROM audit_entries WHERE position > " + _IN_PARTS + ")"
+)
 _NEWEST = "SELECT position, " + AUDIT_COLUMNS + " FROM audit_entries WHERE position < ? AND created_at >= ?"
 _BACKWARDS = " ORDER BY position DESC LIMIT ?"
 READ_NEWEST = _NEWEST + " AND position > ?" + _BACKWARDS
 READ_NEWEST_OF_TASK = _NEWEST + _OF_TASK + _BACKWARDS
 READ_NEWEST_OF_CASE = (
-    _OF_CASE + "?3) SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position < ?1 AND created_at >= ?2"
+    _OF_CASE + "?3" + _AND_BEHIND + "?3)"
+    " SELECT position, " + AUDIT_COLUMNS + " FROM of_case WHERE position < ?1 AND created_at >= ?2"
     " AND event = coalesce(?4, event) ORDER BY position DESC LIMIT ?5"
 )
-READ_NEWEST_OF_EVENT = _NEWEST + " AND position > ? AND event = ?" + _BACKWARDS
+# From the run on in which the cursor may stand.
+_LAST_RUN = "coalesce((SELECT min(last) FROM audit_runs WHERE event = ?4 AND last >= ?1 - 1), ?1)"
+READ_NEWEST_OF_EVENT = (
+    "SELECT position, " + AUDIT_COLUMNS + ", last AS run FROM audit_runs JOIN audit_entries USING (event)"
+    " WHERE event = ?4 AND last > ?3 AND last <= " + _LAST_RUN + " AND position BETWEEN max(first, ?3 + 1)"
+    " AND min(last, ?1 - 1) AND created_at >= ?2 UNION ALL SELECT position, " + AUDIT_COLUMNS + ", position"
+    " FROM audit_entries WHERE position > max(?3, " + _IN_PARTS + ") AND position < ?1 AND event = ?4"
+    " AND created_at >= ?2 ORDER BY run DESC, position DESC LIMIT ?5"
+)
 NEWEST_BY = {
     By.TASK: READ_NEWEST_OF_TASK, By.CASE: READ_NEWEST_OF_CASE, By.EVENT: READ_NEWEST_OF_EVENT,
     By.POSITION: READ_NEWEST,
 }  # fmt: skip
-# From event to event by their index: entries are not read.
+# From event to event by the index of their runs: but for those behind the parts, entries are not read.
 READ_EVENTS = (
-    "WITH RECURSIVE found (event) AS (SELECT min(event) FROM audit_entries UNION ALL"
-    " SELECT (SELECT min(event) FROM audit_entries WHERE event > found.event) FROM found WHERE found.event IS NOT NULL)"
+    "WITH RECURSIVE found (event) AS (SELECT min(event) FROM audit_runs UNION ALL"
+    " SELECT (SELECT min(event) FROM audit_runs WHERE event > found.event) FROM found WHERE found.event IS NOT NULL)"
     " SELECT event FROM found WHERE event IS NOT NULL"
-)
-READ_LAST_CHECKPOINT = (
-    "SELECT " + AUDIT_COLUMNS + " FROM audit_entries WHERE event = 'checkpoint' ORDER BY position DESC LIMIT 1"
+    " UNION SELECT event FROM audit_entries WHERE position > " + _IN_PARTS + " ORDER BY event"
 )
 _FITTING = " WHERE seq < ?1 AND seq >= ?2 AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR principal = ?4)"
 READ_BRIEFS = "SELECT " + BRIEF_COLUMNS + " FROM tasks" + _FITTING + " ORDER BY seq DESC LIMIT ?5"
 READ_BRIEFS_OF_CASE = (
-    _OF_CASE + "?6), unlisted AS NOT MATERIALIZED (SELECT task_id FROM tasks WHERE unlisted = 1 AND case_id = ?6)"
+    _OF_CASE + "?6" + _AND_BEHIND + "?6" + _UNLISTED + "?6)"
     " SELECT " + BRIEF_COLUMNS + _TASKS_OF_CASE + _FITTING + " ORDER BY seq DESC LIMIT ?5"
 )
 READ_CHAIN = (
@@ -246,8 +293,7 @@ RELAY_AGAIN = (
 RELAYED_UP_TO = "SELECT priority, lane, seq" + _READY_AFTER + "1 OFFSET ? - 1"
 
 PAGES = "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
-# With the plus the index by event is no choice: of a task there are few entries, of acceptances as many as tasks.
-READ_RECEIPT = "SELECT writer, seq, entry_hash FROM audit_entries WHERE task_id = ? AND +event = 'accepted'"
+READ_RECEIPT = "SELECT writer, seq, entry_hash FROM audit_entries WHERE task_id = ? AND event = 'accepted'"
 ADD_WEBHOOK = "INSERT INTO webhooks (task_id, url) VALUES (?, ?)"
 WEBHOOK_DUE = "UPDATE webhooks SET due_at = ? WHERE task_id = ?"
 TRY_WEBHOOK = "UPDATE webhooks SET due_at = ?, attempts = attempts + 1 WHERE task_id = ? AND attempts = ?"

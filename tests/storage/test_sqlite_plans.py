@@ -38,11 +38,19 @@ WALKS_BY_POSITION = {
 """Found by the primary key from a cursor on: what does not fit is passed over, row by row."""
 
 
-OF_AN_EVENT = {"READ_AUDIT_OF_EVENT", "READ_NEWEST_OF_EVENT", "READ_LAST_CHECKPOINT", "READ_EVENTS"}
-"""Found by the index of events: what else was written is not walked through."""
+OF_AN_EVENT = {"READ_AUDIT_OF_EVENT", "READ_NEWEST_OF_EVENT"}
+"""Found run by run: what stands between the runs of an event is not walked through."""
 
 OF_A_CASE = {"READ_AUDIT_OF_CASE", "READ_NEWEST_OF_CASE", "READ_BRIEFS_OF_CASE", "READ_CASE_TO_ERASE"}
-"""Sorted are the entries of one case, which are found segment by segment."""
+"""Sorted are the entries of one case, which are found part by part."""
+
+BEHIND_PARTS = {"COUNT_BEHIND_PARTS", "READ_NEXT_RUNS", "READ_EVENTS", "LATEST", *OF_AN_EVENT, *OF_A_CASE}
+"""They look through the few entries that are in no part yet, too."""
+
+WITHIN_A_PART = {"ADD_CASES", "REMOVE_RUNS"}
+
+SORTS_LITTLE = {"READ_CHAINS", "READ_NEXT_RUNS", "ADD_CASES", "READ_EVENTS", *OF_A_CASE}
+"""The names of writers or events, a part, a case."""
 
 
 @pytest.fixture
@@ -61,6 +69,7 @@ def plan():
 def test_statements_are_found():
     """The reads and the one update of tasks are among those that are looked at."""
     assert {"READ_TASK", "MOVE_TASK", "READ_READY", "READ_DEAD", "READ_CHAIN", "READ_AUDIT_OF_CASE"} <= set(STATEMENTS)
+    assert set(STATEMENTS) >= BEHIND_PARTS
     assert {f"MOVE_TASK, {rows} at once" for rows in sql.ROWS} <= set(STATEMENTS)
 
 
@@ -68,29 +77,51 @@ def test_statements_are_found():
 def test_plan(plan, name):
     """It searches by an index; what may scan scans the index that is named, and no row unless it is to return it."""
     steps = plan(STATEMENTS[name])
-    scans = [step for step in steps if re.match(r"SCAN (tasks|audit_entries)", step)]
+    scans = [step for step in steps if re.match(r"SCAN (tasks|audit_(entries|runs|cases))", step)]
     index, _ = MAY_SCAN.get(name, ("", ""))
     allowed = f"USING INDEX {index}" if name in READS_ROWS else f"USING COVERING INDEX {index}"
     assert [step for step in scans if not (index and step.endswith(allowed))] == [], steps
-    walks = any(re.search(r"INTEGER PRIMARY KEY \(rowid[<>]", step) for step in steps)
-    assert walks == (name in WALKS_BY_POSITION), steps
+    assert bool(walks_in(steps)) == (name in {*WALKS_BY_POSITION, *BEHIND_PARTS, *WITHIN_A_PART}), steps
+
+
+def walks_in(steps: list[str]) -> list[str]:
+    """The steps that go from row to row by the primary key."""
+    return [step for step in steps if re.search(r"(tasks|entries) USING INTEGER PRIMARY KEY \(rowid[<>]", step)]
+
+
+@pytest.mark.parametrize("name", sorted(BEHIND_PARTS))
+def test_entries_in_no_part(plan, name):
+    """They are looked through from the end of the last part on; of an event its runs are, too, and no more."""
+    assert re.search(
+        r"position > (max\(\?[0-9], )?\(SELECT coalesce\(max\(last\), 0\) FROM audit_parts\)", STATEMENTS[name]
+    )
+    walks = walks_in(plan(STATEMENTS[name]))
+    assert len(walks) == (2 if name in OF_AN_EVENT else 1)
 
 
 @pytest.mark.parametrize("name", [name for name in STATEMENTS if "ORDER BY" in STATEMENTS[name]])
 def test_order(plan, name):
     """Pages come out of the index in their order: nothing but ties is sorted, so nothing is read to its end first."""
     sorts = [step for step in plan(STATEMENTS[name]) if "TEMP B-TREE FOR" in step and "RIGHT PART" not in step]
-    assert name in {"READ_CHAINS", *OF_A_CASE} or sorts == []
+    assert name in SORTS_LITTLE or sorts == []
 
 
 @pytest.mark.parametrize("name", sorted(OF_AN_EVENT))
 def test_entries_of_an_event(plan, name):
-    """Only that event's are read, from the cursor on; and of which events there are any, not one entry is."""
-    steps = [step for step in plan(STATEMENTS[name]) if "audit_entries" in step]
-    covering, found = ("COVERING ", r"( \(event>\?\))?") if name == "READ_EVENTS" else ("", r" \(event=\?.*\)")
-    wanted = re.compile(rf"SEARCH audit_entries USING {covering}INDEX audit_entries_event{found}")
-    assert steps, name
-    assert [step for step in steps if not wanted.fullmatch(step)] == []
+    """They are found by the runs of the event, from the cursor on, each from its first entry to its last."""
+    steps = [step for step in plan(STATEMENTS[name]) if re.match("SEARCH audit_(runs|entries) USING I", step)]
+    until = "" if name == "READ_AUDIT_OF_EVENT" else " AND rowid<?"
+    assert steps[:2] == [
+        f"SEARCH audit_runs USING INDEX audit_runs_event (event=? AND rowid>?{until})",
+        "SEARCH audit_entries USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    ]
+
+
+def test_events(plan):
+    """Which there are is said by the index of their runs, from one event to the next."""
+    steps = [step for step in plan(sql.READ_EVENTS) if "audit_runs" in step]
+    found = "SEARCH audit_runs USING COVERING INDEX audit_runs_event"
+    assert steps == [found, f"{found} (event>?)"]
 
 
 OF_A_TASK = [name for name, text in STATEMENTS.items() if re.search(r"FROM audit_entries WHERE.*\btask_id = \?", text)]
@@ -104,5 +135,5 @@ def test_entries_of_a_task(plan, name):
 
 @pytest.mark.parametrize("name", sorted(OF_A_CASE))
 def test_entries_of_a_case(plan, name):
-    """Of each segment only those are read that the case has in it."""
-    assert any("USING INDEX audit_entries_case (<expr>=? AND case_id=?" in step for step in plan(STATEMENTS[name]))
+    """Of each part only those are read that the case has in it."""
+    assert any("audit_cases USING PRIMARY KEY (part=? AND case_id=?" in step for step in plan(STATEMENTS[name]))
