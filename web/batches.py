@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from orchestrator.actors.messages import Routed
+from orchestrator.domain.discretion import discreet
 from orchestrator.domain.errors import InvalidRequest, OrchestratorError, RateLimited
 from orchestrator.domain.strict_json import decode
 from orchestrator.domain.task import TaskRequest
@@ -31,6 +32,8 @@ class Outcome(Struct, frozen=True):
     status: int
     body: Any
     retry_after: int | UnsetType = UNSET
+
+    __repr__ = discreet
 
 
 def accepting(context: Context) -> Handler:
