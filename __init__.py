@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from orchestrator.embedding import Orchestrator as Orchestrator
     from orchestrator.embedding import create_app as create_app
     from orchestrator.embedding import load_settings as load_settings
+    from orchestrator.web.on_uvicorn import HttpProtocol as HttpProtocol
 
 __version__ = "0.1.0"
 
 _OFFERED = {
     "Agent": "orchestrator.domain.agent",
     "Consent": "orchestrator.domain.task",
+    "HttpProtocol": "orchestrator.web.on_uvicorn",
     "Orchestrator": "orchestrator.embedding",
     "Priority": "orchestrator.domain.task",
     "TaskRequest": "orchestrator.domain.task",

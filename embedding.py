@@ -355,17 +355,21 @@ class Application:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One connection, or the lifespan (ASGI 3.0, lifespan protocol 2.0)."""
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await self._lifespan(scope.get("state", {}), receive, send)
         elif self._app is None:
             raise RuntimeError("this application needs a server that runs the ASGI lifespan")
         else:
             await self._app(scope, receive, send)
 
-    async def _lifespan(self, receive: Any, send: Any) -> None:
+    async def _lifespan(self, state: dict[str, Any], receive: Any, send: Any) -> None:
+        from orchestrator.web.site import TERMS, Terms
+
         await receive()
         try:
             async with Orchestrator(self._settings) as orchestrator:
-                self._app = orchestrator.asgi()
+                self._app, settings = orchestrator.asgi(), self._settings
+                revoked = bool(settings.auth.certificate_crl_file)
+                state[TERMS] = Terms(settings.limits, revoked, orchestrator.drain)
                 settle_collector()
                 await send({"type": "lifespan.startup.complete"})
                 await receive()

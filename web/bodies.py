@@ -1,6 +1,6 @@
 """How large the body of a request may be, and how many large ones are in memory at once: batches have own bounds."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 import anyio
@@ -9,10 +9,10 @@ from quart import Request
 from orchestrator.domain.errors import Overloaded
 from orchestrator.settings import Settings
 from orchestrator.web.problems import CONTENT_TYPE, http_document
+from orchestrator.web.site import ASGI
 
 ROUTE_TASKS = "/route_tasks"
 PATIENCE_S = 2.0
-ASGI = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def request_class(settings: Settings) -> type[Request]:

@@ -54,9 +54,8 @@ class Connections:
     def __repr__(self) -> str:
         return f"<Connections {len(self._open)}/{self._most} from {len(self._peers)} peers>"
 
-    def enter(self, transport: asyncio.WriteTransport) -> int | None:
-        """Counts the connection until the current task, which serves it, ends; or the status of a refusal."""
-        task = asyncio.current_task()
+    def enter(self, transport: asyncio.WriteTransport, task: asyncio.Task[Any] | None) -> int | None:
+        """Counts the connection until the task, which serves it, ends; or the status of a refusal."""
         peer = peer_of(transport.get_extra_info("peername"))
         if task is None or len(self._open) >= self._most:
             return 503

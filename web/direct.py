@@ -11,9 +11,9 @@ from orchestrator.settings import Settings
 from orchestrator.web.asked import ClientGone, DirectRequest
 from orchestrator.web.bodies import bound
 from orchestrator.web.desk import Desk
+from orchestrator.web.site import ASGI
 from orchestrator.web.told import Told, fields, tell
 
-ASGI = Callable[[Any, Any, Any], Awaitable[None]]
 Handler = Callable[[DirectRequest], Awaitable[Told]]
 
 

@@ -11,7 +11,7 @@ from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Closed, Event, Updated
 
 from orchestrator.web.connections import Connections
-from orchestrator.web.identity.certificates import LEAVING, STATE, Certificate, certificate_of
+from orchestrator.web.identity.certificates import Certificate, certificate_of, with_certificate
 
 HANDSHAKE_S = 10.0
 """How long a client may take over its handshake."""
@@ -31,7 +31,7 @@ class Door(TCPServer):
     async def run(self) -> None:
         # Hypercorn hands every connection the configuration that the server was started with.
         config: Any = self.config
-        self.refusal = config.connections.enter(self.writer.transport)
+        self.refusal = config.connections.enter(self.writer.transport, asyncio.current_task())
         if config.tls is not None:
             # Before its handshake a client understands no answer.
             if self.refusal is not None or not await self._secured(await config.tls()):
@@ -57,7 +57,7 @@ class Door(TCPServer):
     @property
     def state_of_all(self) -> dict[str, Any]:
         """What the scope of each of its requests has as `state`."""
-        return {**self.state, STATE: self.certificate, LEAVING: lambda: self.stopped}
+        return with_certificate(self.state, self.certificate, lambda: self.stopped)
 
     def end(self) -> None:
         """The server itself ends the requests that it hears of from Hypercorn."""

@@ -16,7 +16,7 @@ def best_door() -> type[Door]:
     """The quickest that there is. Both refuse the same requests, and hold the same limits."""
     if find_spec("httptools") is None or not version("hypercorn").startswith(CHECKED_WITH):
         return Door
-    from orchestrator.web.fast_http import FastDoor
+    from orchestrator.web.fast_door import FastDoor
 
     return FastDoor
 

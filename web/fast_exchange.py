@@ -35,7 +35,7 @@ class Exchange:
         extensions = {ARRIVED: self.arrived, KEPT: self._kept}
         scope = {**said, "headers": said["headers"].copy(), "state": self._connection.state(), "extensions": extensions}
         try:
-            await self._connection.config.app(scope, self.receive, self.send)
+            await self._connection.app(scope, self.receive, self.send)
         except ConnectionResetError:
             self._connection.broken(self)
         except Exception as error:  # noqa: BLE001 - of the framework's faults, too
@@ -129,7 +129,7 @@ class Exchange:
             self._keeps = False
         if not self._keeps and not said:
             headers.append((b"connection", b"close"))
-        written = http_rules.head(status, headers, self._connection.config.dated(self._connection.loop.time()))
+        written = http_rules.head(status, headers, self._connection.site.dated(self._connection.loop.time()))
         self.begun = True
         return written + self._framed(body, more=more)
 

@@ -1,56 +1,37 @@
-"""HTTP/1.1 on httptools, in the place of Hypercorn's own: a sixth of its time for each request, with stricter refusals.
+"""HTTP/1.1 on httptools, in the place of a server's own: a sixth of Hypercorn's time for a request, stricter refusals.
 
 A head is checked as a whole and read at once, a body that has arrived is handed over without a queue, an answer is one
-write, one task serves all requests of a connection, and no timer is made for what has not gone wrong. Checked with
-Hypercorn 0.18 and httptools 0.9.
+write, one task serves all requests of a connection, and no timer is made for what has not gone wrong. `fast_door.py`
+and `on_uvicorn.py` have servers hand over their connections. Checked with httptools 0.9.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import unquote
 
 import anyio
 
 from orchestrator.web import http_rules
-from orchestrator.web.door import Door, early_bytes
 from orchestrator.web.fast_exchange import Exchange
 from orchestrator.web.fast_reading import Head, Refused, read_head
-from orchestrator.web.server_config import ServerConfig
+from orchestrator.web.identity.certificates import Certificate, with_certificate
+from orchestrator.web.site import ASGI, Site
 
 AHEAD = 65_536
 """Bytes of a body, or of later requests, that are read before anybody wants them."""
 
 
-class FastDoor(Door):
-    """A connection that is taken over from Hypercorn's streams."""
-
-    async def speak(self) -> None:
-        transport: Any = self.writer.transport
-        connection = Connection(self, transport)
-        transport.set_protocol(connection)
-        try:
-            connection.begin(early_bytes(self.reader))
-            if self.reader.at_eof():
-                transport.close()
-            await connection.serve()
-        finally:
-            transport.abort()
-
-
 class Connection(asyncio.Protocol):
     """One request after the other. What is sent ahead waits, and beyond a bound is not read."""
 
-    def __init__(self, door: Door, transport: asyncio.Transport) -> None:
-        # Hypercorn hands every connection the configuration that the server was started with.
-        self.config = cast("ServerConfig", door.config)
-        self.loop, self._door, self._transport = door.loop, door, transport
-        self._place = {
-            "type": "http", "asgi": {"spec_version": "2.1", "version": "3.0"}, "root_path": "",
-            "scheme": "http" if transport.get_extra_info("ssl_object") is None else "https",
-            "client": _address(transport.get_extra_info("peername")),
-            "server": _address(transport.get_extra_info("sockname")),
-        }  # fmt: skip
-        self._state = door.state_of_all
+    _transport: asyncio.Transport
+    _place: dict[str, Any]
+
+    def __init__(self, app: ASGI, site: Site, state: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
+        """`app` answers; `state` is that of its lifespan."""
+        self.app, self.site, self.loop, self._state = app, site, loop, dict(state)
+        self._stopped = False
         self._buffer, self._requests = b"", 0
         # Most clients send the same head again and again: what it says was read once.
         self._head: Head | None = None
@@ -64,20 +45,32 @@ class Connection(asyncio.Protocol):
         self._writable: anyio.Event | None = None
         self._abort: asyncio.TimerHandle | None = None
 
-    def begin(self, early: bytes) -> None:
-        """Serves, beginning with what was read already."""
-        self.config.connections.serve(self)
-        if self._door.refusal is not None:
-            self._refuse(self._door.refusal)
-        elif self.config.connections.stopping:
-            self._transport.close()
+    def begin(self, transport: asyncio.Transport, certificate: Certificate | None, refusal: int | None) -> None:
+        """Takes what comes, or refuses it at once with a status. Somebody has to `serve` it."""
+        self._transport = transport
+        self._place = {
+            "type": "http", "asgi": {"spec_version": "2.1", "version": "3.0"}, "root_path": self.site.root_path,
+            "scheme": "http" if transport.get_extra_info("ssl_object") is None else "https",
+            "client": _address(transport.get_extra_info("peername")),
+            "server": _address(transport.get_extra_info("sockname")),
+        }  # fmt: skip
+        self._state = with_certificate(self._state, certificate, lambda: self._stopped)
+        self.site.connections.serve(self)
+        if refusal is not None:
+            self._refuse(refusal)
+        elif self.site.connections.stopping:
+            transport.close()
         else:
             self._rest()
-            if early:
-                self.data_received(early)
 
     async def serve(self) -> None:
-        """Has the application answer one request after the other, until the connection is over."""
+        """Has the application answer one request after the other, until the connection is over, and ends it."""
+        try:
+            await self._serve()
+        finally:
+            self._transport.abort()
+
+    async def _serve(self) -> None:
         exchange = None
         # One scope for all of them: the first that it ends is the last.
         with anyio.CancelScope() as self._running:
@@ -122,7 +115,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.config.connections.leave(self)
+        self.site.connections.leave(self)
         for timer in (self._timer, self._abort):
             if timer is not None:
                 timer.cancel()
@@ -147,7 +140,7 @@ class Connection(asyncio.Protocol):
     # What the server tells.
 
     def stop(self) -> None:
-        self._door.stopped = True
+        self._stopped = True
         if self._exchange is None and not self._lingering:
             self._transport.close()
 
@@ -193,14 +186,14 @@ class Connection(asyncio.Protocol):
         text = self._buffer if end < 0 else self._buffer[: end + 4]
         head = self._head
         if head is None or text != self._text:
-            head = read_head(text, self.config.limits)
+            head = read_head(text, self.site.limits)
             if head is None:
                 return False
-            self._text, self._head, self._said = text, head, self._place | _said(head)
+            self._text, self._head, self._said = text, head, self._place | _said(head, self.site.root_path)
         self._buffer = self._buffer[end + 4 :]
         self._requests += 1
         self._exchange = Exchange(self, head, self._said)
-        if self.config.connections.ending:
+        if self.site.connections.ending:
             self._exchange.end()
         self._come()
         return True
@@ -218,7 +211,7 @@ class Connection(asyncio.Protocol):
     @property
     def last(self) -> bool:
         """Whether no request follows the present one."""
-        return self._door.stopped or self._requests >= self.config.keep_alive_max_requests
+        return self._stopped or self._requests >= self.site.keep_alive_max_requests
 
     def write(self, data: bytes) -> None:
         if not self._transport.is_closing():
@@ -234,8 +227,8 @@ class Connection(asyncio.Protocol):
         self._exchange = None
         exchange.leave()
         # What was begun before the stop was told that its connection stays.
-        if closing or self._door.stopped or self._transport.is_closing():
-            surprised = not exchange.goes and not self._door.stopped
+        if closing or self._stopped or self._transport.is_closing():
+            surprised = not exchange.goes and not self._stopped
             self._close(linger=surprised or not exchange.whole)
         else:
             self._rest()
@@ -250,7 +243,7 @@ class Connection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is None or not exchange.begun:
             headers, body = http_rules.answer_to(status)
-            self.write(http_rules.head(status, headers, self.config.dated(self.loop.time())) + body)
+            self.write(http_rules.head(status, headers, self.site.dated(self.loop.time())) + body)
         if exchange is not None:
             exchange.leave()
         # Of connections beyond the bound none is kept, not even for a moment.
@@ -272,7 +265,7 @@ class Connection(asyncio.Protocol):
 
     def _rest(self) -> None:
         """From now on the client has its time for a whole head."""
-        self._until = self.loop.time() + self.config.limits.idle_s
+        self._until = self.loop.time() + self.site.limits.idle_s
         if self._timer is None:
             self._wake_at(self._until)
 
@@ -290,13 +283,13 @@ class Connection(asyncio.Protocol):
             self._wake_at(self._until)
 
 
-def _said(head: Head) -> dict[str, Any]:
+def _said(head: Head, root_path: str) -> dict[str, Any]:
     """What a head says, as ASGI has it (HTTP connection scope, 2.1)."""
     path, _, query = head.target.partition(b"?")
     decoded = path.decode("ascii")
     return {
-        "http_version": head.version, "method": head.method, "path": unquote(decoded) if "%" in decoded else decoded,
-        "raw_path": path, "query_string": query, "headers": list(head.headers),
+        "http_version": head.version, "method": head.method, "path": root_path + unquote(decoded),
+        "raw_path": root_path.encode() + path, "query_string": query, "headers": list(head.headers),
     }  # fmt: skip
 
 

@@ -16,8 +16,8 @@ import msgspec
 from orchestrator.settings import Settings
 from orchestrator.web.problems import CONTENT_TYPE, HTTP_CODES, fields
 from orchestrator.web.safety import is_local
+from orchestrator.web.site import ASGI
 
-ASGI = Callable[[Any, Any, Any], Awaitable[None]]
 ANY = "*"
 _HOST = re.compile(r"(?:\[(?P<ip>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_.-]+))(?::[0-9]*)?")
 _REFUSED = 421

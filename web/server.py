@@ -16,7 +16,8 @@ from orchestrator.web.connections import Connections
 from orchestrator.web.doors import install
 from orchestrator.web.faults import log_fault
 from orchestrator.web.http_rules import broken_off
-from orchestrator.web.server_config import ASGI, FindTLS, ServerConfig
+from orchestrator.web.server_config import FindTLS, ServerConfig
+from orchestrator.web.site import ASGI
 
 STOP_S = 3.0
 """What open requests are given when the server stops; they wait for the ledger at most."""

@@ -2,14 +2,13 @@
 
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from hypercorn.config import Config, Sockets
 
 from orchestrator.settings import Limits
 from orchestrator.web.connections import Connections
+from orchestrator.web.site import ASGI
 
-ASGI = Callable[[Any, Any, Any], Awaitable[None]]
 FindTLS = Callable[[], Awaitable[ssl.SSLContext]]
 """What a connection that begins now is secured with."""
 

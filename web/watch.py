@@ -13,9 +13,10 @@ from orchestrator.actors.gateway import Gateway
 from orchestrator.kernel.clock import MOST_BEHIND_S
 from orchestrator.settings import Limits, Settings
 from orchestrator.telemetry import Telemetry
-from orchestrator.web.hosts import ASGI, Hosts
+from orchestrator.web.hosts import Hosts
 from orchestrator.web.problems import CONTENT_TYPE, http_document
 from orchestrator.web.safety import dangers, on_every_answer
+from orchestrator.web.site import ASGI
 from orchestrator.web.told import Told, fields, tell, told_json
 
 Page = Callable[[], Told]

@@ -29,7 +29,7 @@ from orchestrator.settings import SettingsError, load
 from orchestrator.testing import Service, a_task
 from orchestrator.web import doors, server
 from orchestrator.web.door import Door
-from orchestrator.web.fast_http import FastDoor
+from orchestrator.web.fast_door import FastDoor
 from orchestrator.web.rights import RIGHTS
 from orchestrator.web.safety import dangers
 from orchestrator.web.securing import tls_of

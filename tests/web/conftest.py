@@ -6,11 +6,13 @@ from functools import partial
 import pytest
 from described import DescribedService
 from stores import count
+from uvicorn_serving import OnUvicorn
 
+from orchestrator import HttpProtocol
 from orchestrator.testing import Service
-from orchestrator.web import doors
+from orchestrator.web import doors, server
 from orchestrator.web.door import Door
-from orchestrator.web.fast_http import FastDoor
+from orchestrator.web.fast_door import FastDoor
 
 
 @pytest.fixture
@@ -33,8 +35,11 @@ def rows(ledger: dict[str, str]):
     return partial(count, ledger["DATABASE_URL"])
 
 
-@pytest.fixture(params=[FastDoor, Door], ids=["httptools", "h11"])
-def door(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[Door]:
-    """Each of the two classes that speak HTTP/1.1, in the place of the best one."""
-    monkeypatch.setattr(doors, "best_door", lambda: request.param)
+@pytest.fixture(params=[FastDoor, Door, HttpProtocol], ids=["httptools", "h11", "uvicorn"])
+def door(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type:
+    """Each of the classes that speak HTTP/1.1, in the place of the best one; the last of them on its own server."""
+    if request.param is HttpProtocol:
+        monkeypatch.setattr(server, "WebServer", OnUvicorn)
+    else:
+        monkeypatch.setattr(doors, "best_door", lambda: request.param)
     return request.param

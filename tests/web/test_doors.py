@@ -1,4 +1,4 @@
-"""Both classes that speak HTTP/1.1, where the corpus does not look: answers, and which of the two is taken."""
+"""The classes that speak HTTP/1.1, where the corpus does not look: answers, and which is taken on Hypercorn."""
 
 import ssl
 from collections.abc import AsyncGenerator
@@ -14,8 +14,8 @@ from orchestrator.kernel.mailbox import Mailbox
 from orchestrator.settings import load
 from orchestrator.web import doors, server
 from orchestrator.web.door import Door
-from orchestrator.web.fast_http import FastDoor
-from orchestrator.web.server import WebServer, listen
+from orchestrator.web.fast_door import FastDoor
+from orchestrator.web.server import listen
 from orchestrator.web.server_config import FindTLS
 
 pytestmark = pytest.mark.anyio
@@ -56,7 +56,7 @@ async def running(app: Any, tls: FindTLS | None = None) -> AsyncGenerator[int]:
     """A server of that application."""
     listener, inbox = listen("127.0.0.1", 0), Inbox[object](Mailbox("web", 1))
     async with anyio.create_task_group() as group:
-        group.start_soon(WebServer(app, listener, load().limits, tls).run, inbox)
+        group.start_soon(server.WebServer(app, listener, load().limits, tls).run, inbox)
         try:
             yield listener.getsockname()[1]
         finally:
@@ -92,7 +92,7 @@ KEPT = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 GET = KEPT.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
 
-async def test_an_answer_in_pieces(door: type[Door]) -> None:
+async def test_an_answer_in_pieces(door: type) -> None:
     """Is sent in chunks; to HTTP/1.0, which knows none, up to the end of the connection."""
     async with answering(start(), piece(b"ab", more=True), piece(b"", more=True), piece(b"c")) as port:
         head, _, body = (await told(port, GET)).partition(b"\r\n\r\n")
@@ -103,14 +103,14 @@ async def test_an_answer_in_pieces(door: type[Door]) -> None:
         assert body == b"abc"
 
 
-async def test_answers_without_a_body(door: type[Door]) -> None:
+async def test_answers_without_a_body(door: type) -> None:
     """To HEAD, and with 204 and 304, nothing follows the head."""
     for status, request in ((200, GET.replace(b"GET", b"HEAD")), (204, GET), (304, GET)):
         async with answering(start(status), piece(b"" if status != 200 else b"abc")) as port:
             assert (await told(port, request)).endswith(b"\r\n\r\n")
 
 
-async def test_a_client_that_asks_before_it_sends(door: type[Door]) -> None:
+async def test_a_client_that_asks_before_it_sends(door: type) -> None:
     """Is told 100, sends its body, and gets its answer."""
     seen: list[Message] = []
     async with answering(start(), piece(b"ok"), body=seen) as port:
@@ -121,7 +121,7 @@ async def test_a_client_that_asks_before_it_sends(door: type[Door]) -> None:
     assert b"".join(message["body"] for message in seen) == b"abc"
 
 
-async def test_a_header_that_would_be_two(door: type[Door]) -> None:
+async def test_a_header_that_would_be_two(door: type) -> None:
     """Is never sent: the client hears of a fault."""
     async with answering(start(200, (b"location", b"/a\r\nx-injected: y")), piece(b"ok")) as port:
         answer = await told(port, GET)
@@ -129,20 +129,20 @@ async def test_a_header_that_would_be_two(door: type[Door]) -> None:
     assert b"injected" not in answer
 
 
-async def test_an_answer_that_breaks_off(door: type[Door]) -> None:
+async def test_an_answer_that_breaks_off(door: type) -> None:
     """Does not look like a whole one."""
     async with answering(start(), piece(b"ab", more=True)) as port:
         assert not (await told(port, GET)).endswith(b"0\r\n\r\n")
 
 
-async def test_an_encoding_that_nobody_knows(door: type[Door]) -> None:
+async def test_an_encoding_that_nobody_knows(door: type) -> None:
     """Is not implemented."""
     async with answering(start(), piece(b"ok")) as port:
         answer = await told(port, b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 501 ")
 
 
-async def test_a_large_body(door: type[Door]) -> None:
+async def test_a_large_body(door: type) -> None:
     """Arrives whole, piece by piece."""
     seen: list[Message] = []
     sent = bytes(range(256)) * 4096
@@ -161,7 +161,8 @@ async def is_answered(stream: anyio.abc.ByteReceiveStream) -> None:
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_connections_of_before(door: type[Door], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("door", [FastDoor, Door], indirect=True)
+async def test_connections_of_before(door: type, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the files of TLS were replaced: those without a request end, those with one when it is answered."""
     monkeypatch.setattr(server, "FOLLOW_S", 0.05)
     begun, release = anyio.Event(), anyio.Event()

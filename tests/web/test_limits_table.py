@@ -1,6 +1,6 @@
 """Every limit of a request as a line of a table: what is one below it and what just fits is served, one more is not.
 
-Over real sockets, and what HTTP itself bounds for each of the two classes that read it. What is refused leaves nothing
+Over real sockets, and what HTTP itself bounds for each of the classes that read it. What is refused leaves nothing
 behind.
 """
 
@@ -17,11 +17,12 @@ import pytest
 from anyio.abc import SocketStream
 from stores import count
 
+from orchestrator import HttpProtocol
 from orchestrator.settings import SettingsError, load
 from orchestrator.settings_sources import variable_of
 from orchestrator.testing import Service, a_task
 from orchestrator.web.door import Door
-from orchestrator.web.fast_http import FastDoor
+from orchestrator.web.fast_door import FastDoor
 
 pytestmark = pytest.mark.anyio
 
@@ -252,13 +253,13 @@ OF_HTTP = re.compile(r"limits\.(connections|header|target)|web\.max_b")
 DOORS = [
     (name, door)
     for name, limit in TABLE.items()
-    for door in ((FastDoor, Door) if OF_HTTP.match(limit.setting) else (FastDoor,))
+    for door in ((FastDoor, Door, HttpProtocol) if OF_HTTP.match(limit.setting) else (FastDoor,))
 ]
 
 
 @pytest.mark.parametrize("over", [-1, 0, 1], ids=["below", "at", "above"])
 @pytest.mark.parametrize(("name", "door"), DOORS, indirect=["door"])
-async def test_a_limit(name: str, door: type[Door], over: int, tmp_path: Path) -> None:
+async def test_a_limit(name: str, door: type, over: int, tmp_path: Path) -> None:
     """Below and at it the request is served; above it is refused by a problem, with a time where waiting helps."""
     limit = TABLE[name]
     rates = SLOW_RATES if limit.code == LIMITED else {}
@@ -284,7 +285,7 @@ LARGEST = {
 
 @pytest.mark.parametrize("over", [0, 1], ids=["at", "above"])
 @pytest.mark.parametrize("name", LARGEST)
-async def test_the_largest_that_can_be_set(name: str, door: type[Door], over: int, tmp_path: Path) -> None:
+async def test_the_largest_that_can_be_set(name: str, door: type, over: int, tmp_path: Path) -> None:
     """Holds as well: no bound of a library's own comes before it; and a larger one cannot be set."""
     limit, most = TABLE[name], LARGEST[name]
     # A large head, or a long target, has to fit into the other bounds.

@@ -11,8 +11,8 @@ from raw_requests import LAST, LAST_SEEN, Case, Seen, cases
 from orchestrator.kernel.inbox import Inbox, Stop
 from orchestrator.kernel.mailbox import Mailbox
 from orchestrator.settings import load
-from orchestrator.web.door import Door
-from orchestrator.web.server import WebServer, listen
+from orchestrator.web import server
+from orchestrator.web.server import listen
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +50,7 @@ async def served(app: Any) -> AsyncGenerator[int]:
     listener = listen("127.0.0.1", 0)
     inbox: Inbox[object] = Inbox(Mailbox("web", 1))
     async with anyio.create_task_group() as group:
-        group.start_soon(WebServer(app, listener, load().limits).run, inbox)
+        group.start_soon(server.WebServer(app, listener, load().limits).run, inbox)
         try:
             yield listener.getsockname()[1]
         finally:
@@ -103,7 +103,7 @@ def test_the_corpus() -> None:
 
 
 @pytest.mark.parametrize("piece", [None, 7], ids=["at once", "in pieces"])
-async def test_one_request_is_one_decision(piece: int | None, door: type[Door]) -> None:
+async def test_one_request_is_one_decision(piece: int | None, door: type) -> None:
     """What is in the bytes is seen, once and in order, and nothing besides; what is ambiguous ends the connection."""
     witness = Witness()
     wrong: dict[str, str] = {}

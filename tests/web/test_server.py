@@ -15,7 +15,7 @@ from orchestrator.kernel.mailbox import Mailbox
 from orchestrator.settings import load
 from orchestrator.web import http_rules, server
 from orchestrator.web.protocol import ServerConfig
-from orchestrator.web.server import WebServer, listen
+from orchestrator.web.server import listen
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("door")]
 
@@ -55,7 +55,7 @@ async def running(app: Any, **limits: Any) -> AsyncGenerator[Running]:
     async def run() -> None:
         try:
             with scope:
-                await WebServer(app, listener, replace(LIMITS, **limits)).run(inbox)
+                await server.WebServer(app, listener, replace(LIMITS, **limits)).run(inbox)
             ends.append("clean" if not scope.cancelled_caught else "cancelled")
         finally:
             ended.set()
@@ -275,7 +275,7 @@ async def test_a_second_life_on_the_same_socket() -> None:
             inbox: Inbox[object] = Inbox(Mailbox("web", 1))
             async with await anyio.connect_tcp("127.0.0.1", port) as early, anyio.create_task_group() as group:
                 await early.send(GET)
-                group.start_soon(WebServer(hello, listener, LIMITS).run, inbox)
+                group.start_soon(server.WebServer(hello, listener, LIMITS).run, inbox)
                 with anyio.fail_after(5):
                     assert b"hello" in await early.receive()
                 inbox.stop(Stop.FINAL)

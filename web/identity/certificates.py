@@ -33,6 +33,13 @@ def certificate_of(peer: Mapping[str, Any] | None) -> Certificate | None:
     return Certificate(certified_subject(peer.get("subjectAltName", ())), cert_time_to_seconds(peer["notAfter"]))
 
 
+def with_certificate(
+    state: Mapping[str, Any], certificate: Certificate | None, leaving: Callable[[], bool]
+) -> dict[str, Any]:
+    """The state of the scopes of a connection: what all have, with whom this one is with, and whether it is to end."""
+    return {**state, STATE: certificate, LEAVING: leaving}
+
+
 class CertificateHolders:
     """From a certificate to the principal behind it."""
 
