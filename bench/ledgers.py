@@ -18,6 +18,7 @@ from orchestrator.bench.acceptance import ENVIRON
 from orchestrator.bench.agent import agent
 from orchestrator.bench.endtoend import CALL, get, post, register
 from orchestrator.bench.processes import serving
+from orchestrator.storage.rows import RESULT_COLUMNS
 from orchestrator.storage.sqlite import parts, sql
 
 NAME = "bench.db"
@@ -70,7 +71,14 @@ def _multiply(connection: sqlite3.Connection, seed: str, count: int) -> None:
         "audit_entries": _next(connection, "audit_entries", "position"),
     }
     _copy(connection, "tasks", seed, {"seq": f"n + {first['tasks']}", "case_id": "'case-' || n"})
-    _copy(connection, "results", seed, {})
+    connection.execute(
+        "INSERT INTO results (seq, "
+        + RESULT_COLUMNS
+        + ") SELECT n + ?, "
+        + RESULT_COLUMNS
+        + " FROM copies, results WHERE seq = (SELECT seq FROM tasks WHERE task_id = ?) ORDER BY n",
+        (first["tasks"], seed),
+    )
     connection.execute(
         "INSERT INTO idempotency_keys (seq, digest, fingerprint, expires_at)"
         " SELECT n + ?, randomblob(16), fingerprint, expires_at"

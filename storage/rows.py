@@ -100,7 +100,7 @@ def progress_row(progress: Progress) -> Row:
         progress.agent_id,
         progress.owner,
         progress.lease_until,
-        _encode(progress.tried),
+        bytearray(_encode(progress.tried)),
         progress.reason,
     )
 
@@ -173,10 +173,10 @@ def consent(text: bytes) -> Consent:
 
 
 def result_row(record: TaskRecord, result: Result, codec: Codec) -> Row:
-    """The task's id and a row of RESULT_COLUMNS."""
+    """The task's seq and id, and a row of RESULT_COLUMNS."""
     task_id = record.task.task_id
-    output = codec.seal(record.key, task_id, "output", _encode(result.output))
-    return (task_id, result.attempt, result.agent_id, output, result.model_version, result.finished_at)
+    output = bytearray(codec.seal(record.key, task_id, "output", _encode(result.output)))
+    return (record.seq, task_id, result.attempt, result.agent_id, output, result.model_version, result.finished_at)
 
 
 def _result(row: Row, key: bytes | None, task_id: str, codec: Codec) -> Result:

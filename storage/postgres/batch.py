@@ -270,7 +270,7 @@ def _arguments(work: Work[Book]) -> tuple[Any, ...]:
         *(head.writer, head.seq, head.entry_hash),
         list(work.consents),
         max(work.expiries, default=None),
-        *(_keys(work), _tasks(work), work.moves, work.results),
+        *(_keys(work), _tasks(work), work.moves, [row[1:] for row in work.results]),
         *(work.webhooks, work.callbacks, work.tries, [task_id for (task_id,) in work.told_off]),
         # One statement touches a row but once: of several agents of one name it is given the last.
         list({agent_id: (agent_id, agent) for agent_id, agent in work.agents}.values()),

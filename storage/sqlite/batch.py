@@ -180,9 +180,8 @@ def _erase(connection: sqlite3.Connection, book: SqliteBook, command: Erase) -> 
         found = connection.execute(sql.READ_CASE_TO_ERASE, (command.case_id, command.limit)).fetchall()
     records = [rows.task_record(row, book.codec) for row in found]
     book, outcomes = _bulk(connection, book, erasure.steps(records, command))
-    gone = [(record.task.task_id,) for record in records]
-    connection.executemany(sql.ERASE_TASK, gone)
-    connection.executemany(sql.ERASE_RESULT, gone)
+    connection.executemany(sql.ERASE_TASK, [(record.task.task_id,) for record in records])
+    connection.executemany(sql.ERASE_RESULT, [(record.seq,) for record in records])
     return book, erasure.erased(records, outcomes)
 
 
@@ -254,7 +253,7 @@ def _duplicate(connection: sqlite3.Connection, book: SqliteBook, task_id: str) -
 def read_task(connection: sqlite3.Connection, book: SqliteBook, task_id: str) -> TaskRecord:
     """The task as it is inside this transaction, with its result."""
     row = connection.execute(sql.READ_TASK, (task_id,)).fetchone()
-    result = connection.execute(sql.READ_RESULT, (task_id,)).fetchone()
+    result = connection.execute(sql.READ_RESULT, row[:1]).fetchone()
     return rows.whole_record(row, book.codec, result)
 
 
@@ -303,7 +302,7 @@ def _statements(work: Work[SqliteBook]) -> list[tuple[str, list[rows.Row], bool]
         (sql.ADD_TASK, new, True),
         (sql.ADD_BEGUN_TASK, begun, True),
         (sql.MOVE_TASK, work.moves, True),
-        (sql.ADD_RESULT, work.results, True),
+        (sql.ADD_RESULT, [(row[0], *row[2:]) for row in work.results], True),
         (sql.SAVE_AGENT, work.agents, True),
         (sql.FORGET_AGENT, [(agent_id,) for agent_id in work.gone], False),
         (sql.ADD_WEBHOOK, work.webhooks, True),

@@ -66,7 +66,7 @@ class SqliteReader:
         record = rows.task_record(found[0], self._codec)
         if record.progress.state is not State.SUCCEEDED:
             return record
-        result = await self._all(sql.READ_RESULT, (task_id,))
+        result = await self._all(sql.READ_RESULT, found[0][:1])
         return rows.whole_record(found[0], self._codec, result[0] if result else None)
 
     async def tasks(

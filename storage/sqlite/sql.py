@@ -116,7 +116,7 @@ READ_CASE_TO_ERASE = (
     " SELECT " + TASK_COLUMNS + _TASKS_OF_CASE + " WHERE payload <> x'' ORDER BY seq LIMIT ?2"
 )
 ERASE_TASK = "UPDATE tasks SET payload = x'', meta = x'', data_key = NULL WHERE task_id = ?"
-ERASE_RESULT = "DELETE FROM results WHERE task_id = ?"
+ERASE_RESULT = "DELETE FROM results WHERE seq = ?"
 # Commits wait behind it, so a reader that takes its time is not waited for.
 HARDLY_WAIT = "PRAGMA busy_timeout = 250"
 WAIT = "PRAGMA busy_timeout = 5000"
@@ -135,8 +135,8 @@ READ_UNDER_CONSENT = (
 )
 
 _RESULT = "(?, ?, ?, ?, ?, ?)"
-ADD_RESULT = "INSERT INTO results (task_id, " + RESULT_COLUMNS + ") VALUES " + _RESULT
-READ_RESULT = "SELECT " + RESULT_COLUMNS + " FROM results WHERE task_id = ?"
+ADD_RESULT = "INSERT INTO results (seq, " + RESULT_COLUMNS + ") VALUES " + _RESULT
+READ_RESULT = "SELECT " + RESULT_COLUMNS + " FROM results WHERE seq = ?"
 
 SAVE_AGENT = (
     "INSERT INTO agents (agent_id, agent) VALUES (?, ?) ON CONFLICT (agent_id) DO UPDATE SET agent = excluded.agent"
@@ -351,21 +351,21 @@ _ENDED = "state IN ('succeeded', 'dead', 'cancelled', 'expired', 'denied')"
 _WITH_PAYLOAD = "payload NOT IN (x'', x'2d')"
 READ_ENDED = (
     "SELECT task_id, seq, updated_at, " + _WITH_PAYLOAD + ","
-    " EXISTS (SELECT 1 FROM results WHERE results.task_id = tasks.task_id),"
+    " EXISTS (SELECT 1 FROM results WHERE results.seq = tasks.seq),"
     " state = 'dead' AND " + _WITH_PAYLOAD + " AND NOT EXISTS"
     " (SELECT 1 FROM tasks AS again WHERE again.replay_of = tasks.task_id),"
     " EXISTS (SELECT 1 FROM webhooks WHERE webhooks.task_id = tasks.task_id)"
     " OR EXISTS (SELECT 1 FROM outbox WHERE outbox.task_id = tasks.task_id),"
     " EXISTS (SELECT 1 FROM idempotency_keys AS live WHERE live.seq = tasks.seq"
     " AND (live.expires_at IS NULL OR live.expires_at > ?)), length(payload) + length(meta)"
-    " + coalesce((SELECT length(output) FROM results WHERE results.task_id = tasks.task_id), 0)"
+    " + coalesce((SELECT length(output) FROM results WHERE results.seq = tasks.seq), 0)"
     " FROM tasks WHERE " + _ENDED + " AND updated_at < ? AND (updated_at, seq) > (?, ?)"
     " ORDER BY updated_at, seq LIMIT ?"
 )
-REMOVE_RESULT = "DELETE FROM results WHERE task_id = ?"
+REMOVE_RESULT = "DELETE FROM results WHERE seq = (SELECT seq FROM tasks WHERE task_id = ?)"
 EMPTY_TASK = (
     "UPDATE tasks SET payload = x'2d', meta = x'2d', data_key = CASE WHEN EXISTS"
-    " (SELECT 1 FROM results WHERE results.task_id = tasks.task_id) THEN data_key END"
+    " (SELECT 1 FROM results WHERE results.seq = tasks.seq) THEN data_key END"
     " WHERE task_id = ? AND " + _WITH_PAYLOAD + " AND " + _ENDED
 )
 FORGET_DATA_KEY = "UPDATE tasks SET data_key = NULL WHERE task_id = ? AND NOT " + _WITH_PAYLOAD

@@ -152,6 +152,17 @@ CREATE INDEX idempotency_keys_task ON idempotency_keys (task_id);
 INSERT INTO idempotency_keys SELECT 'caller:clinic', lower(hex(digest)), lower(hex(newer_keys.fingerprint)), task_id,
     expires_at FROM newer_keys JOIN tasks USING (seq);
 DROP TABLE newer_keys;
+DROP TABLE audit_parts;
+DROP TABLE audit_runs;
+DROP TABLE audit_cases;
+CREATE INDEX audit_entries_event ON audit_entries (event);
+CREATE INDEX audit_entries_time ON audit_entries (created_at);
+CREATE INDEX audit_entries_case ON audit_entries (position >> 12, case_id) WHERE case_id IS NOT NULL;
+DROP TABLE results;
+CREATE TABLE results (
+    task_id TEXT PRIMARY KEY, attempt INTEGER NOT NULL, agent_id TEXT NOT NULL, output BLOB NOT NULL,
+    model_version TEXT, finished_at REAL NOT NULL
+) STRICT;
 UPDATE schema_version SET version = 7;
 """
 """What makes a file as it was when digests stood in it as text."""

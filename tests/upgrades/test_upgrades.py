@@ -131,6 +131,19 @@ async def test_a_backup_of_an_older_version(older: Path, newer: dict[str, int], 
     assert not (await auditing.verify(url)).flaws
 
 
+def test_results_of_an_older_version(older: Path):
+    """Each is found by its task's number, as it was; of a task that is not there any more nothing is kept."""
+    url, columns = f"sqlite:///{older}", "results.agent_id, CAST(output AS TEXT), model_version, finished_at"
+    held = stores.rows(url, f"SELECT task_id, {columns} FROM results ORDER BY task_id")
+    assert held
+    with closing(sqlite3.connect(older, isolation_level=None)) as connection:
+        orphan = "SELECT 'task-gone', attempt, agent_id, output, '1', 0 FROM results LIMIT 1"
+        connection.execute(f"INSERT INTO results {orphan}")
+        sqlite_schema.migrate(connection)
+    assert stores.rows(url, f"SELECT task_id, {columns} FROM results JOIN tasks USING (seq) ORDER BY task_id") == held
+    assert stores.rows(url, "SELECT count(*) FROM results") == [(len(held),)]
+
+
 async def test_going_back(older: Path, tmp_path: Path):
     """A version older than the database leaves it alone, and says so; a backup from before the upgrade serves."""
     url = f"sqlite:///{older}"
