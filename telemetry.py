@@ -6,7 +6,6 @@ Labels come from closed sets and log fields from an allow-list: no case id, no p
 import logging
 import sys
 import threading
-from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -193,12 +192,16 @@ class Telemetry:
                 self._emit_system(event)
 
     def _accepted(self, tasks: Sequence[e.TaskAccepted]) -> None:
-        for labels, count in Tally((task.task_type, task.priority) for task in tasks).items():
-            self._tasks.add(*labels, count=count)
-        for priority, count in Tally(task.priority for task in tasks if task.queued).items():
-            self._queued.add(self._queues[priority], count=count)
+        # Alike for the most part, they are told to the metrics by kind.
+        kinds: dict[tuple[str, Priority, bool], int] = {}
         for task in tasks:
+            kind = task.task_type, task.priority, task.queued
+            kinds[kind] = kinds.get(kind, 0) + 1
             self._log.debug("task_accepted", task_id=task.task_id, task_type=task.task_type)
+        for (task_type, priority, queued), count in kinds.items():
+            self._tasks.add(task_type, priority, count=count)
+            if queued:
+                self._queued.add(self._queues[priority], count=count)
 
     def _emit_system(self, event: e.Event) -> None:
         match event:

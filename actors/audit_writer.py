@@ -29,8 +29,12 @@ from orchestrator.storage.ports import CommitUnknown, Ledger, LedgerCorrupt, Not
 
 BATCH = 256
 """Commands in one transaction, but for a request that has more."""
-TURNS = 8
-"""Of the event loop: about what a request takes from its socket to here."""
+WAY_OUT = 3
+"""Turns of the event loop that an answer takes to its socket: nobody waits for what follows from a commit."""
+OTHERS_COME = 5
+"""More of them, which with those are about what a request takes from its socket to here. Where many ask, those on their
+way share the next commit, which costs more than these turns; nor do they and the ledger's thread then take turns at the
+interpreter."""
 PROBE_EVERY_S = 0.5
 
 
@@ -70,7 +74,7 @@ class AuditWriter:
                     await self._commit(part)
                     inbox.progress()
                 if sum(len(request.commands) for request in batch) > 1:
-                    await _let_others_come()
+                    await _turns(OTHERS_COME)
             group.cancel_scope.cancel()
 
     async def _commit(self, batch: list[Commit]) -> None:
@@ -88,17 +92,21 @@ class AuditWriter:
             raise RecoveryNeeded from error
         except LedgerCorrupt as error:
             raise LedgerDamaged from error
+        took = monotonic() - began
         self._available()
-        self._emit(BatchCommitted(len(commands), monotonic() - began))
         # Before the answers, so that who counts its own entries finds them counted.
         self._written.publish(self._written.value + sum(map(_has_entry, outcomes)))
-        for command, outcome in zip(commands, outcomes, strict=True):
-            lane = command.lane if isinstance(command, Accept) else None
-            for record in _changed(outcome):
-                self._on_commit(record, lane)
         left = iter(outcomes)
         for request in batch:
             request.reply.send(list(islice(left, len(request.commands))))
+        try:
+            await _turns(WAY_OUT)
+        finally:
+            self._emit(BatchCommitted(len(commands), took))
+            for command, outcome in zip(commands, outcomes, strict=True):
+                lane = command.lane if isinstance(command, Accept) else None
+                for record in _changed(outcome):
+                    self._on_commit(record, lane)
 
     async def _probe(self) -> None:
         """While the ledger cannot be written, tries whether it can be again, so that readiness needs no traffic."""
@@ -133,12 +141,9 @@ class AuditWriter:
             self._emit(LedgerBack())
 
 
-async def _let_others_come() -> None:
-    """Where many ask, those on their way share the next commit, which costs more than the turns that they take.
-
-    Nor do they and the ledger's thread then take turns at the interpreter.
-    """
-    for _ in range(TURNS):
+async def _turns(count: int) -> None:
+    """Lets the event loop turn so often."""
+    for _ in range(count):
         await anyio.lowlevel.checkpoint()
 
 

@@ -119,14 +119,15 @@ class SyncDispatcher:
             with suppress(Unreadable):
                 ended = await self._reader.task(task_id)
             ended = ended or record
-        if message.reply.send(Ended(ended, accepted.receipt)):
-            done = ended.progress.state is State.SUCCEEDED
-            self._emit(SyncAttempted("completed" if done else "failed"))
-        if heard is not None:
-            try:
-                # The answer has its way out first: nobody waits for this.
-                await anyio.lowlevel.checkpoint()
-            finally:
+        in_time = message.reply.send(Ended(ended, accepted.receipt))
+        try:
+            # The answer has its way out first: nobody waits for what follows.
+            await anyio.lowlevel.checkpoint()
+        finally:
+            if in_time:
+                done = ended.progress.state is State.SUCCEEDED
+                self._emit(SyncAttempted("completed" if done else "failed"))
+            if heard is not None:
                 self._attempts.tell(heard)
 
     async def _let_go(self) -> None:

@@ -14,7 +14,7 @@ import anyio.lowlevel
 
 
 class Signal(Protocol):
-    """Set once. One task waits for it; cancelling that leaves nothing behind."""
+    """Set once. One task waits for it; cancelled, it may wait again."""
 
     def set(self) -> None:
         """Wakes who waits, now or later. Twice is safe."""
@@ -36,7 +36,7 @@ class _Future:
         self._future: asyncio.Future[None] = loop.create_future()
 
     def set(self) -> None:
-        # Where the waiting was cancelled, so was the future.
+        self._renew()
         if not self._future.done():
             self._future.set_result(None)
 
@@ -49,7 +49,13 @@ class _Future:
                 raise
 
     def wait(self) -> Awaitable[object]:
+        self._renew()
         return self._future
+
+    def _renew(self) -> None:
+        # Where the waiting was cancelled, so was the future.
+        if self._future.cancelled():
+            self._future = self._future.get_loop().create_future()
 
 
 class _Event:

@@ -172,8 +172,10 @@ class TestWork:
         ids = [one.record.task.task_id for one in routed]
         await system.gateway.lease("puller-1", task_id=ids[1])
         await system.gateway.cancel(ids[0])
+        await anyio.wait_all_tasks_blocked()
         assert str(system._system.queue) == "<EmbeddedQueue 1 tickets in 1 lines>"
         await system.gateway.lease("puller-1", task_id=ids[2])
+        await anyio.wait_all_tasks_blocked()
         assert system._system.queue.oldest() == {}
 
     async def test_two_of_them(self, system):

@@ -31,6 +31,28 @@ async def test_given_before_anybody_waits():
         await awaited.wait()
 
 
+@pytest.mark.parametrize("given", ["before", "after"])
+async def test_whoever_was_cancelled_waits_again(given: str):
+    """Whether it was given meanwhile or is given then, it is not missed."""
+    awaited, woken = signal(), list[str]()
+    with anyio.move_on_after(0.01):
+        await awaited.wait()
+    if given == "before":
+        awaited.set()
+
+    async def wait() -> None:
+        await awaited.wait()
+        woken.append(given)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            if given == "after":
+                awaited.set()
+    assert woken == [given]
+
+
 def test_given_when_the_loop_has_ended(anyio_backend_name: str):
     """Nobody is there to be woken, and the thread that worked for them does not fail for it."""
 

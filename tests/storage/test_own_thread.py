@@ -51,6 +51,30 @@ async def test_one_after_the_other(thread: OwnThread):
     assert done == [1, 2]
 
 
+async def test_whoever_asked_is_cancelled(thread: OwnThread):
+    """It waits for the work, and has what the work gave; what it waits for next ends it."""
+    reached, opened, given = threading.Event(), threading.Event(), list[int]()
+
+    def work() -> int:
+        reached.set()
+        opened.wait()
+        return 7
+
+    async def ask() -> None:
+        given.append(await thread.run(work))
+        await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await anyio.to_thread.run_sync(reached.wait)
+        group.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await anyio.wait_all_tasks_blocked()
+            assert given == []
+            opened.set()
+    assert given == [7]
+
+
 async def test_asked_after_its_end(thread: OwnThread):
     """What was asked for before is done; after it nobody waits in vain."""
     opened, seen = threading.Event(), list[bool]()
