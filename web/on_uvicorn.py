@@ -58,6 +58,8 @@ class UvicornSite:
 class HttpProtocol(Connection):
     """A connection, as uvicorn makes them and tells them of its end."""
 
+    alpn_protocols = ["http/1.1"]  # noqa: RUF012 - as uvicorn has it
+    """What its TLS offers."""
     site: UvicornSite
 
     def __new__(
