@@ -19,7 +19,7 @@ MAX_INTEGER = 2**53
 _UNSURE = object()
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
-_ESCAPE = ord("\\")
+_ESCAPE, _DELETE = ord("\\"), 0x7F
 _MAX_DIGITS = len(f"-{MAX_INTEGER}")
 _KINDS = bytes.maketrans(b"123456789 :[\t\r\n", b"000000000,,,,,,")
 """What stands for the bytes of a body: a zero for each digit, a comma for whatever can stand before a number."""
@@ -56,6 +56,11 @@ def decode_together(bodies: Sequence[bytes], bounds: Bounds = USUAL) -> list[Any
     depth, keys = _most(bodies, b"{") + _most(bodies, b"["), _most(bodies, b":")
     sure = _encode(values).count(b'"') == text.count(b'"') and depth <= bounds.depth and keys <= bounds.keys
     return values if sure else None
+
+
+def plain(text: bytes) -> bool:
+    """Whether no string of that JSON can hold a control character. Without an escape, only DEL may stand there."""
+    return _ESCAPE not in text and _DELETE not in text
 
 
 def _most(bodies: Sequence[bytes], mark: bytes) -> int:

@@ -16,6 +16,8 @@ Identifier = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00
 Python's `$` matches before a last newline as well; the pattern's end excludes that, and means the same in JSON Schema.
 """
 
+_Plain = Annotated[str, Meta(min_length=1, max_length=200)]
+
 Instant = Annotated[datetime, Meta(tz=True)]
 """A point in time with its offset (RFC 3339)."""
 
@@ -78,6 +80,14 @@ class TaskRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     callback_url: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
 
     __repr__ = discreet
+
+
+class PlainRequest(TaskRequest, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The same from JSON in which no control character can be: to look for them takes longer than all the rest."""
+
+    case_id: _Plain
+    task_type: _Plain
+    idempotency_key: _Plain | None = None
 
 
 class Task(Struct, frozen=True, kw_only=True):

@@ -74,13 +74,13 @@ class DirectRequest:
 
     async def get_data(self, **_: Any) -> bytes:
         """The whole body. Raises ClientGone, and what Quart raises for one that is too large or too slow."""
-        length = self.headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._most:
-            raise RequestEntityTooLarge
         # Most bodies are there when they are asked for. Where the server says so, no time is taken.
         message = _there(await self._receive()) if self._arrived() else _TO_COME
         if not message.get("more_body", False):
             return self._within_bounds(message.get("body", b""))
+        length = self.headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self._most:
+            raise RequestEntityTooLarge
         with anyio.move_on_after(self._within):
             return await self._rest(message.get("body", b""))
         raise RequestTimeout

@@ -5,14 +5,14 @@ from math import ceil
 from typing import Any
 
 import anyio.lowlevel
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, ValidationError, convert
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from orchestrator.actors.messages import Routed
 from orchestrator.domain.discretion import discreet
 from orchestrator.domain.errors import InvalidRequest, OrchestratorError, RateLimited
-from orchestrator.domain.strict_json import decode
-from orchestrator.domain.task import TaskRequest
+from orchestrator.domain.strict_json import decode_together, plain
+from orchestrator.domain.task import PlainRequest, TaskRequest
 from orchestrator.web import wire
 from orchestrator.web.asked import DirectRequest
 from orchestrator.web.context import Context
@@ -55,14 +55,19 @@ def accepting(context: Context) -> Handler:
 
     def verdicts(share: Sequence[bytes]) -> Iterable[TaskRequest | Refusal]:
         """What the texts ask for, or what is wrong with them."""
-        together = wire.task_requests(share, bounds) if max(map(len, share)) <= most else None
+        values = decode_together(share, bounds) if max(map(len, share)) <= most else None
+        try:
+            kind = PlainRequest if plain(b"".join(share)) else TaskRequest
+            together = None if values is None else convert(values, list[kind])
+        except ValidationError:
+            together = None
         return map(verdict, share) if together is None else together
 
     def verdict(text: bytes) -> TaskRequest | Refusal:
         if len(text) > most:
             return RequestEntityTooLarge()
         try:
-            return wire.task_request(decode(text, bounds), ())
+            return wire.task_of(text, bounds)
         except OrchestratorError as error:
             return error
 

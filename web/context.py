@@ -47,6 +47,6 @@ class Context(Struct, frozen=True):
         return self.system.acting_for(principal_of(asked), checked(asked.headers.get("traceparent", "")))
 
 
-def json_response(value: Any, status: int = 200, **headers: str) -> Response:
-    """`value` as JSON; keyword `location` is the header Location."""
-    return told_json(value, status, **headers).response()
+def json_response(value: Any, status: int = 200) -> Response:
+    """`value` as JSON."""
+    return told_json(value, status).response()

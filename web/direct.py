@@ -48,4 +48,4 @@ class Direct:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told; what is ours, the log as well
             told = self._desk.refusal(request, error)
-        await tell(told, self._always, send)
+        await tell(told, self._always, request.scope, send)

@@ -7,6 +7,7 @@ from orchestrator.web import http_rules
 from orchestrator.web.asked import ARRIVED, KEPT
 from orchestrator.web.fast_reading import Chunked, Counted, Head
 from orchestrator.web.faults import log_fault
+from orchestrator.web.told import ANSWER
 
 if TYPE_CHECKING:
     from orchestrator.web.fast_http import Connection
@@ -32,7 +33,7 @@ class Exchange:
         """Has the application answer. Of what it does wrong the client hears only that."""
         self.running = True
         said = self._said
-        extensions = {ARRIVED: self.arrived, KEPT: self._kept}
+        extensions = {ARRIVED: self.arrived, KEPT: self._kept, ANSWER: self.answer}
         scope = {**said, "headers": said["headers"].copy(), "state": self._connection.state(), "extensions": extensions}
         try:
             await self._connection.app(scope, self.receive, self.send)
@@ -105,6 +106,14 @@ class Exchange:
         else:
             self._connection.finished(self, closing=not self._keeps)
 
+    def answer(self, status: int, headers: http_rules.Headers, body: bytes) -> None:
+        """The whole answer, whose length is among the headers. Raises as `send` does."""
+        if self._left:
+            raise ConnectionResetError
+        head = self._head(status, headers)
+        self._connection.write(head + body if self._has_body(status) else head)
+        self._connection.finished(self, closing=not self._keeps)
+
     def _begin(self, body: bytes, *, more: bool) -> bytes:
         """The head, with the first of the body."""
         status, headers = self._start["status"], list(self._start["headers"])
@@ -125,16 +134,23 @@ class Exchange:
             else:
                 self._chunked = True
                 headers.append((b"transfer-encoding", b"chunked"))
+        return self._head(status, headers, said=said) + self._framed(body, more=more)
+
+    def _head(self, status: int, headers: http_rules.Headers, *, said: bool = False) -> bytes:
+        """The head, with what becomes of the connection, unless that was `said`."""
         if said or self._connection.last or not self.whole:
             self._keeps = False
         if not self._keeps and not said:
-            headers.append((b"connection", b"close"))
+            headers = [*headers, (b"connection", b"close")]
         written = http_rules.head(status, headers, self._connection.site.dated(self._connection.loop.time()))
         self.begun = True
-        return written + self._framed(body, more=more)
+        return written
+
+    def _has_body(self, status: int) -> bool:
+        return self._said["method"] != "HEAD" and status not in (204, 304)
 
     def _framed(self, body: bytes, *, more: bool) -> bytes:
-        if self._said["method"] == "HEAD" or self._start["status"] in (204, 304):
+        if not self._has_body(self._start["status"]):
             return b""
         if not self._chunked:
             return body

@@ -91,7 +91,7 @@ def _told(body: bytes, retry_after: bytes) -> tuple[list[tuple[bytes, bytes]], b
 
 def head(status: int, headers: Headers, date: bytes) -> bytes:
     """The head of an answer. Raises ValueError for a header that would be two."""
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    lines = b"\r\n".join([*map(b": ".join, headers), b""])
     if not lines.count(b"\n") == lines.count(b"\r") == len(headers):
         raise ValueError("a header with the end of a line in it")
     return b"".join([_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, lines, date, b"\r\n"])

@@ -103,9 +103,8 @@ async def authorise(request: Asked, call: str, authenticate: Authenticate, by_se
         raise Forbidden("This call is not open to anybody.")
     scope, state, principal = table[call], _state(request), NOBODY
     if scope is not None:
-        principal = await _admitted(who, scope, request)
-        # Without the request, which would hold itself, and stay until the collector finds the two.
-        state[_AGAIN] = partial(_still_admitted, who, scope)
+        principal = _having(scope, await who(request))
+        state[_AGAIN] = who, scope
     state[_PRINCIPAL] = principal
 
 
@@ -121,8 +120,7 @@ def principal_of(asked: Asked) -> Principal:
     return _state(asked).get(_PRINCIPAL, NOBODY)
 
 
-async def _admitted(who: Authenticate, scope: Scope | Known, sent: Asked) -> Principal:
-    principal = await who(sent)
+def _having(scope: Scope | Known, principal: Principal) -> Principal:
     if isinstance(scope, Scope) and scope not in principal.scopes:
         raise Forbidden(f"The scope {scope.value} is needed.")
     return principal
@@ -132,7 +130,7 @@ async def _still_admitted(who: Authenticate, scope: Scope | Known, sent: Asked) 
     leaving = cast("Any", sent.scope).get("state", {}).get(LEAVING)
     if leaving is not None and leaving():
         raise Overloaded("The connection is to end; connect anew.", retry_after=1)
-    return await _admitted(who, scope, sent)
+    return _having(scope, await who(sent))
 
 
 def caller() -> Principal:
@@ -145,7 +143,8 @@ def asked_again() -> Callable[[], Awaitable[Principal]]:
 
     For answers that take their time. Raises an OrchestratorError.
     """
-    return partial(_state(request)[_AGAIN], cast("Any", request)._get_current_object())
+    who, scope = _state(request)[_AGAIN]
+    return partial(_still_admitted, who, scope, cast("Any", request)._get_current_object())
 
 
 def _state(asked: Asked) -> dict[str, Any]:

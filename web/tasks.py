@@ -18,8 +18,8 @@ def accepting(context: Context) -> Handler:
     bounds, streams = context.bounds, context.settings.streams()
 
     async def route_task(asked: DirectRequest) -> Told:
-        dry_run = wire.flag(wire.query(asked, "dry_run"), "dry_run")
-        task = wire.task_request(await wire.read_json(asked, bounds), asked.headers.getlist("Idempotency-Key"))
+        dry_run = asked.query_string and wire.flag(wire.query(asked, "dry_run"), "dry_run")
+        task = await wire.read_task(asked, bounds)
         gateway = context.gateway_for(asked)
         if dry_run:
             return told_json(wire.decision(await gateway.explain(task)))
@@ -33,7 +33,7 @@ def routed(answered: Routed, streams: Mapping[Priority, str]) -> Told:
     """The answer to an accepted task."""
     task = answered.record.task
     status, body = wire.routed(answered, streams[task.priority])
-    return told_json(body, status, location=f"/task/{task.task_id}")
+    return told_json(body, status, f"/task/{task.task_id}")
 
 
 def routes(context: Context) -> Blueprint:

@@ -13,15 +13,15 @@ from werkzeug.exceptions import UnsupportedMediaType
 from orchestrator.actors.feed import Headway
 from orchestrator.actors.messages import Answer, Routed
 from orchestrator.domain.agent import Agent, AgentView, Registration
-from orchestrator.domain.audit import AuditEntry, rfc3339
+from orchestrator.domain.audit import AuditEntry, Head, rfc3339
 from orchestrator.domain.decision import Decision
 from orchestrator.domain.endpoint import read_endpoint
 from orchestrator.domain.errors import InvalidJSON, InvalidRequest
 from orchestrator.domain.health import Availability
 from orchestrator.domain.identity import Scope, Subject
 from orchestrator.domain.lifecycle import State
-from orchestrator.domain.strict_json import Bounds, decode, decode_together
-from orchestrator.domain.task import Consent, Identifier, Override, TaskRequest
+from orchestrator.domain.strict_json import Bounds, decode, plain
+from orchestrator.domain.task import Consent, Identifier, Override, PlainRequest, TaskRequest
 from orchestrator.storage.commands import Erased, Revoked, TaskRecord
 from orchestrator.web.asked import Asked, media_type
 
@@ -66,6 +66,12 @@ async def read_json(request: Asked, bounds: Bounds) -> Any:
     """The body as a strictly decoded JSON value. Raises 415, 413, 408 or InvalidJSON."""
     _check_media_type(request, JSON)
     return decode(await _body(request), bounds)
+
+
+async def read_task(request: Asked, bounds: Bounds) -> TaskRequest:
+    """The task that body and headers ask for. Raises as `read_json` does, or InvalidRequest."""
+    _check_media_type(request, JSON)
+    return task_of(await _body(request), bounds, request.headers.getlist("Idempotency-Key"))
 
 
 async def read_optional(request: Asked, bounds: Bounds) -> dict[str, Any]:
@@ -170,6 +176,14 @@ def _explained(message: str) -> str:
     return f"{field}: {what}." if known else f"{what}."
 
 
+def task_of(text: bytes, bounds: Bounds, header_keys: Sequence[str] = ()) -> TaskRequest:
+    """The task that a JSON text asks for. Raises InvalidJSON or InvalidRequest."""
+    value = decode(text, bounds)
+    if plain(text) and not header_keys:
+        return converted(as_object(value), PlainRequest)
+    return task_request(value, header_keys)
+
+
 def task_request(value: Any, header_keys: Sequence[str]) -> TaskRequest:
     """The task that a body asks for; the header `Idempotency-Key` counts as its key, and must agree with it."""
     fields = as_object(value)
@@ -179,15 +193,6 @@ def task_request(value: Any, header_keys: Sequence[str]) -> TaskRequest:
             raise InvalidRequest("idempotency_key: the body and the Idempotency-Key header differ.")
         fields = {**fields, "idempotency_key": key}
     return converted(fields, TaskRequest)
-
-
-def task_requests(texts: Sequence[bytes], bounds: Bounds) -> list[TaskRequest] | None:
-    """The task that each of the JSON texts asks for; None where one of them is to be looked at, or refused, alone."""
-    values = decode_together(texts, bounds)
-    try:
-        return None if values is None else msgspec.convert(values, list[TaskRequest])
-    except msgspec.ValidationError:
-        return None
 
 
 def agent(fields: Mapping[str, Any], *, lax: bool) -> Agent:
@@ -253,7 +258,16 @@ def instant(text: str | None, name: str) -> str | None:
     return stored
 
 
-def routed(answered: Routed, queue: str) -> tuple[int, dict[str, Any]]:
+class Queued(msgspec.Struct, frozen=True):
+    """The body of the answer to a task that waits."""
+
+    task_id: str
+    status: State
+    queue: str
+    receipt: Head | None
+
+
+def routed(answered: Routed, queue: str) -> tuple[int, Any]:
     """Status and body of the answer to an accepted task, which waits in `queue` if it has to; with its receipt."""
     record, receipt = answered.record, answered.receipt
     task_id, state, result = record.task.task_id, record.progress.state, record.result
@@ -261,7 +275,7 @@ def routed(answered: Routed, queue: str) -> tuple[int, dict[str, Any]]:
         case Answer.QUEUED:
             # A synchronous attempt may have ended the task for good; its sender should not wait for it.
             status = state if state.final else State.QUEUED
-            return 202, {"task_id": task_id, "status": status.value, "queue": queue, "receipt": receipt}
+            return 202, Queued(task_id, status, queue, receipt)
         case Answer.COMPLETED_SYNC:
             output = result.output if result else None
             body = {"task_id": task_id, "status": answered.answer.value, "result": output}

@@ -12,6 +12,7 @@ from orchestrator.domain.task import (
     MAX_DEADLINE_S,
     Consent,
     Demand,
+    PlainRequest,
     Priority,
     Task,
     TaskRequest,
@@ -79,6 +80,18 @@ def test_a_task_that_does_not_fit(fields):
     """Is refused: what is unknown, of another type, out of range, or holds a control character, at the end as well."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({**REQUEST, **fields}, TaskRequest)
+
+
+def test_a_request_of_plain_json():
+    """Is held to all that another is, but for the control characters that cannot be in it."""
+    shown, expected = (msgspec.json.schema(kind)["$defs"] for kind in (PlainRequest, TaskRequest))
+    task, plain = expected.pop("TaskRequest"), shown.pop("PlainRequest")
+    for field in ("case_id", "task_type", "idempotency_key"):
+        text = task["properties"][field]
+        del text.get("anyOf", [text])[0]["pattern"]
+    assert plain["properties"] == task["properties"]
+    assert (set(plain["required"]), plain["additionalProperties"]) == (set(task["required"]), False)
+    assert shown == expected
 
 
 @pytest.mark.parametrize("name", REQUEST)

@@ -99,6 +99,18 @@ async def test_a_batch_in_which_everything_happens(service: Service, rows) -> No
     assert events.count("refused") == 1
 
 
+@pytest.mark.parametrize("character", ["\n", "\x1b", "\x7f"])
+async def test_a_control_character_in_one_of_many(service: Service, character: str) -> None:
+    """Is refused where it stands, however many are read together."""
+    tasks = [a_task() for _ in range(40)]
+    for place, field in ((7, "case_id"), (33, "idempotency_key")):
+        tasks[place] = a_task(**{field: f"x{character}"})
+    body = json.dumps(tasks, ensure_ascii=False).encode()
+    found = told(await service.ask("POST", "/route_tasks", data=body, headers={"Content-Type": "application/json"}))
+    assert [place for place, one in enumerate(found) if one == (422, "E_VALIDATION")] == [7, 33]
+    assert found.count((202, "queued")) == 38
+
+
 async def test_a_batch_is_one_commit(service: Service) -> None:
     """However many tasks there are, the ledger is asked once."""
     system: Any = service.orchestrator._system

@@ -24,11 +24,12 @@ class Authenticator:
     def __init__(self, auth: Auth, find_key: FindKey, tokens: "TokenVerifier | None", now: Callable[[], float]) -> None:
         """`tokens` verifies JSON web tokens, where these are taken; `now` is the wall clock."""
         self._auth, self._find_key, self._tokens = auth, find_key, tokens
+        self._asks = auth.configured
         self._holders = CertificateHolders(auth, now)
 
     async def principal(self, request: Asked) -> Principal:
         """Who sent the request. Raises Unauthenticated, or AuditUnavailable while the ledger cannot be asked."""
-        if not self._auth.configured:
+        if not self._asks:
             return ANONYMOUS
         return await self.showing(request, bearer(request.headers.getlist("Authorization")))
 
