@@ -11,7 +11,6 @@ import pytest
 import uvicorn
 from anyio.streams.tls import TLSAttribute
 from clinic import Clinic
-from yarl import URL
 
 from orchestrator import HttpProtocol, create_app
 from orchestrator.client import Client, Unreachable
@@ -29,10 +28,10 @@ def clinic(tmp_path: Path) -> Clinic:
 
 
 @asynccontextmanager
-async def serving(clinic: Clinic, environ: dict[str, str] = GRANTS, **options: Any) -> AsyncGenerator[str]:
-    """The whole orchestrator on uvicorn, which asks for certificates; its address."""
+async def serving(clinic: Clinic, environ: dict[str, str] = GRANTS, **options: Any) -> AsyncGenerator[int]:
+    """The whole orchestrator on uvicorn, which asks for certificates; its port."""
     settings = load(environ={"DATABASE_URL": f"sqlite:///{clinic.folder}/ledger.db", **clinic.environ, **environ})
-    files = {
+    files: dict[str, Any] = {
         "ssl_certfile": settings.web.tls_certificate_file,
         "ssl_keyfile": settings.web.tls_key_file,
         "ssl_ca_certs": settings.auth.certificate_ca_file,
@@ -51,41 +50,44 @@ async def serving(clinic: Clinic, environ: dict[str, str] = GRANTS, **options: A
         group.start_soon(server.serve, [listener])
         try:
             with anyio.fail_after(60):
-                yield f"https://127.0.0.1:{port}"
+                yield port
         finally:
             server.should_exit = True
 
 
-async def status(url: str, context: ssl.SSLContext) -> int:
+async def status(port: int, context: ssl.SSLContext) -> int:
     """What asking for dead letters is answered with. Raises Unreachable where no connection comes about."""
-    async with Client(url, None, context) as client:
+    async with Client(f"https://127.0.0.1:{port}", None, context) as client:
         return (await client.call("GET", "/dlq")).status
 
 
 async def test_who_shows_one(clinic: Clinic) -> None:
     """Has the rights of its name; without one, or with another name, nobody has any; one of others gets nowhere."""
     other = Clinic(clinic.folder / "other")
-    async with serving(clinic) as url:
-        assert await status(url, clinic.context(clinic.ca.issue_cert("ward-3.clinic"))) == 200
-        assert await status(url, clinic.context(clinic.ca.issue_cert("ward-4.clinic"))) == 403
-        assert await status(url, clinic.context(None)) == 401
+    async with serving(clinic) as port:
+        assert await status(port, clinic.context(clinic.ca.issue_cert("ward-3.clinic"))) == 200
+        assert await status(port, clinic.context(clinic.ca.issue_cert("ward-4.clinic"))) == 403
+        assert await status(port, clinic.context(None)) == 401
         with pytest.raises(Unreachable):
-            await status(url, clinic.context(other.ca.issue_cert("ward-3.clinic")))
+            await status(port, clinic.context(other.ca.issue_cert("ward-3.clinic")))
 
 
 async def test_another_protocol(clinic: Clinic) -> None:
     """Is not agreed on: a client that knows HTTP/2 as well is told to speak HTTP/1.1."""
     context = clinic.context(None)
     context.set_alpn_protocols(["h2", "http/1.1"])
-    async with serving(clinic) as url, await anyio.connect_tcp("127.0.0.1", URL(url).port, ssl_context=context) as told:
+    async with (
+        serving(clinic) as port,
+        await anyio.connect_tcp("127.0.0.1", port, ssl_context=context) as told,
+    ):
         assert told.extra_attributes[TLSAttribute.alpn_protocol]() == "http/1.1"
 
 
 async def test_some_were_taken_back(clinic: Clinic) -> None:
     """While uvicorn does not look for those, no certificate counts."""
     crl = {"ORCHESTRATOR_AUTH_CERTIFICATE_CRL_FILE": clinic.taken_back()}
-    async with serving(clinic, GRANTS | crl) as url:
-        assert await status(url, clinic.context(clinic.ca.issue_cert("ward-3.clinic"))) == 401
+    async with serving(clinic, GRANTS | crl) as port:
+        assert await status(port, clinic.context(clinic.ca.issue_cert("ward-3.clinic"))) == 401
 
 
 async def test_a_context_that_looks_for_them(clinic: Clinic) -> None:
@@ -100,7 +102,7 @@ async def test_a_context_that_looks_for_them(clinic: Clinic) -> None:
         return context
 
     environ = GRANTS | {"ORCHESTRATOR_AUTH_CERTIFICATE_CRL_FILE": crl}
-    async with serving(clinic, environ, ssl_context_factory=looking) as url:
-        assert await status(url, clinic.context(kept)) == 200
+    async with serving(clinic, environ, ssl_context_factory=looking) as port:
+        assert await status(port, clinic.context(kept)) == 200
         with pytest.raises(Unreachable):
-            await status(url, clinic.context(lost))
+            await status(port, clinic.context(lost))
