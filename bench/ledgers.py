@@ -19,7 +19,8 @@ from orchestrator.bench.agent import agent
 from orchestrator.bench.endtoend import CALL, get, post, register
 from orchestrator.bench.processes import serving
 from orchestrator.storage.rows import RESULT_COLUMNS
-from orchestrator.storage.sqlite import parts, sql
+from orchestrator.storage.sqlite import parts
+from orchestrator.storage.sqlite.keys import KnownKeys
 
 NAME = "bench.db"
 _TASK = {key: CALL[key] for key in ("case_id", "task_type", "payload", "meta")}
@@ -37,11 +38,10 @@ def grown(finished: int, queued: int) -> Path:
         connection.execute("BEGIN")
         for seed, count in ((done, finished), (waiting, queued)):
             _multiply(connection, seed, count)
-        # As it is where all but the newest have been entered.
-        connection.execute(sql.ENTER_ALL_KEYS)
-        connection.execute(sql.ENTERED_ALL)
         connection.execute("COMMIT")
         parts.catch_up(connection)
+        # As it is where all but the newest have been entered.
+        KnownKeys(connection)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return folder
 

@@ -1,45 +1,53 @@
-"""Which idempotency keys the embedded ledger knows: the newest from memory, the others by an index.
+"""Which idempotency keys the embedded ledger knows: the newest from memory, the others by runs of an index.
 
 Keys stand at random in an index. Entered as they come, each brings a page of it into the log, and has one read as soon
 as the index is larger than what is kept of the file in memory. So new ones are remembered until there are many, and
-then entered in the order of the index, some with each commit: neighbours share their pages. This is a log-structured
-merge-tree (O'Neil et al., Acta Informatica 33, 1996) of two components, the first of them in memory.
+those become a run of their own, some with each commit (storage/sqlite/key_runs.py): that is as much work however many
+there were before. A run goes when all its keys are over. This is a log-structured merge-tree (O'Neil et al., Acta
+Informatica 33, 1996) that merges nothing, since its filters tell the runs apart.
 
-Memory and index say where to look. Whether a key stands, and for what, is said by its row alone.
+Memory, filters and runs say where to look. Whether a key stands, and for what, is said by its row alone.
 """
 
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from orchestrator.storage.sqlite import sql
+from orchestrator.storage.sqlite import key_runs, sql
+from orchestrator.storage.sqlite.key_runs import Filters
 
 MANY = 32_768
-"""So many are remembered before they are entered, and hardly twice as many ever; 150 bytes each."""
+"""So many are remembered before they become a run, and hardly twice as many ever; 150 bytes each."""
 
 
 class KnownKeys:
     """Belongs to the connection that writes. A key is the 16 bytes that it wears (storage/disguise.py)."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        """Reads those that are not in the index yet, which are told from the others by their seq.
+        """Reads those that are in no run yet, which are told from the others by their seq.
 
-        Where those are many they are entered now: a process that is restarted often would never come to an end.
+        Where those are many they become runs now: a process that is restarted often would never come to an end.
         """
         self._new = dict[bytes, int]()
         """By this transaction; each with the seq of its task, as below."""
-        self._remembered = dict[bytes, int](connection.execute(sql.READ_NEW_KEYS))
-        if len(self._remembered) >= MANY:
-            # A disk that is full keeps nobody from starting: then they stay remembered.
-            with contextlib.suppress(sqlite3.OperationalError):
-                connection.execute(sql.ENTER_ALL_KEYS)
-                connection.execute(sql.ENTERED_ALL)
-                self._remembered = {}
+        self._remembered = dict[bytes, int]()
         self._leaving = dict[bytes, int]()
-        """On their way into the index."""
-        self._order: list[int] = []
-        """The seqs of those, in the order of the index; the first `_at` are in it."""
-        self._at = self._entered = 0
+        """On their way into a run."""
+        self._rows: list[list[bytes]] = []
+        """Their digests, for each row of it; the first `_at` are written."""
+        self._at = self._written = 0
+        self._whole: list[int] = []
+        """The runs that there are once this transaction has made one whole."""
+        self._filters = Filters()
+        for run, stored in connection.execute(sql.READ_FILTERS):
+            self._filters.load(run, stored)
+        self._run, up_to = connection.execute(sql.READ_NEXT_KEY_RUN).fetchone()
+        # A disk that is full keeps nobody from starting: then they stay remembered.
+        with contextlib.suppress(sqlite3.OperationalError):
+            while len(oldest := dict(connection.execute(sql.READ_NEW_KEYS, (up_to, MANY)))) == MANY:
+                self._become_run(connection, oldest)
+                up_to = max(oldest.values())
+        self._remembered = dict(connection.execute(sql.READ_NEW_KEYS, (up_to, -1)))
 
     def begin(self) -> None:
         """A transaction begins; one before that was not committed has not been."""
@@ -47,56 +55,82 @@ class KnownKeys:
 
     def find(self, connection: sqlite3.Connection, digest: bytes) -> tuple[int, bytes, str, float | None] | None:
         """Seq, fingerprint, task and expiry of a key that stands."""
-        for remembered in (self._new, self._remembered, self._leaving):
-            if (seq := remembered.get(digest)) is not None and (found := _row(connection, seq, digest)):
+        for seq in self._seqs(connection, digest):
+            found: tuple[int, bytes, str, float | None] | None
+            if found := connection.execute(sql.FIND_KEY, (seq, digest)).fetchone():
                 return found
-        indexed = connection.execute(sql.FIND_INDEXED, (digest,)).fetchone()
-        return _row(connection, indexed[0], digest) if indexed else None
+        return None
 
     def any_stands(self, connection: sqlite3.Connection, digests: Sequence[bytes]) -> bool:
         """Whether one of them stands, or would after another."""
         different = set(digests)
         if len(different) < len(digests):
             return True
+        maybe = {digest for digest, _ in self._filters.runs(digests)}
         for remembered in (self._new, self._remembered, self._leaving):
-            if any(self.find(connection, digest) for digest in remembered.keys() & different):
-                return True
-        done = 0
-        for size, any_indexed in sql.ANY_INDEXED:
-            while len(digests) - done >= size:
-                # The module sqlite3 takes a bytearray as it is; for bytes it looks for a way to adapt them.
-                some = [bytearray(digest) for digest in digests[done : done + size]]
-                if connection.execute(any_indexed, some).fetchone():
-                    return True
-                done += size
-        return False
+            maybe |= remembered.keys() & different
+        return any(self.find(connection, digest) for digest in maybe)
 
     def add(self, digest: bytes, seq: int) -> None:
         """A row of it was written."""
         self._new[digest] = seq
 
     def enter(self, connection: sqlite3.Connection) -> None:
-        """Enters some that wait for it into the index, in this transaction; more than came with it."""
-        rows = sql.ENTERED_AT_ONCE
-        part = self._order[self._at : self._at + rows * -(-2 * len(self._new) // rows)]
-        for start in range(0, len(part), rows):
-            some = part[start : start + rows]
-            connection.execute(sql.ENTER_KEYS, [*some, *some[-1:] * (rows - len(some))])
-        self._entered = len(part)
-        if part and self._at + len(part) == len(self._order):
-            connection.execute(sql.ENTERED_UP_TO, (max(self._leaving.values()),))
+        """Writes some of those that are on their way into their run, in this transaction; more than came with it."""
+        self._write(connection, -(-2 * len(self._new) * key_runs.ROWS // MANY))
 
     def committed(self) -> None:
         """The transaction was."""
         self._remembered.update(self._new)
-        self._at += self._entered
         self.begin()
-        if self._at == len(self._order):
-            self._leaving, self._order, self._at = {}, [], 0
+        self._at += self._written
+        self._written = 0
+        if self._at == len(self._rows):
+            if self._rows:
+                self._run += 1
+                self._filters.keep([*self._whole, self._run])
+                self._leave({})
             if len(self._remembered) >= MANY:
-                self._leaving, self._remembered = self._remembered, {}
-                self._order = [self._leaving[digest] for digest in sorted(self._leaving)]
+                self._leave(self._remembered)
+                self._remembered = {}
 
+    def _seqs(self, connection: sqlite3.Connection, digest: bytes) -> Iterator[int]:
+        """Of the tasks for which the key may stand."""
+        for remembered in (self._new, self._remembered, self._leaving):
+            if (seq := remembered.get(digest)) is not None:
+                yield seq
+        for _, run in self._filters.runs((digest,)):
+            # None where the run is gone, or not whole yet.
+            if stored := connection.execute(sql.READ_KEYS_OF_RUN, (key_runs.place(run, digest),)).fetchone():
+                yield from key_runs.seqs(stored[0], digest)
 
-def _row(connection: sqlite3.Connection, seq: int, digest: bytes) -> tuple[int, bytes, str, float | None] | None:
-    return connection.execute(sql.FIND_KEY, (seq, digest)).fetchone()
+    def _leave(self, keys: dict[bytes, int]) -> None:
+        self._leaving, self._rows, self._at = keys, key_runs.rows_of(keys) if keys else [], 0
+
+    def _write(self, connection: sqlite3.Connection, count: int) -> None:
+        """So many rows of the run, and with the last of them that it is whole."""
+        some = self._rows[self._at : self._at + count]
+        self._written = len(some)
+        for number, digests in enumerate(some, self._run * key_runs.ROWS + self._at):
+            connection.execute(sql.WRITE_KEYS_OF_RUN, (number, key_runs.row(self._leaving, digests)))
+            self._filters.add(self._run, digests)
+        if some and self._at + len(some) == len(self._rows):
+            self._complete(connection)
+
+    def _complete(self, connection: sqlite3.Connection) -> None:
+        connection.execute(sql.ADD_KEY_RUN, (self._run, max(self._leaving.values()), self._filters.stored(self._run)))
+        over = [run * key_runs.ROWS for (run,) in connection.execute(sql.REMOVE_KEY_RUNS, (self._run,))]
+        connection.executemany(sql.REMOVE_KEYS_OF_RUN, [(first, first + key_runs.ROWS) for first in over])
+        self._whole = [run for (run,) in connection.execute(sql.READ_KEY_RUNS)]
+
+    def _become_run(self, connection: sqlite3.Connection, keys: dict[bytes, int]) -> None:
+        """All of them at once, in a transaction of its own. Raises sqlite3.OperationalError."""
+        # Rolls back, or commits, as the block ends.
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            with connection:
+                self._leave(keys)
+                self._write(connection, key_runs.ROWS)
+            self.committed()
+        finally:
+            self._leave({})

@@ -45,6 +45,4 @@ def _move_older_keys(connection: sqlite3.Connection, disguise: Disguise | None) 
         return rows.key_row(seq, Worn(scope, bytes.fromhex(key), bytes.fromhex(fingerprint), expires_at))
 
     connection.executemany(sql.ADD_KEY, map(moved, connection.execute(sql.READ_OLDER_KEYS)))
-    connection.execute(sql.ENTER_ALL_KEYS)
-    connection.execute(sql.ENTERED_ALL)
     connection.execute(sql.REMOVE_OLDER_KEYS)

@@ -27,21 +27,20 @@ FIND_KEY = (
     "SELECT seq, fingerprint, task_id, expires_at FROM idempotency_keys JOIN tasks USING (seq)"
     " WHERE seq = ? AND digest = ?"
 )
-FIND_INDEXED = "SELECT seq FROM idempotency_index WHERE digest = ?"
-_IS_INDEXED = "SELECT 1 FROM idempotency_index WHERE digest IN (?"
-ANY_INDEXED = [(rows, _IS_INDEXED + ", ?" * (rows - 1) + ")") for rows in (*ROWS, 1)]
-READ_NEW_KEYS = "SELECT digest, seq FROM idempotency_keys WHERE seq > (SELECT up_to FROM idempotency_indexed)"
-ENTERED_AT_ONCE = 64
-ENTER_KEYS = (
-    "INSERT OR REPLACE INTO idempotency_index (digest, seq)"
-    " SELECT digest, seq FROM idempotency_keys WHERE seq IN (?" + ", ?" * (ENTERED_AT_ONCE - 1) + ")"
+READ_NEW_KEYS = "SELECT digest, seq FROM idempotency_keys WHERE seq > ? ORDER BY seq LIMIT ?"
+READ_NEXT_KEY_RUN = "SELECT coalesce(max(run) + 1, 0), coalesce(max(up_to), 0) FROM idempotency_runs"
+READ_KEY_RUNS = "SELECT run FROM idempotency_runs"
+READ_FILTERS = "SELECT run, filter FROM idempotency_runs"
+ADD_KEY_RUN = "INSERT INTO idempotency_runs (run, up_to, filter) VALUES (?, ?, ?)"
+# The last one stays in any case: it says where the next begins.
+REMOVE_KEY_RUNS = (
+    "DELETE FROM idempotency_runs AS over WHERE run < ? AND NOT EXISTS (SELECT 1 FROM idempotency_keys"
+    " WHERE seq <= over.up_to AND seq > coalesce((SELECT earlier.up_to FROM idempotency_runs AS earlier"
+    " WHERE earlier.run < over.run ORDER BY earlier.run DESC LIMIT 1), 0)) RETURNING run"
 )
-ENTER_ALL_KEYS = (
-    "INSERT OR REPLACE INTO idempotency_index (digest, seq) SELECT digest, seq FROM idempotency_keys"
-    " WHERE seq > (SELECT up_to FROM idempotency_indexed) ORDER BY digest"
-)
-ENTERED_UP_TO = "UPDATE idempotency_indexed SET up_to = ?"
-ENTERED_ALL = "UPDATE idempotency_indexed SET up_to = (SELECT coalesce(max(seq), 0) FROM idempotency_keys)"
+WRITE_KEYS_OF_RUN = "INSERT OR REPLACE INTO idempotency_index (place, keys) VALUES (?, ?)"
+READ_KEYS_OF_RUN = "SELECT keys FROM idempotency_index WHERE place = ?"
+REMOVE_KEYS_OF_RUN = "DELETE FROM idempotency_index WHERE place >= ? AND place < ?"
 FORGET_KEY = "DELETE FROM idempotency_keys WHERE seq = ?"
 READ_DISGUISE = "SELECT data_key, secret FROM secrets WHERE name = ?"
 SAVE_DISGUISE = (

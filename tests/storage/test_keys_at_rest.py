@@ -139,8 +139,7 @@ async def test_a_file_from_before(file, left):
 
 AS_BEFORE = """
 DROP TABLE idempotency_index;
-DROP TABLE idempotency_indexed;
-DROP TRIGGER idempotency_keys_leave;
+DROP TABLE idempotency_runs;
 ALTER TABLE idempotency_keys RENAME TO newer_keys;
 DROP INDEX idempotency_keys_expiry;
 CREATE TABLE idempotency_keys (

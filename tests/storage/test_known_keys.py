@@ -19,7 +19,6 @@ from orchestrator.storage.sqlite.ledger import SqliteLedger
 pytestmark = pytest.mark.anyio
 
 MANY = 150
-"""More than are entered with one commit, so that some are on their way for a while."""
 
 
 @pytest.fixture
@@ -40,10 +39,12 @@ def new(numbers: range) -> list[Accept]:
     return [accept(number, key=a_key(f"key-{number}", f"body-{number}")) for number in numbers]
 
 
-def indexed(file) -> list[int]:
-    """What of the keys is in the index: the seqs of their tasks."""
+def indexed(file) -> tuple[int, int]:
+    """How many rows of runs there are, and how many runs that are whole."""
     with closing(sqlite3.connect(file)) as connection:
-        return [seq for (seq,) in connection.execute("SELECT seq FROM idempotency_index ORDER BY seq")]
+        counted = "SELECT (SELECT count(*) FROM idempotency_index), (SELECT count(*) FROM idempotency_runs)"
+        rows, whole = connection.execute(counted).fetchone()
+    return rows, whole
 
 
 async def asked(ledger: SqliteLedger, numbers: range) -> list[Outcome]:
@@ -59,25 +60,38 @@ async def stand(ledger: SqliteLedger, numbers: range) -> bool:
     return found == [task_id(number) for number in numbers]
 
 
-async def test_from_memory_into_the_index(ledger, file):
+async def test_from_memory_into_a_run(ledger, file):
     """Some go with each commit that brings new ones, until all that were gathered are there; none is forgotten."""
     await ledger.commit(new(range(1, MANY + 1)))
-    assert indexed(file) == []
-    entered = [0]
-    for number in range(1001, 1006):
-        await ledger.commit(new(range(number, number + 1)))
-        entered.append(len(indexed(file)))
+    assert indexed(file) == (0, 0)
+    found = []
+    for start in range(1001, 1101, 20):
+        await ledger.commit(new(range(start, start + 20)))
+        found.append(indexed(file))
         assert await stand(ledger, range(1, MANY + 1, 7))
-    assert entered == [0, 64, 128, MANY, MANY, MANY]
-    assert await stand(ledger, range(1001, 1006))
+    assert found == [(35, 0), (70, 0), (105, 0), (128, 1), (128, 1)]
+    assert await stand(ledger, range(1001, 1101))
 
 
-@pytest.mark.parametrize("entering", range(4))
+async def test_in_one_of_many_runs(ledger, file):
+    """Each stands for its task in whichever it is, and what is in none is free; the same after a restart."""
+    for start in range(1, 3001, 50):
+        await ledger.commit(new(range(start, start + 50)))
+    assert indexed(file)[1] > 8
+    assert await stand(ledger, range(1, 3001, 17))
+    await ledger.close()
+    again = await SqliteLedger.opened(str(file))
+    assert await stand(again, range(1, 3001, 17))
+    assert set(kinds(await again.commit(new(range(3001, 3101))))) == {"Accepted"}
+    await again.close()
+
+
+@pytest.mark.parametrize("entering", [0, 20, 60, 80, 100])
 async def test_after_a_restart(ledger, file, entering: int):
     """Wherever they were then, the file knows them: here as a process left it that was killed."""
     await ledger.commit(new(range(1, MANY + 1)))
-    for number in range(1001, 1001 + entering):
-        await ledger.commit(new(range(number, number + 1)))
+    for start in range(1001, 1001 + entering, 20):
+        await ledger.commit(new(range(start, start + 20)))
     copied = file.parent / "copied"
     copied.mkdir()
     for path in file.parent.glob("ledger.db*"):
@@ -95,7 +109,7 @@ async def test_many_restarts(ledger, file):
     await ledger.close()
     for start in range(0, 1200, 60):
         again = await SqliteLedger.opened(str(file))
-        assert start - len(indexed(file)) < MANY
+        assert start - MANY * indexed(file)[1] < MANY
         await again.commit(new(range(start + 1, start + 61)))
         await again.close()
     again = await SqliteLedger.opened(str(file))
@@ -103,9 +117,9 @@ async def test_many_restarts(ledger, file):
     await again.close()
 
 
-@pytest.mark.parametrize("statement", [sql.ENTER_KEYS, "COMMIT"])
+@pytest.mark.parametrize("statement", [sql.WRITE_KEYS_OF_RUN, sql.ADD_KEY_RUN, sql.READ_KEY_RUNS, "COMMIT"])
 async def test_a_commit_that_fails(ledger, file, statement: str):
-    """Its own keys stand for nothing; those on their way stay where they were, and are entered by the next."""
+    """Its own keys stand for nothing; those on their way stay where they were, and are written by the next."""
     await ledger.commit(new(range(1, MANY + 1)))
 
     def fail(_connection: sqlite3.Connection, about: str) -> None:
@@ -116,28 +130,48 @@ async def test_a_commit_that_fails(ledger, file, statement: str):
     with pytest.raises(NotCommitted):
         await ledger.commit(new(range(1001, 1101)))
     ledger._connection = real
-    assert indexed(file) == []
+    assert indexed(file) == (0, 0)
     assert kinds(await ledger.commit(new(range(1001, 1101)))) == ["Accepted"] * 100
-    assert len(indexed(file)) == MANY
+    assert indexed(file) == (128, 1)
     assert await stand(ledger, range(1, MANY + 1))
     assert await stand(ledger, range(1001, 1101))
 
 
-@pytest.mark.parametrize("entering", range(4))
+@pytest.mark.parametrize("entering", [0, 20, 60, 80, 100])
 async def test_one_that_is_over(ledger, file, entering: int):
-    """It is free again, wherever it was, and leaves nothing in the index."""
+    """It is free again, wherever it was."""
     short = [accept(n, key=a_key(f"key-{n}", f"body-{n}", expires_at=NOW + 60)) for n in range(1, MANY + 1)]
     await ledger.commit(short)
-    for number in range(1001, 1001 + entering):
-        await ledger.commit(new(range(number, number + 1)))
+    for start in range(1001, 1001 + entering, 20):
+        await ledger.commit(new(range(start, start + 20)))
     taken = [accept(2000 + n, key=a_key(f"key-{n}", "another"), at=NOW + 60) for n in range(1, 5)]
     assert kinds(await ledger.commit(taken)) == ["Accepted"] * 4
     await one(ledger, ExpireKeys(NOW + 60))
     assert {type(outcome) for outcome in await asked(ledger, range(5, MANY + 1))} == {Accepted}
     assert {type(outcome).__name__ for outcome in await asked(ledger, range(1, 5))} == {"Reused"}
-    with closing(sqlite3.connect(file)) as connection:
-        stale = "SELECT count(*) FROM idempotency_index WHERE seq NOT IN (SELECT seq FROM idempotency_keys)"
-        assert connection.execute(stale).fetchone() == (0,)
+
+
+async def test_runs_that_are_over(ledger, file):
+    """With the last key of a run that goes nothing is left of it; one that has another stays, wherever it stands."""
+    for start in range(1, 10 * MANY + 1, MANY):
+        some = [
+            accept(n, key=a_key(f"key-{n}", f"body-{n}", expires_at=None if n == 3 * MANY else NOW + 60))
+            for n in range(start, start + MANY)
+        ]
+        await ledger.commit(some)
+    assert indexed(file) == (9 * 128, 9)
+    await one(ledger, ExpireKeys(NOW + 60))
+    await ledger.commit(new(range(5001, 5001 + MANY)))
+    assert indexed(file) == (2 * 128, 2)
+    assert await stand(ledger, range(3 * MANY, 3 * MANY + 1))
+    await ledger.commit(new(range(6001, 6001 + MANY)))
+    await ledger.close()
+    again = await SqliteLedger.opened(str(file))
+    assert await stand(again, range(3 * MANY, 3 * MANY + 1))
+    assert await stand(again, range(5001, 5001 + MANY, 7))
+    assert await stand(again, range(6001, 6001 + MANY, 7))
+    assert {type(outcome) for outcome in await asked(again, range(1, 3 * MANY, 7))} == {Accepted}
+    await again.close()
 
 
 @pytest.mark.parametrize("seed", range(6))
