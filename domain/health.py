@@ -29,7 +29,10 @@ class Availability(StrEnum):
 
     @property
     def usable(self) -> bool:
-        return self in (Availability.READY, Availability.TRIAL, Availability.UNKNOWN)
+        return self in _USABLE
+
+
+_USABLE = (Availability.READY, Availability.TRIAL, Availability.UNKNOWN)
 
 
 class Health(Struct, frozen=True):

@@ -101,7 +101,7 @@ def field_of(
     views = sorted(agents, key=lambda view: view.agent.agent_id)
     candidates = tuple(_candidate(demand, view, now, policy) for view in views)
     kept = [c for c in candidates if c.excluded is None]
-    asked = tuple(sorted((c for c in kept if c.agent_id in asking and c.pulls), key=_preference))
+    asked = tuple(sorted((c for c in kept if c.agent_id in asking and c.pulls), key=_preference)) if asking else ()
     called = tuple(sorted((c for c in kept if not c.pulls), key=_preference))
     return Field(
         candidates=candidates,
@@ -132,8 +132,9 @@ def settled_until(agents: Iterable[AgentView], now: float, policy: Policy) -> fl
 
 
 def _candidate(demand: Demand, view: AgentView, now: float, policy: Policy) -> Candidate:
-    agent = view.agent
-    excluded = _exclusion(demand, view, now, policy)
+    agent, kind = view.agent, policy.task_types[demand.task_type]
+    place = _place(kind.capabilities, agent.capabilities)
+    excluded = Exclusion.CAPABILITY if place is None else _exclusion(demand, view, now, policy)
     return Candidate(
         agent_id=agent.agent_id,
         excluded=excluded,
@@ -141,16 +142,22 @@ def _candidate(demand: Demand, view: AgentView, now: float, policy: Policy) -> C
         edge=agent.edge,
         unknown=view.health.last_seen is None,
         avoided=agent.agent_id in demand.avoid,
-        score=_score(demand, view, policy) if excluded is None else None,
+        score=_score(place, view, policy.weights) if place is not None and excluded is None else None,
         location=agent.location if excluded is None else "",
         model_version=agent.model_version if excluded is None else None,
     )
 
 
+def _place(wanted: Sequence[str], has: Collection[str]) -> int | None:
+    """Which of the capabilities that serve a type, the best first, an agent has."""
+    for place, capability in enumerate(wanted):
+        if capability in has:
+            return place
+    return None
+
+
 def _exclusion(demand: Demand, view: AgentView, now: float, policy: Policy) -> Exclusion | None:
     agent = view.agent
-    if not any(c in agent.capabilities for c in policy.task_types[demand.task_type].capabilities):
-        return Exclusion.CAPABILITY
     if not permitted(demand, agent, policy):
         return Exclusion.CONSENT
     if demand.raw_media and policy.task_types[demand.task_type].raw_media and agent.without_raw_media:
@@ -173,9 +180,7 @@ def permitted(demand: Demand, agent: Agent, policy: Policy) -> bool:
     return demand.consented or not (raw or demand.raw_media)
 
 
-def _score(demand: Demand, view: AgentView, policy: Policy) -> float:
-    row, weights = policy.task_types[demand.task_type].capabilities, policy.weights
-    place = next(i for i, capability in enumerate(row) if capability in view.agent.capabilities)
+def _score(place: int, view: AgentView, weights: Weights) -> float:
     load = max(view.in_flight / view.agent.max_concurrency, min(view.health.load, 1.0))
     return round(
         weights.capability * place
