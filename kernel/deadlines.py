@@ -8,6 +8,7 @@ import anyio
 
 from orchestrator.kernel.monotonic import clock
 from orchestrator.kernel.reply import Expired, Reply
+from orchestrator.kernel.signal import Signal, signal, signals
 
 R = TypeVar("R")
 
@@ -18,7 +19,8 @@ class Deadlines:
     def __init__(self) -> None:
         self._due: dict[Reply[Any], float] = {}
         self._clock: Callable[[], float] | None = None
-        """Of the keeper, if there is one."""
+        """Of the keeper, if there is one; and what those wait for whose time it keeps."""
+        self._signal: Callable[[], Signal] = signal
         self._planned = inf
         """When the keeper looks next: never later than the first of them is due."""
         self._sooner = anyio.Event()
@@ -40,13 +42,14 @@ class Deadlines:
             self._planned = until
             self._sooner.set()
         try:
-            return await reply.wait()
+            return await reply.wait(self._signal)
         finally:
             del self._due[reply]
 
     async def keep(self) -> None:
         """Keeps the time until it is cancelled; who waits then, waits no longer."""
         now = self._clock = clock()
+        self._signal = signals()
         try:
             while True:
                 self._sooner = anyio.Event()

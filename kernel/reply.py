@@ -37,17 +37,18 @@ class Reply(Generic[R]):
         """Answer with an error, which `wait` will raise. False if there was an answer already."""
         return self._settle(None, error)
 
-    async def wait(self) -> R:
+    async def wait(self, new: Callable[[], Signal] = signal) -> R:
         """The answer, when it comes. Raises what `fail` was given, and Expired when the wait expires before.
 
-        Cancelling leaves the slot as it is. One waits at a time: for a second one it is a RuntimeError.
+        Cancelling leaves the slot as it is. One waits at a time, by a `new` signal: for a second one it is a
+        RuntimeError.
         """
         if self._answered or self._expired:
             await anyio.lowlevel.checkpoint()
         else:
             if self._awaited is not None:
                 raise RuntimeError("somebody waits for this answer already")
-            self._awaited = signal()
+            self._awaited = new()
             try:
                 await self._awaited.wait()
             finally:

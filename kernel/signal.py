@@ -5,7 +5,8 @@ Whoever asks an actor waits for one, so every request pays for several. What is 
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -77,7 +78,12 @@ class _Event:
 
 def signal() -> Signal:
     """A new one, for the event loop that runs now. Trio as a guest of asyncio is taken for asyncio, and would fail."""
+    return signals()()
+
+
+def signals() -> Callable[[], Signal]:
+    """The same, to be asked again and again in the event loop that runs now: to find out which that is costs most."""
     try:
-        return _Future(asyncio.get_running_loop())
+        return partial(_Future, asyncio.get_running_loop())
     except RuntimeError:
-        return _Event()
+        return _Event
