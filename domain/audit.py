@@ -129,8 +129,8 @@ def linked(head: Head, draft: AuditDraft) -> tuple[Any, ...]:
     """The same as the fields of the entry, in their order."""
     writer, seq = head.writer, head.seq + 1
     # From here on a draft's fields are those of an entry, in the same order.
-    event, created_at, *others = astuple(draft)
-    fields = (writer, seq, audit_id(writer, seq), event, rfc3339(created_at), *others, head.entry_hash)
+    said = astuple(draft)
+    fields = (writer, seq, audit_id(writer, seq), said[0], rfc3339(said[1]), *said[2:], head.entry_hash)
     # The same bytes as in `entry_hash` for what a draft may hold, in a tenth of the time.
     return (*fields, sha256(_PREFIX + _encode(fields)).hexdigest())
 

@@ -1,7 +1,6 @@
 """What a batch of commands writes, worked out before a database is asked: rows, outcomes, and the counts after it."""
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Generic, TypeVar
 
 from msgspec import Struct, field
@@ -48,13 +47,19 @@ class Book(Struct, frozen=True):
     head: Head
     disguise: Disguise
     last_seq: int = 0
-    ready: Counter[Priority] = field(default_factory=Counter[Priority])
-    open: Counter[Priority] = field(default_factory=Counter[Priority])
+    ready: dict[Priority, int] = field(default_factory=lambda: of_each_class({}))
+    open: dict[Priority, int] = field(default_factory=lambda: of_each_class({}))
+    """Of each class; a `Counter` would take as long to be copied as all else that a batch of one task begins with."""
     outbox: bool = False
     """Whether streams are to be told of what is ready, and of what is dead."""
     callbacks: bool = True
     """Whether anybody may wait to be told that a task has ended: where nobody does, nobody is looked for."""
     codec: Codec = PLAIN
+
+
+def of_each_class(found: Mapping[Priority, int]) -> dict[Priority, int]:
+    """The same of every class: none of those that are not found."""
+    return {priority: found.get(priority, 0) for priority in Priority}
 
 
 AnyBook = TypeVar("AnyBook", bound=Book)

@@ -1,6 +1,5 @@
 """The book as its row in the database, in which the classes have their columns in this order."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -11,9 +10,9 @@ from orchestrator.storage.work import Book
 _ORDER = (Priority.URGENT, Priority.HIGH, Priority.NORMAL, Priority.LOW)
 
 
-def counts(row: Sequence[int]) -> tuple[Counter[Priority], Counter[Priority]]:
+def counts(row: Sequence[int]) -> tuple[dict[Priority, int], dict[Priority, int]]:
     """Ready and open tasks of each class, from a row of the book."""
-    return Counter(dict(zip(_ORDER, row[1:5], strict=True))), Counter(dict(zip(_ORDER, row[5:9], strict=True)))
+    return dict(zip(_ORDER, row[1:5], strict=True)), dict(zip(_ORDER, row[5:9], strict=True))
 
 
 def as_found(row: Sequence[int], book: Book) -> Book:

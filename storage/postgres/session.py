@@ -1,6 +1,5 @@
 """The connection that writes, and what is ours while it lives: the writer's name and the place in its chain."""
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, count
@@ -22,7 +21,7 @@ from orchestrator.storage.postgres.clock import Clock
 from orchestrator.storage.postgres.connecting import NOT_ALLOWED, Connection
 from orchestrator.storage.postgres.pool import farewell
 from orchestrator.storage.sealing import Codec
-from orchestrator.storage.work import Book
+from orchestrator.storage.work import Book, of_each_class
 
 SETUP_S = 5.0
 GHOST_S = 1.0
@@ -143,8 +142,8 @@ async def _recount(connection: Connection, head: Head, disguise: Disguise) -> Bo
     """The book, its counts put right: whatever was done to the tables by hand, a start mends it."""
     await connection.execute(sql.BEGIN)
     last_seq = (await connection.fetchrow(sql.LOCK_BOOK))[0]
-    ready = Counter({Priority(priority): n for priority, n in await connection.fetch(sql.COUNT_READY)})
-    unfinished = Counter({Priority(priority): n for priority, n in await connection.fetch(sql.COUNT_OPEN)})
+    ready = of_each_class({Priority(priority): n for priority, n in await connection.fetch(sql.COUNT_READY)})
+    unfinished = of_each_class({Priority(priority): n for priority, n in await connection.fetch(sql.COUNT_OPEN)})
     book = Book(head, disguise, last_seq, ready, unfinished)
     await connection.execute(sql.SAVE_BOOK, *columns(book))
     await connection.execute(sql.COMMIT)

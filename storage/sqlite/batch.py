@@ -282,6 +282,8 @@ def _executed(connection: sqlite3.Connection, statement: str, parameters: Sequen
 
     What of them depends on one another, as two moves of one task do, changes fewer where it is done at once.
     """
+    if len(parameters) == 1:
+        return connection.execute(statement, parameters[0]).rowcount
     changed = done = 0
     for size, at_once in sql.AT_ONCE.get(statement, ()):
         while len(parameters) - done >= size:

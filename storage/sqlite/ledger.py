@@ -5,7 +5,6 @@ WAL with `synchronous = FULL`: what is committed has reached the disk (https://w
 
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -30,6 +29,11 @@ from orchestrator.storage.sqlite.reader import SqliteReader
 from orchestrator.storage.sqlite.schema import migrate, version
 from orchestrator.storage.sqlite.secrets import settle
 from orchestrator.storage.sqlite.thread import OwnThread
+from orchestrator.storage.work import of_each_class
+
+# Of a value whose type it knows nothing of, the module sqlite3 asks two objects in vain how to store it. Of None, which
+# rows hold many of, it is told here that it stays as it is: on all connections of the process, to which it is the same.
+sqlite3.register_adapter(type(None), dict[None, None]().get)
 
 WRITER = "main"
 LOG_PAGES = 1_000
@@ -241,5 +245,5 @@ def _book(connection: sqlite3.Connection, disguise: Disguise, outbox: bool) -> S
     )
 
 
-def _counts(connection: sqlite3.Connection, statement: str) -> Counter[Priority]:
-    return Counter({Priority(priority): count for priority, count in connection.execute(statement)})
+def _counts(connection: sqlite3.Connection, statement: str) -> dict[Priority, int]:
+    return of_each_class({Priority(priority): count for priority, count in connection.execute(statement)})
