@@ -61,11 +61,12 @@ def stock_quart(turn: Turn) -> Figures:
         return {"tasks/s": under_load(port, "/route_task", TASK, CONNECTIONS, turn.seconds)}
 
 
-def by_uvicorn(turn: Turn) -> Figures:
-    """`create_app()` on uvicorn, with its fast loop and parser."""
+def by_uvicorn(turn: Turn, protocol: str = "orchestrator:HttpProtocol") -> Figures:
+    """`create_app()` on uvicorn as docs/operations.md has it, with its fast loop; `protocol` speaks HTTP."""
     if find_spec("uvicorn") is None:
         raise Missing("uvicorn is not installed beside the orchestrator")
-    with _on_uvicorn(sys.executable, "--factory", "orchestrator:create_app", environ=ENVIRON) as port:
+    application = ("--factory", "orchestrator:create_app", "--http", protocol)
+    with _on_uvicorn(sys.executable, *application, environ=ENVIRON) as port:
         return {"tasks/s": under_load(port, "/route_task", TASK, CONNECTIONS, turn.seconds)}
 
 
@@ -163,8 +164,12 @@ BENCHMARKS = (
         baseline="stock Quart, stores nothing",
     ),
     Benchmark(
-        "uvicorn", "POST /route_task on uvicorn, 64 connections",
-        (Subject("orchestrator on uvicorn", by_uvicorn), Subject("FastAPI, stores nothing", fastapi)),
+        "uvicorn", "POST /route_task on uvicorn with our class for its 64 connections, with its own, and of FastAPI",
+        (
+            Subject("orchestrator on uvicorn", by_uvicorn),
+            Subject("the same, uvicorn's class", partial(by_uvicorn, protocol="httptools")),
+            Subject("FastAPI, stores nothing", fastapi),
+        ),
         (Target("tasks/s", "orchestrator on uvicorn", least=1.5, over=("FastAPI, stores nothing",)),),
         baseline="FastAPI, stores nothing",
     ),

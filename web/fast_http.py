@@ -65,26 +65,23 @@ class Connection(asyncio.Protocol):
 
     async def serve(self) -> None:
         """Has the application answer one request after the other, until the connection is over, and ends it."""
+        exchange = None
         try:
-            await self._serve()
+            # One scope for all of them: the first that it ends is the last.
+            with anyio.CancelScope() as self._running:
+                while not self._over:
+                    exchange = self._exchange
+                    if exchange is None or exchange.running:
+                        await self._change()
+                    else:
+                        await exchange.run()
+            if exchange is not None:
+                await exchange.break_off(503)
+            # What the client was told last is still on its way.
+            while not self._over:
+                await self._change()
         finally:
             self._transport.abort()
-
-    async def _serve(self) -> None:
-        exchange = None
-        # One scope for all of them: the first that it ends is the last.
-        with anyio.CancelScope() as self._running:
-            while not self._over:
-                exchange = self._exchange
-                if exchange is None or exchange.running:
-                    await self._change()
-                else:
-                    await exchange.run()
-        if exchange is not None:
-            await exchange.break_off(503)
-        # What the client was told last is still on its way.
-        while not self._over:
-            await self._change()
 
     async def _change(self) -> None:
         """Returns when a request has come, or the connection is over."""
