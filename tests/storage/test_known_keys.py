@@ -15,6 +15,7 @@ from orchestrator.storage.ports import NotCommitted
 from orchestrator.storage.sqlite import keys as known_keys
 from orchestrator.storage.sqlite import sql
 from orchestrator.storage.sqlite.ledger import SqliteLedger
+from orchestrator.storage.sqlite.schema import migrate
 
 pytestmark = pytest.mark.anyio
 
@@ -114,6 +115,37 @@ async def test_many_restarts(ledger, file):
         await again.close()
     again = await SqliteLedger.opened(str(file))
     assert await stand(again, range(1, 1201, 11))
+    await again.close()
+
+
+AS_BEFORE = """
+DROP TABLE idempotency_index;
+DROP TABLE idempotency_runs;
+CREATE TABLE idempotency_index (digest BLOB PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE idempotency_indexed (up_to INTEGER NOT NULL) STRICT;
+INSERT INTO idempotency_index SELECT digest, seq FROM idempotency_keys;
+INSERT INTO idempotency_indexed SELECT max(seq) FROM idempotency_keys;
+CREATE TRIGGER idempotency_keys_leave AFTER DELETE ON idempotency_keys
+BEGIN DELETE FROM idempotency_index WHERE digest = OLD.digest AND seq = OLD.seq; END;
+UPDATE schema_version SET version = 10;
+"""
+"""What makes a file as it was when all keys were in one index."""
+
+
+@pytest.mark.parametrize("full", [False, True])
+async def test_a_file_from_before(ledger, file, full: bool):
+    """Its keys become runs, and stand; where there is no room for runs they stand all the same."""
+    await ledger.commit(new(range(1, 3 * MANY + 11)))
+    await ledger.close()
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.executescript(AS_BEFORE)
+    if full:
+        with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+            migrate(connection)
+            connection.execute("VACUUM")
+    again = await SqliteLedger.opened(str(file), max_bytes=file.stat().st_size if full else 0)
+    assert indexed(file) == ((0, 0) if full else (3 * 128, 3))
+    assert await stand(again, range(1, 3 * MANY + 11))
     await again.close()
 
 
