@@ -43,6 +43,10 @@ class SqliteReader:
         # Bytes that are no UTF-8 are damage that the audit must be able to name, not stumble over.
         connection.text_factory = _text
         try:
+            if not await self._all(sql.ARE_THERE_PARTS):
+                # Of an older version, and not taken over yet: then all of its trail is behind the parts.
+                for statement in sql.NO_PARTS:
+                    await self._all(statement)
             for pragma in ("PRAGMA query_only = ON", "PRAGMA wal_autocheckpoint = 0", "PRAGMA busy_timeout = 2000"):
                 await self._all(pragma)
         except BaseException:

@@ -83,6 +83,12 @@ READ_TO_ERASE = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE task_id = ? AND pa
 
 # Behind this position entries are in no part yet: they are looked through.
 _IN_PARTS = "(SELECT coalesce(max(last), 0) FROM audit_parts)"
+ARE_THERE_PARTS = "SELECT 1 FROM sqlite_master WHERE name = 'audit_parts'"
+NO_PARTS = (
+    "CREATE TEMP TABLE audit_parts (last INTEGER PRIMARY KEY, first INTEGER, latest TEXT)",
+    "CREATE TEMP TABLE audit_runs (last INTEGER PRIMARY KEY, first INTEGER, event TEXT)",
+    "CREATE TEMP TABLE audit_cases (part INTEGER, case_id TEXT, position INTEGER)",
+)
 COUNT_BEHIND_PARTS = "SELECT count(*) FROM (SELECT 1 FROM audit_entries WHERE position > " + _IN_PARTS + " LIMIT ?)"
 # The fewer entries a run is among, the fewer are looked through where an event is among many others.
 READ_NEXT_RUNS = (

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import stores
@@ -15,8 +16,11 @@ import stores
 from orchestrator import auditing, backups
 from orchestrator.embedding import Orchestrator
 from orchestrator.settings import load
-from orchestrator.storage.ports import SchemaTooNew
+from orchestrator.storage.browsing import AuditSearch
+from orchestrator.storage.opening import open_reader
+from orchestrator.storage.ports import AuditQuery, SchemaTooNew
 from orchestrator.storage.postgres import schema as postgres_schema
+from orchestrator.storage.rows import instant
 from orchestrator.storage.sqlite import schema as sqlite_schema
 from orchestrator.testing import ScriptedAgent, Service
 
@@ -129,6 +133,27 @@ async def test_a_backup_of_an_older_version(older: Path, newer: dict[str, int], 
     assert (states(backup), version(backup)) == (held, was)
     assert version(url) == newer["sqlite"]
     assert not (await auditing.verify(url)).flaws
+
+
+async def test_looking_into_an_older_version(older: Path):
+    """Before it is taken over what is asked of its trail is found, and the file stays of its version."""
+    url = f"sqlite:///{older}"
+    was = version(url)
+    reader = await open_reader(url)
+    try:
+        entries = (await reader.audit(AuditQuery(limit=1000))).entries
+        ways: list[dict[str, Any]] = [{"event": "accepted"}, {"case_id": "case-1"}, {"since": entries[9].created_at}]
+        for asked in ways:
+            query = AuditQuery(limit=1000, **asked)
+            expected = [entry for entry in entries if query.fits(entry)]
+            assert 0 < len(expected) < len(entries)
+            assert (await reader.audit(query)).entries == expected
+            assert (await reader.newest(AuditSearch(limit=1000, **asked))).entries == expected[::-1]
+        assert await reader.events() == sorted({entry.event for entry in entries})
+        assert await reader.latest() == instant(max(entry.created_at for entry in entries))
+    finally:
+        await reader.close()
+    assert version(url) == was
 
 
 def test_results_of_an_older_version(older: Path):
