@@ -26,7 +26,8 @@ class KnownKeys:
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Reads those that are in no run yet, which are told from the others by their seq.
 
-        Where those are many they become runs now: a process that is restarted often would never come to an end.
+        Where those are half as many, or more, they become runs now: a process that is restarted often would never come
+        to an end, and one that has just begun keeps little in memory.
         """
         self._new = dict[bytes, int]()
         """By this transaction; each with the seq of its task, as below."""
@@ -44,7 +45,7 @@ class KnownKeys:
         self._run, up_to = connection.execute(sql.READ_NEXT_KEY_RUN).fetchone()
         # A disk that is full keeps nobody from starting: then they stay remembered.
         with contextlib.suppress(sqlite3.OperationalError):
-            while len(oldest := dict(connection.execute(sql.READ_NEW_KEYS, (up_to, MANY)))) == MANY:
+            while len(oldest := dict(connection.execute(sql.READ_NEW_KEYS, (up_to, MANY)))) >= MANY // 2:
                 self._become_run(connection, oldest)
                 up_to = max(oldest.values())
         self._remembered = dict(connection.execute(sql.READ_NEW_KEYS, (up_to, -1)))
