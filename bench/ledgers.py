@@ -5,6 +5,7 @@ where it would after a million others.
 """
 
 import atexit
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -43,6 +44,8 @@ def grown(finished: int, queued: int) -> Path:
         # As it is where all but the newest have been entered.
         KnownKeys(connection)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    # Else the system would write gigabytes while others are measured.
+    os.sync()
     return folder
 
 
