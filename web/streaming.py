@@ -35,7 +35,8 @@ class Source(Struct, frozen=True):
     look: Callable[[], Awaitable[tuple[Sequence[bytes], bool]]]
     """The events since the last look, and whether nothing follows them."""
     may_read: Callable[[], Awaitable[object]]
-    """Asked before each look; raises an OrchestratorError once its reader may read no more."""
+    """Asked before each look but the first, for which the request was let in. Raises an OrchestratorError once its
+    reader may read no more, or the connection is to end."""
     closing: Callable[[], bool]
     wait: Callable[[], Awaitable[None]]
     """Until it is worth looking again."""
@@ -83,7 +84,6 @@ class _Stream(ResponseBody):
         yield b"retry: %d\n\n" % RETRY_MS
         try:
             while True:
-                await source.may_read()
                 events, over = await source.look()
                 if not events and monotonic() - last_sent >= HEARTBEAT_S:
                     events = [b": alive\n\n"]
@@ -94,6 +94,7 @@ class _Stream(ResponseBody):
                 if over or source.closing():
                     return
                 await source.wait()
+                await source.may_read()
         except Unauthenticated:
             if source.gone:
                 yield source.gone
