@@ -98,6 +98,8 @@ def test_what_the_description_says(schema: Any, method: str, path: str, mode: Ge
     )
     def send(case: Any) -> None:
         response = case.call(timeout=30)
+        if response.status_code == 501 and "transfer-encoding" in map(str.lower, case.headers or {}):
+            return  # A coding that nobody knows, by chance (RFC 9112 §6.1): told before anything is asked of the API.
         assert response.status_code < 500, (response.status_code, response.text)
         case.validate_response(response, checks=CHECKS)
 
