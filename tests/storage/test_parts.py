@@ -1,6 +1,7 @@
 """The parts of the trail: whatever is looked for is found in each of them, and behind the last one."""
 
 import sqlite3
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from itertools import count
 
@@ -9,9 +10,9 @@ from conformance_anchors import entries, removal
 from ledger_builders import NOW, a_task, accept, draft, one, stored, task_id
 
 from orchestrator.domain.audit import head_of, rfc3339
-from orchestrator.storage.browsing import NEWEST, AuditSearch, TaskQuery
+from orchestrator.storage.browsing import NEWEST, AuditSearch, Found, TaskQuery
 from orchestrator.storage.commands import EntriesRemoved, Erase, Erased, Note
-from orchestrator.storage.ports import AuditQuery
+from orchestrator.storage.ports import AuditPage, AuditQuery
 from orchestrator.storage.rows import AUDIT_COLUMNS
 from orchestrator.storage.sqlite import parts
 from orchestrator.storage.sqlite.ledger import SqliteLedger
@@ -51,31 +52,28 @@ def go_to(file, position: int) -> None:
         )
 
 
-async def forwards(ledger, **selection) -> list[int]:
-    """Page by page; whatever the size of these is."""
+async def page_by_page(page: Callable[[int, int], Awaitable[AuditPage | Found]], begin: int) -> list[int]:
+    """The `seq` of all entries; whatever the size of the pages is."""
     found = []
     for limit in (1, 2, 3, 1000):
-        seqs, after = list[int](), 0
-        while after is not None:
-            page = await ledger.audit(AuditQuery(after=after, limit=limit, **selection))
-            seqs += [entry.seq for entry in page.entries]
-            after = page.next
+        seqs, cursor = list[int](), begin
+        while cursor is not None:
+            some = await page(cursor, limit)
+            seqs += [entry.seq for entry in some.entries]
+            cursor = some.next
         found.append(seqs)
     assert found == [found[0]] * 4
     return found[0]
+
+
+async def forwards(ledger, **selection) -> list[int]:
+    return await page_by_page(lambda after, limit: ledger.audit(AuditQuery(after=after, limit=limit, **selection)), 0)
 
 
 async def backwards(ledger, **selection) -> list[int]:
-    found = []
-    for limit in (1, 2, 3, 1000):
-        seqs, before = list[int](), NEWEST
-        while before is not None:
-            page = await ledger.newest(AuditSearch(before=before, limit=limit, **selection))
-            seqs += [entry.seq for entry in page.entries]
-            before = page.next
-        found.append(seqs)
-    assert found == [found[0]] * 4
-    return found[0]
+    return await page_by_page(
+        lambda before, limit: ledger.newest(AuditSearch(before=before, limit=limit, **selection)), NEWEST
+    )
 
 
 @pytest.mark.parametrize("positions", [(4, 8), (5, 400), (50_000, 1_000_000)])
