@@ -1,5 +1,6 @@
 """How things are compared: those that are measured take turns in one run, A B A B, and ratios of pairs are told."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -72,6 +73,8 @@ def measure(benchmark: Benchmark, rounds: int, turn: Turn) -> Outcome:
         for subject in benchmark.subjects:
             if subject.name in outcome.missing:
                 continue
+            # Else the system still writes down what the turn before has left.
+            os.sync()
             try:
                 outcome.rounds.setdefault(subject.name, []).append(subject.measure(turn))
             except Missing as missing:
