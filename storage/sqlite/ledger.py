@@ -230,7 +230,7 @@ def _book(connection: sqlite3.Connection, disguise: Disguise, outbox: bool) -> S
     last = connection.execute(sql.LAST_LINK, (WRITER,)).fetchone()
     if (head.seq, head.entry_hash) != (last or (0, GENESIS)):
         raise LedgerCorrupt("the audit trail does not end as its head says")
-    (last_seq,) = connection.execute(sql.LAST_SEQ).fetchone()
+    (last_seq,) = connection.execute(sql.LAST_GIVEN).fetchone()
     (callbacks,) = connection.execute(sql.ANY_WEBHOOK).fetchone()
     return SqliteBook(
         head=head,

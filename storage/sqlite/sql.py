@@ -308,6 +308,10 @@ READ_WEBHOOKS = "SELECT task_id, url, attempts FROM webhooks WHERE due_at <= ? O
 LAST_LINK = "SELECT seq, entry_hash FROM audit_entries WHERE writer = ? ORDER BY seq DESC LIMIT 1"
 ANY_WEBHOOK = "SELECT EXISTS (SELECT 1 FROM webhooks)"
 LAST_SEQ = "SELECT coalesce(max(seq), 0) FROM tasks"
+# Those of tasks that were removed count: one within a run that were given again would be looked for in that alone.
+LAST_GIVEN = (
+    "SELECT max(coalesce((SELECT max(seq) FROM tasks), 0), coalesce((SELECT max(up_to) FROM idempotency_runs), 0))"
+)
 COUNT_READY = "SELECT priority, count(*) FROM tasks WHERE state = 'queued' AND due_at IS NULL GROUP BY priority"
 COUNT_OPEN = "SELECT priority, count(*) FROM tasks WHERE state IN ('queued', 'leased', 'retry_wait') GROUP BY priority"
 

@@ -7,10 +7,11 @@ from contextlib import closing
 from itertools import count
 
 import pytest
-from ledger_builders import NOW, a_key, accept, kinds, one, task_id
+from ledger_builders import NOW, a_key, accept, draft, kinds, moved, one, stored, task_id
 from ledger_faults import database_error, put_before
 
-from orchestrator.storage.commands import Accept, Accepted, Duplicate, ExpireKeys, Outcome
+from orchestrator.domain.lifecycle import Step
+from orchestrator.storage.commands import Accept, Accepted, Duplicate, ExpireKeys, Noted, Outcome, Remove
 from orchestrator.storage.ports import NotCommitted
 from orchestrator.storage.sqlite import keys as known_keys
 from orchestrator.storage.sqlite import sql
@@ -116,6 +117,24 @@ async def test_many_restarts(ledger, file):
     again = await SqliteLedger.opened(str(file))
     assert await stand(again, range(1, 1201, 11))
     await again.close()
+
+
+async def test_after_all_tasks_were_removed(ledger, file):
+    """Whatever is accepted after that, and after a restart, has numbers behind all runs: its key stands as well."""
+    records = await stored(ledger, *new(range(1, MANY + 1)))
+    for record in records:
+        await moved(ledger, record, Step.CANCEL)
+    await ledger.close()
+    ledger = await SqliteLedger.opened(str(file))
+    assert indexed(file) == (128, 1)
+    removed = Remove(draft("removed"), tasks=tuple(record.task.task_id for record in records))
+    assert isinstance(await one(ledger, removed), Noted)
+    for start in (1001, 1011):
+        await ledger.close()
+        ledger = await SqliteLedger.opened(str(file))
+        assert set(kinds(await ledger.commit(new(range(start, start + 10))))) == {"Accepted"}
+        assert await stand(ledger, range(1001, start + 10))
+    await ledger.close()
 
 
 AS_BEFORE = """
