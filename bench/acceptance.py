@@ -39,8 +39,9 @@ TASK = (
     b' down", "kind": "height", "value": 87.1}, "meta": {"site": "clinic-1"}}'
 )
 BATCH_OF_TASKS = b"[" + b",".join([TASK.replace(b'"idempotency_key": "key-%d", ', b"")] * BATCH) + b"]"
-# As `uvicorn APP` would, but on the port that we were given.
-UVICORN = "import os, sys, uvicorn; uvicorn.main([*sys.argv[1:], '--port', os.environ['PORT'], '--log-level', 'error'])"
+_OPTIONS = ("--no-access-log", "--no-server-header", "--no-proxy-headers", "--log-level", "error")
+# As `uvicorn APP` would with what docs/operations.md has it told, but on the port that we were given.
+UVICORN = f"import os, sys, uvicorn; uvicorn.main([*sys.argv[1:], '--port', os.environ['PORT'], *{_OPTIONS}])"
 
 
 def by_hypercorn(turn: Turn, environ: Mapping[str, str] = ENVIRON) -> Figures:

@@ -10,6 +10,7 @@ from orchestrator.bench.harness import Benchmark, Missing, Outcome, Subject, Tar
 from orchestrator.bench.machine import machine
 from orchestrator.bench.report import SECTIONS, filled
 from orchestrator.bench.results import reached, read, write
+from orchestrator.bench.profile import function_of, part_of, stacks
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -92,3 +93,29 @@ def test_the_page_is_written_from_results(tmp_path: Path) -> None:
     assert "| b | ours / theirs | >= 3 | 4 | reached |" in made
     assert "| ours | tasks/s | 4,000 | 4,000 | 4,000 | 4 (4 to 4) |" in made.replace("4.00", "4")
     assert "Python" in made
+
+
+def test_a_moment_counts_for_the_innermost_part_it_was_spent_in() -> None:
+    """What C does counts for its library; where that is the interpreter, for the function of Python that it runs."""
+    script = [
+        " 4242 ",
+        "\tffffffff8201e585 tcp_ack ([kernel.kallsyms])",
+        "\t            441d UVStream_write (/usr/lib/uvloop/loop.so)",
+        f"\t    7f356b2382bd py::Connection.write:{ROOT}/web/fast_http.py (/tmp/perf-4242.map)",
+        "",
+        "14243 ",
+        "\t          10dc34 _Py_NewRef (inlined)",
+        "\t          10dc34 PyEval (/usr/lib/libpython3.12.so.1.0)",
+        "\t    7f356b237d48 py::HMAC.copy:/usr/lib/python3.12/hmac.py (/tmp/perf-4242.map)",
+        f"\t    7f356b237d48 py::Disguise.wear:{ROOT}/storage/disguise.py (/tmp/perf-4242.map)",
+        f"\t    7f356b237d48 py::accepted:{ROOT}/actors/intake.py (/tmp/perf-4242.map)",
+    ]
+    samples = list(stacks(script))
+    assert [(thread, part_of(stack)) for thread, stack in samples] == [
+        (4242, "the system"),
+        (14243, "rows, digests of keys, statements"),
+    ]
+    assert [function_of(stack) for _, stack in samples] == [
+        "Connection.write:web/fast_http.py",
+        "HMAC.copy:/usr/lib/python3.12/hmac.py",
+    ]
