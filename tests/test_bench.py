@@ -8,9 +8,9 @@ from pathlib import Path
 from orchestrator.bench.benchmarks import BENCHMARKS
 from orchestrator.bench.harness import Benchmark, Missing, Outcome, Subject, Target, Turn, measure
 from orchestrator.bench.machine import machine
+from orchestrator.bench.profile import function_of, part_of, stacks
 from orchestrator.bench.report import SECTIONS, filled
 from orchestrator.bench.results import reached, read, write
-from orchestrator.bench.profile import function_of, part_of, stacks
 
 ROOT = Path(__file__).resolve().parent.parent
 
