@@ -168,8 +168,11 @@ class Connection(asyncio.Protocol):
         self._throttle()
 
     def _throttle(self) -> None:
-        """Reads on, unless there is more than enough."""
-        paused = self._exchange is not None and len(self._buffer) + len(self._exchange.body) > AHEAD
+        """Reads on, unless there is more than enough: behind a request, or behind answers that are not read."""
+        exchange, ahead = self._exchange, len(self._buffer)
+        if exchange is not None:
+            ahead += len(exchange.body)
+        paused = ahead > AHEAD and (exchange is not None or self._writable is not None)
         if paused is not self._paused and not self._transport.is_closing():
             self._paused = paused
             if paused:

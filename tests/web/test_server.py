@@ -161,6 +161,26 @@ async def test_a_client_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> N
         assert await web.stop() < 3
 
 
+async def test_requests_ahead_of_answers_that_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Are not read either, but for what the system holds of them: nobody fills the memory with them."""
+    monkeypatch.setattr(http_rules, "SEND_S", 1.0)
+
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 2**24})
+
+    sent = 0
+    async with running(large) as web, await web.connect() as stream:
+        with anyio.fail_after(30), suppress(anyio.BrokenResourceError):
+            while sent < 2**27:
+                await stream.send(GET * 1_000)
+                sent += len(GET) * 1_000
+    assert sent < 2**24
+
+
 @pytest.mark.parametrize(
     "anyio_backend", [("asyncio", {"use_uvloop": fast}) for fast in (False, True)], ids=["asyncio", "uvloop"]
 )
