@@ -67,8 +67,8 @@ class SqliteLedger(SqliteReader):
         self._book = book
         self._codec = book.codec
         self._unknown = False
-        self._traces = False
-        """Whether the log may still hold what was erased."""
+        self._traces = not batch.empty_log(connection)
+        """Whether the log may still hold what was erased, be it by a process that was killed before it could empty it."""
         self._thread = OwnThread("ledger")
 
     @classmethod

@@ -1,7 +1,9 @@
 """Payloads, meta and results at rest: unreadable without the key, and every promise of the ledger holds as before."""
 
 import os
+import shutil
 import sqlite3
+from contextlib import closing
 
 import pytest
 from conformance import Accepting, Keys, Moving, Reading
@@ -143,6 +145,24 @@ class TestFile:
         await stored(ledger, accept(2))
         assert sealed not in self.contents(file)
         await ledger.close()
+
+    async def test_erased_beside_a_reader_and_killed(self, file):
+        """Whatever process opens the ledger after that empties the log with its first commit."""
+        ledger = await self.opened(file, OLD)
+        await written(ledger)
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            (sealed,) = reader.execute("SELECT payload FROM tasks").fetchone()
+            await one(ledger, erase(1))
+            left = file.parent / "left"
+            left.mkdir()
+            for path in file.parent.glob("ledger.db*"):
+                shutil.copy(path, left)
+        await ledger.close()
+        again = await self.opened(left / file.name, OLD)
+        await stored(again, accept(2))
+        assert sealed not in self.contents(left / file.name)
+        await again.close()
 
     @pytest.mark.parametrize("keys", ["", NEW])
     async def test_without_the_right_key(self, file, keys):
