@@ -68,7 +68,7 @@ class SqliteLedger(SqliteReader):
         self._codec = book.codec
         self._unknown = False
         self._traces = not batch.empty_log(connection)
-        """Whether the log may still hold what was erased, be it by a process that was killed before it could empty it."""
+        """Whether the log may still hold what was erased, be it by a process that was killed before it emptied it."""
         self._thread = OwnThread("ledger")
 
     @classmethod
