@@ -20,6 +20,7 @@ FROZEN = {
     "sqlite/0009_parts_of_the_trail.sql": "7eb7a6d428a928da4ac5359d6860eeecf9964dac42ef5d06a850eea2f6f15e31",
     "sqlite/0010_results_by_seq.sql": "7e1e4f029a26a0987bf9dd262a0dab4a1ce5358af73a3fbf586b0ed9cf90a898",
     "sqlite/0011_runs_of_keys.sql": "d85238a6d7f5595c960c7ced49a95d6300e39a5570efac164720a1c10881a275",
+    "sqlite/0012_states_one_by_one.sql": "0358c62baa7865dd7f663610b39340e7f3acbc561254b3de09be10c49af8bc6c",
     "postgres/0001_core.sql": "e74ebce00e23030e76004f3424020e67657039076166b96006017fd9dc3f510d",
     "postgres/0002_batch.sql": "799182db23dc756a2ed8c13961fbb26d6685d864a9c7d7b95a107e68fe96b081",
     "postgres/0003_retention.sql": "abeca636f883fea61eaa2d8d1197c65204ad06799dc5ac1ce8e84cbf1b7720cd",
