@@ -201,8 +201,9 @@ class Attempts:
         """What leaves, `now`, for the agent that has the lease; None when it may not have the task any more."""
         task = record.task
         view = self._directory.value.get(agent_id)
-        # What holds when the task leaves counts: the agent may be gone, or have declared raw media since it was chosen.
-        if view is None or not permitted(demand_of(task, now), view.agent, self._policy):
+        # What holds when the task leaves counts: since it was chosen the agent may be gone, have declared raw media, or
+        # have changed into something that waits for an operator's word.
+        if view is None or view.agent.quarantined or not permitted(demand_of(task, now), view.agent, self._policy):
             return None
         attempt = record.progress.attempt
         self._emit(TaskDispatched(task.task_id, task.task_type, task.priority, attempt, _waited(task, now)))

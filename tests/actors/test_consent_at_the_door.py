@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.domain.agent import Agent
 from orchestrator.outbound.ports import Call, Ending, Succeeded
@@ -57,3 +58,19 @@ async def test_an_agent_declares_raw_media_after_it_was_chosen():
             group.cancel_scope.cancel()
     assert len(seen) >= TASKS
     assert RAW not in seen
+
+
+async def test_an_agent_moves_after_it_was_chosen():
+    """Where it is called now, nobody has allowed yet: no task leaves for there."""
+    agents, moved = ScriptedAgents(), replace(PLAIN, endpoint="http://elsewhere")
+    async with embedded(agents, SlowDisk(), ORCHESTRATOR_AGENTS_QUARANTINE_CHANGES="on") as system:
+        for after_s in (0.001 * step for step in range(TASKS)):
+            await system.gateway.register(PLAIN)
+            await system.gateway.allow("agent-1")
+            async with anyio.create_task_group() as group:
+                group.start_soon(system.route, a_request())
+                await anyio.sleep(after_s)
+                await system.gateway.register(moved)
+            await anyio.sleep(0.1)
+    assert agents.of("agent-1")
+    assert not agents.of("elsewhere")
