@@ -16,7 +16,6 @@ from orchestrator.crypto.envelope import CannotOpen, Envelope, InvalidMasterKey
 from orchestrator.domain.lifecycle import Step
 from orchestrator.rotation import rotate
 from orchestrator.settings import load
-from orchestrator.storage.opening import open_ledger
 from orchestrator.storage.ports import Unreadable
 from orchestrator.storage.sealing import codec_of
 from orchestrator.storage.sqlite.ledger import SqliteLedger
@@ -228,10 +227,7 @@ class SealedSqliteStore(SqliteStore):
 
 
 class SealedPostgresStore(PostgresStore):
-    async def open(self, *, outbox: bool = False):
-        self._database = self._database or await self._server.new_database()
-        url = self._server.url(self._database)
-        return await open_ledger(url, writer="main", outbox=outbox, codec=codec_of(OLD, os.urandom))
+    codec = codec_of(OLD, os.urandom)
 
 
 class SealedContract(Accepting, Keys, Moving, Reading, Consents, Erasing):

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 from conformance import LedgerContract
 from postgres_server import Server
+from stores import Emptied
 
 from orchestrator.storage.memory import MemoryLedger
 from orchestrator.storage.opening import open_ledger
 from orchestrator.storage.ports import Ledger
+from orchestrator.storage.sealing import PLAIN
 from orchestrator.storage.sqlite.ledger import SqliteLedger
 
 pytestmark = pytest.mark.anyio
@@ -43,17 +45,22 @@ class SqliteStore:
 
 
 class PostgresStore:
-    """A database, made when it is first opened."""
+    """A database, made when it is first opened. All others are one, emptied for each: they follow one another."""
 
-    def __init__(self, server: Server) -> None:
-        self._server, self._database = server, ""
+    codec = PLAIN
+
+    def __init__(self, server: Server, emptied: Emptied | None = None) -> None:
+        self._server, self._url = server, ""
+        self._emptied, self._others = emptied, emptied or Emptied(server)
 
     async def open(self, *, outbox: bool = False) -> Ledger:
-        self._database = self._database or await self._server.new_database()
-        return await open_ledger(self._server.url(self._database), writer="main", outbox=outbox)
+        if not self._url:
+            emptied = self._emptied
+            self._url = await emptied.url() if emptied else self._server.url(await self._server.new_database())
+        return await open_ledger(self._url, writer="main", outbox=outbox, codec=self.codec)
 
     def another(self) -> "PostgresStore":
-        return PostgresStore(self._server)
+        return PostgresStore(self._server, self._others)
 
 
 class TestMemoryLedger(LedgerContract):

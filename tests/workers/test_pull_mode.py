@@ -146,7 +146,7 @@ async def test_stopped_with_work_in_hand(service: Service) -> None:
 async def test_work_that_takes_longer_than_a_lease(anyio_backend: str, tmp_path: Path) -> None:
     """The lease is kept while it goes on: one attempt, and the audit tells of the renewals."""
     gate = Gate()
-    async with Service(tmp_path / "ledger.db", {**QUICK, "ORCHESTRATOR_TASKS_EMBED_TIMEOUT_S": "1.5"}) as service:
+    async with Service(tmp_path / "ledger.db", {**QUICK, "ORCHESTRATOR_TASKS_EMBED_TIMEOUT_S": "4.5"}) as service:
         async with at_work(embedder(gate), service):
             task_id = await sent(service)
             await service.reached(task_id, _renewed(service, 3))
