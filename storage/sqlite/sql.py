@@ -138,9 +138,7 @@ LAST_DATA_KEY = "SELECT task_id, data_key FROM tasks WHERE seq = (SELECT max(seq
 REVOKE = "INSERT INTO revoked_consents (consent_id, revoked_at) VALUES (?, ?) ON CONFLICT DO NOTHING"
 IS_REVOKED = "SELECT 1 FROM revoked_consents WHERE consent_id = ?"
 ANY_REVOKED = "SELECT 1 FROM revoked_consents WHERE consent_id IN (SELECT value FROM json_each(?)) LIMIT 1"
-READ_UNDER_CONSENT = (
-    "SELECT " + TASK_COLUMNS + " FROM tasks WHERE consent_id = ? AND " + _OPEN + " ORDER BY seq"
-)
+READ_UNDER_CONSENT = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE consent_id = ? AND " + _OPEN + " ORDER BY seq"
 
 _RESULT = "(?, ?, ?, ?, ?, ?)"
 ADD_RESULT = "INSERT INTO results (seq, " + RESULT_COLUMNS + ") VALUES " + _RESULT
