@@ -16,7 +16,7 @@ from orchestrator.domain.errors import ConsentRequired, Forbidden, InvalidReques
 from orchestrator.domain.identity import Principal
 from orchestrator.domain.lifecycle import NEW, Progress, State
 from orchestrator.domain.policy import Policy
-from orchestrator.domain.raw_media import carries_raw_media
+from orchestrator.domain.raw_media import RawMedia
 from orchestrator.domain.task import Consent, Priority, Task, TaskRequest, lane_of
 from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.monotonic import monotonic
@@ -87,6 +87,7 @@ class Admission:
     ) -> None:
         self._environment, self._policy, self._acceptance = environment, policy, acceptance
         self._decisions, self._ids = Decisions(policy, directory), TaskIds(environment)
+        self._raw_media = RawMedia(acceptance.raw_media_keys)
 
     def task(self, request: TaskRequest, principal: Principal, traceparent: str | None = None) -> Task:
         """The task that `principal` asks for. Raises InvalidTaskType, InvalidRequest or Forbidden."""
@@ -95,7 +96,7 @@ class Admission:
         if request.task_type not in self._policy.task_types:
             known = ", ".join(sorted(self._policy.task_types))
             raise InvalidTaskType(f"The task type is not one of those in the settings: {known}.")
-        now, keys = self._environment.now(), self._acceptance.raw_media_keys
+        now = self._environment.now()
         deadline_at = now + (request.deadline_s or self._acceptance.deadline_s)
         if request.not_before is not None and request.not_before.timestamp() >= deadline_at:
             raise InvalidRequest("not_before lies beyond the deadline.")
@@ -110,7 +111,7 @@ class Admission:
             consent=self._bounded(request.consent, now),
             meta=request.meta,
             # Agents are given `meta` as well, so what it holds counts as much.
-            raw_media=carries_raw_media(request.payload, keys) or carries_raw_media(request.meta, keys),
+            raw_media=self._raw_media.is_in(request.payload, request.meta),
             created_at=now,
             deadline_at=deadline_at,
             principal=principal.subject,

@@ -1,11 +1,11 @@
 """Whether a payload carries raw media (images, video, sound), for which consent is needed."""
 
 import re
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Any, cast
 
-USUAL_KEY = 64
-"""Longer keys are not kept in mind."""
+USUAL_KEYS, USUAL_LENGTH = 4096, 64
+"""How many keys that mark nothing are kept in mind at most, and how many characters each has at most."""
 # Tuples, since a union would be built anew for each value.
 _LISTS = (list, tuple)
 _HOLDERS = (dict, *_LISTS)
@@ -14,48 +14,59 @@ _NOT_PLAIN = re.compile(r"[\W_]")
 _DATA_URI = re.compile(r"data:\s*(?:(?:image|video|audio)/|application/dicom)", re.IGNORECASE)
 
 
-def carries_raw_media(value: Any, keys: frozenset[str]) -> bool:
-    """Whether `value`, a JSON value, has one of `keys` (plain) at any depth, or a media `data:` URI in any string.
+class RawMedia:
+    """What is raw media where `keys` (plain) mark it."""
 
-    Keys count whatever their value is. So does anything that is no JSON, such as bytes that a program embeds: doubt is
-    decided for the patient.
-    """
-    waiting = [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, dict):
-            for key, member in cast("dict[Any, Any]", item).items():
-                # As in `_is_marked` and `_is_raw`, which to call for each member costs as much as all the rest.
-                text = key if isinstance(key, str) else str(key)
-                if (_plain(text) if len(text) <= USUAL_KEY else plain(text)) in keys:
+    def __init__(self, keys: frozenset[str]) -> None:
+        self._keys = keys
+        self._innocent = set[str]()
+        """Payloads have the same keys over and over."""
+
+    @property
+    def remembered(self) -> int:
+        """How many keys are kept in mind; bounded."""
+        return len(self._innocent)
+
+    def is_in(self, *values: Any) -> bool:
+        """Whether one of these JSON values has a marked key at any depth, or a media `data:` URI in any string.
+
+        Keys count whatever their value is. So does anything that is no JSON, such as bytes that a program embeds: doubt
+        is decided for the patient.
+        """
+        waiting: list[Any] = [*values]
+        while waiting:
+            holder = waiting.pop()
+            members: Iterable[Any] = holder
+            if isinstance(holder, dict):
+                mapping = cast("dict[Any, Any]", holder)
+                if not self._innocent.issuperset(mapping) and any(map(self._marks, mapping)):
                     return True
-                if ":" in text and _is_media(text):
-                    return True
+                members = mapping.values()
+            elif not isinstance(holder, _LISTS):
+                members = (holder,)
+            for member in members:
                 if isinstance(member, str):
                     if ":" in member and _is_media(member):
                         return True
-                elif not isinstance(member, _BARE) and _is_raw(member, waiting):
-                    return True
-        elif isinstance(item, _LISTS):
-            if any(_is_raw(member, waiting) for member in cast("list[Any]", item)):
-                return True
-        elif _is_raw(item, waiting):
-            return True
-    return False
-
-
-def _is_raw(value: Any, waiting: list[Any]) -> bool:
-    """Whether a value is raw media by itself; what holds others is put to those `waiting` to be looked into."""
-    if isinstance(value, str):
-        return ":" in value and _is_media(value)
-    if isinstance(value, _HOLDERS):
-        waiting.append(value)
+                elif not isinstance(member, _BARE):
+                    if not isinstance(member, _HOLDERS):
+                        return True
+                    waiting.append(member)
         return False
-    return not isinstance(value, _BARE)
+
+    def _marks(self, key: Any) -> bool:
+        text = key if isinstance(key, str) else str(key)
+        if _is_marked(text, self._keys):
+            return True
+        if len(text) <= USUAL_LENGTH:
+            if len(self._innocent) >= USUAL_KEYS:
+                self._innocent.clear()
+            self._innocent.add(text)
+        return False
 
 
 def without_raw_media(value: Any, keys: frozenset[str]) -> Any:
-    """`value` without what `carries_raw_media` finds in it: marked members are left out, other raw media is null."""
+    """`value` without what `RawMedia` finds in it: marked members are left out, other raw media is null."""
     if isinstance(value, str):
         return None if ":" in value and _is_media(value) else value
     if isinstance(value, dict):
@@ -77,7 +88,3 @@ def _is_media(text: str) -> bool:
 def plain(key: str) -> str:
     """The key's letters and digits in lower case: `imageRef`, `IMAGE_REF` and `image-ref` are one spelling."""
     return _NOT_PLAIN.sub("", key.lower())
-
-
-_plain = lru_cache(maxsize=4096)(plain)
-"""Payloads have the same keys over and over."""

@@ -14,7 +14,7 @@ from orchestrator.domain.agent import Agent, AgentView
 from orchestrator.domain.decision import Decision, Exclusion
 from orchestrator.domain.health import Health
 from orchestrator.domain.policy import Policy, TaskType, Weights, decide
-from orchestrator.domain.raw_media import carries_raw_media
+from orchestrator.domain.raw_media import RawMedia
 from orchestrator.domain.task import Consent, Demand, Priority, Task, demand_of
 
 NOW = 1_000.0
@@ -335,7 +335,7 @@ tasks = st.builds(
     raw_media=st.just(False),
     created_at=st.just(NOW),
     deadline_at=st.just(NOW + 60),
-).map(lambda task: msgspec.structs.replace(task, raw_media=carries_raw_media(task.payload, frozenset({"image_ref"}))))
+).map(lambda task: msgspec.structs.replace(task, raw_media=RawMedia(frozenset({"image_ref"})).is_in(task.payload)))
 avoided = st.frozensets(st.sampled_from([f"agent-{n}" for n in range(6)]))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.domain.raw_media import carries_raw_media
+from orchestrator.domain.raw_media import USUAL_KEYS, USUAL_LENGTH, RawMedia
 from orchestrator.settings import load
 
 KEYS = load().raw_media_keys()
@@ -50,7 +50,7 @@ CARRIES: list[Any] = [
 @pytest.mark.parametrize("payload", CARRIES, ids=repr)
 def test_raw_media(payload):
     """A key at any depth, in any spelling, whatever its value; a `data:` URI in any string."""
-    assert carries_raw_media(payload, KEYS)
+    assert RawMedia(KEYS).is_in(payload)
 
 
 CARRIES_NOT: list[Any] = [
@@ -81,19 +81,19 @@ CARRIES_NOT: list[Any] = [
 @pytest.mark.parametrize("payload", CARRIES_NOT, ids=repr)
 def test_near_misses(payload):
     """A word in a value, a longer key, text about media, a reference by an address: none of them is raw media."""
-    assert not carries_raw_media(payload, KEYS)
+    assert not RawMedia(KEYS).is_in(payload)
 
 
 @pytest.mark.parametrize("value", [b"\x89PNG", bytearray(b"x"), ({"image": 1},), ([{"image": 1}],), {1j}, object()])
 def test_what_is_no_json(value):
     """A program that embeds us may hand over anything: tuples are looked into, what cannot be looked into counts."""
-    assert carries_raw_media({"a": value}, KEYS)
+    assert RawMedia(KEYS).is_in({"a": value})
 
 
 def test_keys_that_are_no_strings():
     """They are written as strings to the agent, so they are compared as such."""
-    assert not carries_raw_media({1: "x", None: "y"}, KEYS)
-    assert carries_raw_media({1: "x"}, frozenset({"1"}))
+    assert not RawMedia(KEYS).is_in({1: "x", None: "y"})
+    assert RawMedia(frozenset({"1"})).is_in({1: "x"})
 
 
 def test_depth():
@@ -101,7 +101,7 @@ def test_depth():
     value: Any = {"image": 1}
     for _ in range(100_000):
         value = [value]
-    assert carries_raw_media(value, KEYS)
+    assert RawMedia(KEYS).is_in(value)
 
 
 leaves = st.none() | st.booleans() | st.integers() | st.text("abc")
@@ -115,8 +115,21 @@ spellings = st.sampled_from(sorted(KEYS)).flatmap(
 @given(plain, wrappings, spellings, st.sampled_from(["", " ", "\n"]), plain)
 def test_any_place(around, wrapping, key, space, below):
     """However deep it is wrapped, and however it is spelt, it is found; without it, nothing is."""
-    assert not carries_raw_media(around, KEYS)
+    raw_media = RawMedia(KEYS)
+    assert not raw_media.is_in(around)
     value: Any = {"x": around, space + key + space: below}
     for kind in wrapping:
         value = [around, value, around] if kind == "l" else {"a": around, "b": value, "c": around}
-    assert carries_raw_media(value, KEYS)
+    assert raw_media.is_in(value)
+    assert not raw_media.is_in(around)
+    assert raw_media.is_in(around, value)
+
+
+def test_keys_seen_before():
+    """However many there were, and however long, a few are kept in mind, and each stays what it is."""
+    raw_media = RawMedia(KEYS)
+    for number in range(3 * USUAL_KEYS):
+        assert not raw_media.is_in({f"key{number}": 1, f"{number}" * USUAL_LENGTH: 2})
+    assert 0 < raw_media.remembered <= USUAL_KEYS
+    assert raw_media.is_in({"key1": {"key2": 1}, "image": 2})
+    assert not raw_media.is_in({"key1": {"key2": 1}})
