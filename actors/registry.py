@@ -1,9 +1,10 @@
 """Owns the agents: who they are, how they are, how many calls each has in flight. Publishes it all at each change."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from math import inf
+from typing import TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -41,6 +42,8 @@ from orchestrator.kernel.watch import Watch
 from orchestrator.outbound.ports import Busy, Declined, Garbled, Refused, Succeeded, TimedOut
 from orchestrator.storage.ports import AgentsUnavailable, LedgerReader
 
+M = TypeVar("M")
+
 SHARE_EVERY_S = 0.4
 """How often replicas look at what the others have heard, so that an agent is used by all within a second."""
 
@@ -71,6 +74,8 @@ class Registry:
         """The slots of each agent, by who has reserved them."""
         self._unpublished = False
         self._joining: set[str] = set()
+        self._changing: dict[str, anyio.Lock] = {}
+        """By the agents of which what they are is being written now."""
         self._since = 0.0
         self._to_tell: dict[str, Sighting] = {}
         """What other replicas are still to be told."""
@@ -120,13 +125,21 @@ class Registry:
             case Heartbeat():
                 self._heartbeat(message)
             case Register():
-                group.start_soon(self._register, message)
+                group.start_soon(self._in_turn, message.agent.agent_id, self._register, message)
             case AllowAgent():
-                group.start_soon(self._allow, message)
+                group.start_soon(self._in_turn, message.agent_id, self._allow, message)
             case DrainAgent():
                 group.start_soon(self._ask_to_drain, message)
             case RemoveAgent():
-                group.start_soon(self._remove, message)
+                group.start_soon(self._in_turn, message.agent_id, self._remove, message)
+
+    async def _in_turn(self, agent_id: str, change: Callable[[M], Awaitable[None]], message: M) -> None:
+        """What becomes of an agent is judged by what it is once the changes before are written: none is lost."""
+        lock = self._changing.setdefault(agent_id, anyio.Lock())
+        async with lock:
+            await change(message)
+        if not lock.locked():
+            self._changing.pop(agent_id, None)
 
     def _reserve(self, owner: str, wish: Wish) -> str | None:
         now = monotonic()

@@ -1,6 +1,7 @@
 """Between the decision and the call things change. What counts is what holds when the task leaves. Time is virtual."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import anyio
 import pytest
@@ -74,3 +75,22 @@ async def test_an_agent_moves_after_it_was_chosen():
             await anyio.sleep(0.1)
     assert agents.of("agent-1")
     assert not agents.of("elsewhere")
+
+
+@pytest.mark.parametrize("first", ["operator", "agent"])
+async def test_an_agent_registers_while_its_right_to_raw_media_is_taken_off(first: str):
+    """Whichever comes first, and whatever else the agent says of itself: it has lost it, here and in the ledger."""
+    ledger = SlowDisk()
+    async with embedded(ScriptedAgents(), ledger, ORCHESTRATOR_AGENTS_QUARANTINE_CHANGES="on") as system:
+        gateway = system.gateway
+        for step in range(TASKS):
+            await gateway.register(RAW)
+            await gateway.allow("agent-1", raw_media=True)
+            changes = [partial(gateway.allow, "agent-1"), partial(gateway.register, replace(RAW, cost=1.0 + step))]
+            async with anyio.create_task_group() as group:
+                for change in changes if first == "operator" else reversed(changes):
+                    group.start_soon(change)
+                    await anyio.sleep(0.001 * step)
+            (kept,) = await ledger.agents()
+            assert gateway.agents()["agent-1"].agent == kept
+            assert (kept.without_raw_media, kept.capabilities, kept.cost) == (True, ("embed",), 1.0 + step)
