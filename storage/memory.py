@@ -354,7 +354,7 @@ class MemoryLedger(TrailReader):
         return removal.seen(
             record,
             replayed=any(other.task.replay_of == name for other in self._tasks.values()),
-            awaited=name in self._webhooks or any(told == name for _, told in self._outbox.values()),
+            awaited=name in self._webhooks,
             keyed=any(owner == name and not _is_over(key, now) for key, owner in self._keys.values()),
         )
 

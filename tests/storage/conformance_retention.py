@@ -140,11 +140,15 @@ class Removing:
         await one(ledger, EndWebhook(task_id(1), draft("callback_ended")))
         assert [it.awaited for it in await ended(ledger)] == [False]
 
-    async def test_stream_that_is_still_to_be_told(self, store):
-        """A dead letter is awaited until its stream has it."""
+    async def test_stream_that_has_no_room(self, store):
+        """Nothing is kept for a stream that is never told: not the payload of a dead letter, and not the task."""
         ledger = await store.another().open(outbox=True)
         await dead(ledger)
-        assert [it.awaited for it in await ended(ledger)] == [True]
+        assert [it.awaited for it in await ended(ledger)] == [False]
+        assert isinstance(await one(ledger, remove(payloads=(task_id(1),))), Noted)
+        assert [entry.task_id for entry in await ledger.outbox(None, 9)] == [task_id(1)]
+        assert isinstance(await one(ledger, remove(tasks=(task_id(1),))), Noted)
+        assert await ledger.outbox(None, 9) == []
         await ledger.close()
 
 
