@@ -203,7 +203,9 @@ class Attempts:
         view = self._directory.value.get(agent_id)
         # What holds when the task leaves counts: since it was chosen the agent may be gone, have declared raw media, or
         # have changed into something that waits for an operator's word.
-        if view is None or view.agent.quarantined or not permitted(demand_of(task, now), view.agent, self._policy):
+        if view is None or view.agent.quarantined:
+            return None
+        if not permitted(view.agent, self._policy, consented=task.consent.holds(now), raw_media=task.raw_media):
             return None
         attempt = record.progress.attempt
         self._emit(TaskDispatched(task.task_id, task.task_type, task.priority, attempt, _waited(task, now)))

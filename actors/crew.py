@@ -6,16 +6,21 @@ from typing import Generic, TypeVar
 from anyio.abc import TaskGroup
 
 from orchestrator.kernel.reply import Expired, Reply
+from orchestrator.kernel.signal import signals
 
 T = TypeVar("T")
 
 
 class Crew(Generic[T]):
-    """As many as there ever were things to do at once; they belong to `group`, and end once they are dismissed."""
+    """As many as there ever were things to do at once; they belong to `group`, and end once they are dismissed.
+
+    To be made in the event loop that they belong to.
+    """
 
     def __init__(self, group: TaskGroup, work: Callable[[T], Awaitable[None]]) -> None:
         self._group, self._work = group, work
         self._idle: list[Reply[T]] = []
+        self._signal = signals()
         self._dismissed = False
 
     def give(self, thing: T) -> None:
@@ -39,6 +44,6 @@ class Crew(Generic[T]):
             place: Reply[T] = Reply()
             self._idle.append(place)
             try:
-                thing = await place.wait()
+                thing = await place.wait(self._signal)
             except Expired:
                 return

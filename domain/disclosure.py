@@ -12,6 +12,7 @@ from orchestrator.domain.audit import AuditEntry
 from orchestrator.domain.lifecycle import State, Step
 
 _BEGINS = frozenset({Step.LEASE.value, Step.MOVE.value})
+_canonical = msgspec.json.Encoder(order="sorted").encode
 _GOES_ON = frozenset({Step.EXTEND.value})
 OPEN = "open"
 """The outcome of an attempt whose end is not in the audit (yet)."""
@@ -49,10 +50,10 @@ class Disclosure(Struct, frozen=True, kw_only=True):
 def result_detail(output: Any) -> str | None:
     """What the audit says of a result: a hash of its JSON. None for what is no JSON, which no ledger stores either."""
     try:
-        digest = sha256(msgspec.json.encode(output, order="sorted")).hexdigest()
+        digest = sha256(_canonical(output)).hexdigest()
     except (OverflowError, RecursionError, TypeError, ValueError):
         return None
-    return msgspec.json.encode({"result_sha256": digest}).decode()
+    return f'{{"result_sha256":"{digest}"}}'
 
 
 def disclosures(entries: Iterable[AuditEntry]) -> Iterator[Disclosure]:

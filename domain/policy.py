@@ -158,7 +158,7 @@ def _place(wanted: Sequence[str], has: Collection[str]) -> int | None:
 
 def _exclusion(demand: Demand, view: AgentView, now: float, policy: Policy) -> Exclusion | None:
     agent = view.agent
-    if not permitted(demand, agent, policy):
+    if not permitted(agent, policy, consented=demand.consented, raw_media=demand.raw_media):
         return Exclusion.CONSENT
     if demand.raw_media and policy.task_types[demand.task_type].raw_media and agent.without_raw_media:
         return Exclusion.RAW_MEDIA
@@ -174,10 +174,9 @@ def _exclusion(demand: Demand, view: AgentView, now: float, policy: Policy) -> E
     return None
 
 
-def permitted(demand: Demand, agent: Agent, policy: Policy) -> bool:
-    """Whether consent lets `agent` see the task: without it raw media goes nowhere, and nothing to agents for them."""
-    raw = not policy.raw_media_capabilities.isdisjoint(agent.capabilities)
-    return demand.consented or not (raw or demand.raw_media)
+def permitted(agent: Agent, policy: Policy, *, consented: bool, raw_media: bool) -> bool:
+    """Whether consent lets `agent` see a task: without it raw media goes nowhere, and nothing to agents for them."""
+    return consented or not (raw_media or not policy.raw_media_capabilities.isdisjoint(agent.capabilities))
 
 
 def _score(place: int, view: AgentView, weights: Weights) -> float:

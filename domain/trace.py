@@ -40,7 +40,7 @@ def checked(traceparent: str) -> str | None:
 
 def trace_of(task_id: str, traceparent: str | None) -> Trace:
     """The trace of the task, which came with that header. Without one it is sampled."""
-    found = _PARENT.fullmatch(traceparent or "")
+    found = _PARENT.fullmatch(traceparent) if traceparent else None
     if found is None:
         return Trace(task_id, task_id.removeprefix("task-"), None, "01")
     return Trace(task_id, found[1], found[2], found[3])

@@ -18,9 +18,9 @@ class Clock:
 
     def now(self) -> float:
         """Seconds since the epoch."""
-        at = self._monotonic()
-        self._latest = max(self._wall(), self._latest + (at - self._at) * PACE)
-        self._at = at
+        at, wall = self._monotonic(), self._wall()
+        paced = self._latest + (at - self._at) * PACE
+        self._latest, self._at = wall if wall > paced else paced, at
         return self._latest
 
     def not_before(self, instant: float) -> None:

@@ -21,6 +21,7 @@ from orchestrator.outbound.ports import Busy, Call, Declined, Ending, Garbled, N
 from orchestrator.outbound.resolving import Lookup, NotAllowed, allowed, by_the_system
 
 MAX_MODEL_VERSION = 200
+_encode = msgspec.json.Encoder().encode
 # What Python strips from a text as space is more than what it reads a number around.
 _SECONDS = re.compile(r"[ \t]*[0-9]{1,9}[ \t]*")
 
@@ -54,7 +55,7 @@ class HttpAgentClient:
         self._connections = Connections(reach, lookup, tls, connect_timeout_s, max_answer_bytes)
 
     async def call(self, call: Call, within: float) -> Ending:
-        body = msgspec.json.encode(
+        body = _encode(
             {
                 "request_id": call.task_id,
                 "case_id": call.case_id,
@@ -138,7 +139,7 @@ def _target(url: str, path: str) -> Target:
 
 def _request(head: str, headers: Mapping[str, str], body: bytes) -> bytes:
     """Raises ValueError for a header that would be two."""
-    lines = "".join(f"\r\n{name}: {value}" for name, value in headers.items())
+    lines = "".join([f"\r\n{name}: {value}" for name, value in headers.items()])
     if not (lines.count("\r") == lines.count("\n") == len(headers)):
         raise ValueError("a header that is no line")
     return f"{head}{lines}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body

@@ -1,7 +1,7 @@
 """One connection to an agent: a request, then its answer (HTTP/1.1, RFC 9112), read by httptools.
 
-Nothing is made for a call but a future and a timer. An answer that came of itself, or that is not whole when the call
-is over, ends the connection: it is never taken for the answer to another task.
+Nothing is made for a call but a future. An answer that came of itself, or that is not whole when the call is over,
+ends the connection: it is never taken for the answer to another task.
 """
 
 import asyncio
@@ -41,6 +41,9 @@ class Exchange(asyncio.Protocol):
         """`most` bounds the bytes of a body."""
         self._most, self._loop = most, asyncio.get_running_loop()
         self._waiting: asyncio.Future[Answer | Garbled | TimedOut] | None = None
+        self._until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        """Stays when a call is over: to set one anew for each call costs as much as reading its answer."""
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._keep = False
@@ -58,12 +61,13 @@ class Exchange(asyncio.Protocol):
             return CLOSED
         self._forget()
         waiting = self._waiting = self._loop.create_future()
-        timer = self._loop.call_later(within, self._settle, TimedOut())
+        self._until = self._loop.time() + within
+        if self._timer is None or self._timer.when() > self._until:
+            self._wake_at(self._until)
         try:
             self._transport.write(request)
             return await waiting
         finally:
-            timer.cancel()
             self._waiting = None
             if self._keep:
                 self.idle_since = self._loop.time()
@@ -75,6 +79,7 @@ class Exchange(asyncio.Protocol):
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()
+        self._drop_timer()
 
     # What the loop calls.
 
@@ -96,6 +101,7 @@ class Exchange(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._drop_timer()
         if exc is None and self._in_body and self._ends_with_connection:
             self._settle(Answer(self._status, self._headers, b"".join(self._body)))
         self._settle(CUT if self._in_body else CLOSED)
@@ -146,6 +152,25 @@ class Exchange(asyncio.Protocol):
         self._status = self._came = self._size = 0
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
+
+    def _wake_at(self, until: float) -> None:
+        self._drop_timer()
+        self._timer = self._loop.call_at(until, self._look)
+
+    def _look(self) -> None:
+        """Whether the call is over its time; a later one has a later end."""
+        self._timer = None
+        if self._waiting is None:
+            return
+        if self._until <= self._loop.time():
+            self._settle(TimedOut())
+        else:
+            self._wake_at(self._until)
+
+    def _drop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _break(self, ending: Garbled) -> None:
         self._keep = False

@@ -233,16 +233,19 @@ class EmbeddedQueue:
                 heads[priority] = (head, line)
         if not heads:
             return None
-        ticket, line = heads[self._turn({priority: head for priority, (head, _) in heads.items()})]
+        ticket, line = heads[self._turn(heads)]
         line.take()
         self._taken.add(ticket.task_id)
         return ticket
 
-    def _turn(self, heads: Mapping[Priority, Ticket]) -> Priority:
+    def _turn(self, heads: Mapping[Priority, tuple[Ticket, Line]]) -> Priority:
         """Smooth weighted round-robin, as in nginx: each gains its weight, the richest pays for all."""
+        if len(heads) == 1:
+            # Alone it pays what it gains.
+            return next(iter(heads))
         now = self._now()
         total = 0.0
-        for priority, head in heads.items():
+        for priority, (head, _) in heads.items():
             age = min(1.0, max(0.0, now - head.queued_at) / self._aging)
             weight = WEIGHTS[priority] * (1.0 + AGING_LIMIT * age)
             self._credit[priority] += weight

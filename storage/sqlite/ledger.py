@@ -133,7 +133,7 @@ class SqliteLedger(SqliteReader):
         except CommitUnknown:
             self._unknown = True
             raise
-        self._traces = self._traces or any(isinstance(outcome, Erased) for outcome in outcomes)
+        self._traces = self._traces or Erased in map(type, outcomes)
         if self._traces:
             self._traces = not batch.empty_log(self._connection)
         return outcomes
