@@ -367,7 +367,7 @@ class Application:
         await receive()
         try:
             async with Orchestrator(self._settings) as orchestrator:
-                self._app, settings = orchestrator.asgi(), self._settings
+                self._app, settings = orchestrator.asgi().asgi_app, self._settings
                 revoked = bool(settings.auth.certificate_crl_file)
                 state[TERMS] = Terms(settings.limits, revoked, orchestrator.drain)
                 settle_collector()

@@ -83,7 +83,7 @@ def serve_on(listeners: Listeners, settings: Settings) -> Servers:
         from orchestrator.web.app import build_app
         from orchestrator.web.server import WebServer
 
-        return WebServer(build_app(gateway, telemetry, settings, tokens), listeners.web, settings.limits, tls)
+        return WebServer(build_app(gateway, telemetry, settings, tokens).asgi_app, listeners.web, settings.limits, tls)
 
     watcher = listeners.watch
     if watcher is None:

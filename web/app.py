@@ -13,7 +13,7 @@ from orchestrator.kernel.monotonic import monotonic
 from orchestrator.settings import Settings
 from orchestrator.telemetry import Telemetry
 from orchestrator.web import agents, audit, batches, consents, docs, erasure, events, keys, operations, pulling, tasks
-from orchestrator.web.bodies import ROUTE_TASKS, Gate, request_class
+from orchestrator.web.bodies import ROUTE_TASKS, request_class
 from orchestrator.web.context import Context
 from orchestrator.web.dashboard import routes as dashboard
 from orchestrator.web.dashboard.sessions import Sessions
@@ -63,8 +63,7 @@ def build_app(gateway: Gateway, telemetry: Telemetry, settings: Settings, tokens
     for path in handlers:
         # The framework answers for their other methods.
         app.add_url_rule(path, path.removeprefix("/"), methods=["POST"])
-    direct = Direct(app.asgi_app, handlers, desk, hardened, settings)
-    app.asgi_app = cast("Any", Hosts(Gate(direct, settings.web.max_batches), settings))
+    app.asgi_app = cast("Any", Hosts(Direct(app.asgi_app, handlers, desk, hardened, settings), settings))
     return app
 
 

@@ -1,7 +1,7 @@
 """A request as what decides about it sees it: Quart's own, or one that came straight from ASGI."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -11,10 +11,8 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 from werkzeug.http import parse_options_header
 
-ARRIVED = "orchestrator.arrived"
-"""The extension of ASGI by which our own server tells whether the next piece of a body is there already."""
-KEPT = "orchestrator.kept"
-"""The extension by which it hands over what was derived from a head, for as long as the client sends that very head."""
+from orchestrator.web.site import AT_ONCE, AtOnce
+
 _NO_ARGS: MultiDict[str, str] = MultiDict()
 _TO_COME: Any = {"body": b"", "more_body": True}
 """Of a body from which nothing was read yet."""
@@ -54,10 +52,13 @@ class DirectRequest:
 
     def __init__(self, scope: Any, receive: Any, *, most: int, within_s: float) -> None:
         """Its body has at most so many bytes, and so many seconds to arrive."""
-        self.scope, self.method, self.path = scope, str(scope["method"]), str(scope["path"])
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
         self.query_string: bytes = scope["query_string"]
         extensions: dict[str, Any] = scope.get("extensions") or {}
-        self._arrived, self.headers = _arrived(extensions, receive), _headers(scope, extensions.get(KEPT, {}))
+        self.at_once: AtOnce | None = extensions.get(AT_ONCE)
+        self.headers = _headers(scope["headers"], self.at_once)
         self._receive, self._most, self._within = receive, most, within_s
 
     @property
@@ -74,10 +75,14 @@ class DirectRequest:
 
     async def get_data(self, **_: Any) -> bytes:
         """The whole body. Raises ClientGone, and what Quart raises for one that is too large or too slow."""
-        # Most bodies are there when they are asked for. Where the server says so, no time is taken.
-        message = _there(await self._receive()) if self._arrived() else _TO_COME
+        # Most bodies are there when they are asked for, and then no time is taken.
+        body = None if self.at_once is None else self.at_once.take()
+        return self._within_bounds(await self._received() if body is None else body)
+
+    async def _received(self) -> bytes:
+        message = _there(await self._receive()) if _arrived(self._receive) else _TO_COME
         if not message.get("more_body", False):
-            return self._within_bounds(message.get("body", b""))
+            return message.get("body", b"")
         length = self.headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._most:
             raise RequestEntityTooLarge
@@ -94,7 +99,7 @@ class DirectRequest:
             if size > self._most:
                 raise RequestEntityTooLarge
             if not message.get("more_body", False):
-                return self._within_bounds(b"".join(pieces))
+                return b"".join(pieces)
 
     def _within_bounds(self, body: bytes) -> bytes:
         if len(body) > self._most:
@@ -108,23 +113,18 @@ def _there(message: Any) -> Any:
     return message
 
 
-def _arrived(extensions: Mapping[str, Any], receive: Any) -> Callable[[], bool]:
-    """What says whether `receive` would return at once. Of other servers uvicorn can be asked (checked with 0.54)."""
-    told = extensions.get(ARRIVED)
-    if told is not None:
-        return told
+def _arrived(receive: Any) -> bool:
+    """Whether `receive` would return at once. Of other servers uvicorn can be asked (checked with 0.54)."""
     event = getattr(getattr(receive, "__self__", None), "message_event", None)
-    return event.is_set if isinstance(event, asyncio.Event) else _nobody_knows
+    return isinstance(event, asyncio.Event) and event.is_set()
 
 
-def _nobody_knows() -> bool:
-    return False
-
-
-def _headers(scope: Any, kept: dict[str, Any]) -> DirectHeaders:
-    headers = kept.get("headers")
+def _headers(pairs: Sequence[tuple[bytes, bytes]], at_once: AtOnce | None) -> DirectHeaders:
+    if at_once is None:
+        return DirectHeaders(pairs)
+    headers = at_once.kept.get("headers")
     if headers is None:
-        headers = kept["headers"] = DirectHeaders(scope["headers"])
+        headers = at_once.kept["headers"] = DirectHeaders(pairs)
     return headers
 
 

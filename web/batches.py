@@ -15,6 +15,7 @@ from orchestrator.domain.strict_json import decode_together, plain
 from orchestrator.domain.task import PlainRequest, TaskRequest
 from orchestrator.web import wire
 from orchestrator.web.asked import DirectRequest
+from orchestrator.web.bodies import Gate
 from orchestrator.web.context import Context
 from orchestrator.web.direct import Handler
 from orchestrator.web.problems import fields_of
@@ -39,8 +40,13 @@ class Outcome(Struct, frozen=True):
 def accepting(context: Context) -> Handler:
     """`POST /route_tasks`, which is served directly."""
     bounds, streams, most = context.bounds, context.settings.streams(), context.settings.web.max_body_bytes
+    gate = Gate(context.settings.web.max_batches)
 
     async def route_tasks(asked: DirectRequest) -> Told:
+        async with gate.turn():
+            return await read_and_routed(asked)
+
+    async def read_and_routed(asked: DirectRequest) -> Told:
         if asked.headers.getlist("Idempotency-Key"):
             raise InvalidRequest("idempotency_key: each task of a batch has its own.")
         texts, read = await wire.read_batch(asked), list[TaskRequest | Refusal]()

@@ -1,6 +1,7 @@
 """How large the body of a request may be, and how many large ones are in memory at once: batches have own bounds."""
 
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -8,8 +9,6 @@ from quart import Request
 
 from orchestrator.domain.errors import Overloaded
 from orchestrator.settings import Settings
-from orchestrator.web.problems import CONTENT_TYPE, http_document
-from orchestrator.web.site import ASGI
 
 ROUTE_TASKS = "/route_tasks"
 PATIENCE_S = 2.0
@@ -39,29 +38,17 @@ def bound(path: str, settings: Settings) -> int:
 class Gate:
     """Lets in `most` batches at once. Who waits is not read from, so that the network holds the body back."""
 
-    def __init__(self, app: ASGI, most: int) -> None:
-        self._app, self._slots = app, anyio.Semaphore(most)
+    def __init__(self, most: int) -> None:
+        self._slots = anyio.Semaphore(most)
 
-    def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
-        """One connection; one that is let in too late is told 503."""
-        if scope["type"] != "http" or scope["path"].rstrip("/") != ROUTE_TASKS:
-            return self._app(scope, receive, send)
-        return self._in_turn(scope, receive, send)
-
-    async def _in_turn(self, scope: Any, receive: Any, send: Any) -> None:
+    @asynccontextmanager
+    async def turn(self) -> AsyncGenerator[None]:
+        """One of them. Raises Overloaded where none is free for too long."""
         with anyio.move_on_after(PATIENCE_S) as waiting:
             await self._slots.acquire()
         if waiting.cancelled_caught:
-            await _refuse(send)
-            return
+            raise Overloaded("Too many batches are read at once.", retry_after=1)
         try:
-            await self._app(scope, receive, send)
+            yield
         finally:
             self._slots.release()
-
-
-async def _refuse(send: Any) -> None:
-    body = http_document(503, Overloaded.code)
-    headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 503, "headers": [*headers, (b"retry-after", b"1")]})
-    await send({"type": "http.response.body", "body": body, "more_body": False})

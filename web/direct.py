@@ -11,6 +11,7 @@ from orchestrator.settings import Settings
 from orchestrator.web.asked import ClientGone, DirectRequest
 from orchestrator.web.bodies import bound
 from orchestrator.web.desk import Desk
+from orchestrator.web.heads import lines
 from orchestrator.web.site import ASGI
 from orchestrator.web.told import Told, fields, tell
 
@@ -28,6 +29,7 @@ class Direct:
         served = {path: (handler, f"POST {path}", bound(path, settings)) for path, handler in handlers.items()}
         self._served = served | {f"{path}/": found for path, found in served.items()}
         self._always = fields(hardened.items())
+        self._lines = lines(self._always)
         self._within = settings.web.body_timeout_s
 
     def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
@@ -48,4 +50,7 @@ class Direct:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is told; what is ours, the log as well
             told = self._desk.refusal(request, error)
-        await tell(told, self._always, request.scope, send)
+        if request.at_once is None:
+            await tell(told, self._always, send)
+        else:
+            request.at_once.answer(told.status, told.lines() + self._lines, told.body)

@@ -3,11 +3,10 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.web import http_rules
-from orchestrator.web.asked import ARRIVED, KEPT
+from orchestrator.web import heads, http_rules
 from orchestrator.web.fast_reading import Chunked, Counted, Head
 from orchestrator.web.faults import log_fault
-from orchestrator.web.told import ANSWER
+from orchestrator.web.site import AT_ONCE
 
 if TYPE_CHECKING:
     from orchestrator.web.fast_http import Connection
@@ -18,23 +17,23 @@ _GONE = {"type": "http.disconnect"}
 class Exchange:
     """One request and its answer, as the application has them (ASGI 3.0)."""
 
+    body = b""
+    """What of the body has come, and nobody has taken yet."""
+    begun = running = False
+    _told = _ended = _left = _chunked = False
+    _waiting: asyncio.Future[None] | None = None
+    _start: Any = None
+
     def __init__(self, connection: "Connection", head: Head, said: dict[str, Any]) -> None:
         """`said` is what the connection and the head have in the scope of ASGI."""
-        self._connection, self._said, self._old = connection, said, head.version == "1.0"
-        self.framing = Chunked() if head.length is None else Counted(head.length)
-        self._expects, self._keeps, self.goes = head.expects, head.keeps, head.goes
-        self.body, self.whole = b"", self.framing.done
-        self._kept = head.kept
-        self._told = self._ended = self._left = self.begun = self.running = self._chunked = False
-        self._waiting: asyncio.Future[None] | None = None
-        self._start: Any = None
+        self._connection, self.head, self._said = connection, head, said
+        self._framing = Chunked() if head.length is None else Counted(head.length)
+        self._expects, self._keeps, self.whole = head.expects, head.keeps, self._framing.done
 
     async def run(self) -> None:
         """Has the application answer. Of what it does wrong the client hears only that."""
         self.running = True
-        said = self._said
-        extensions = {ARRIVED: self.arrived, KEPT: self._kept, ANSWER: self.answer}
-        scope = {**said, "headers": said["headers"].copy(), "state": self._connection.state(), "extensions": extensions}
+        scope = self._said | {"state": self._connection.state.copy(), "extensions": {AT_ONCE: self}}
         try:
             await self._connection.app(scope, self.receive, self.send)
         except ConnectionResetError:
@@ -43,13 +42,21 @@ class Exchange:
             log_fault(error)
             await self.break_off(500)
         else:
-            await self.break_off(503)
+            if not self._left:
+                await self.break_off(503)
 
-    def feed(self, data: bytes) -> None:
-        """More of the body."""
-        self.body = self.body + data if self.body else data
-        self.whole = self.framing.done
+    @property
+    def kept(self) -> dict[str, Any]:
+        """As `AtOnce` has it, which this is."""
+        return self.head.kept
+
+    def feed(self, data: bytes) -> bytes:
+        """Takes what of that belongs to the body, and gives back the rest. Raises Refused."""
+        piece, rest = self._framing.take(data)
+        self.body = self.body + piece if self.body else piece
+        self.whole = self._framing.done
         self._wake()
+        return rest
 
     def leave(self) -> None:
         """The client is gone, or has all it gets."""
@@ -67,9 +74,12 @@ class Exchange:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
 
-    def arrived(self) -> bool:
-        """Whether `receive` would return at once."""
-        return self._left or self._ended or bool(self.body) or (self.whole and not self._told)
+    def take(self) -> bytes | None:
+        """What nobody has had of the body yet, if the end of it is there."""
+        if not self.whole or self._told or self._left or self._ended:
+            return None
+        body, self.body, self._told = self.body, b"", True
+        return body
 
     async def receive(self) -> dict[str, Any]:
         """The next piece of the body, or that the client is gone."""
@@ -106,11 +116,11 @@ class Exchange:
         else:
             self._connection.finished(self, closing=not self._keeps)
 
-    def answer(self, status: int, headers: http_rules.Headers, body: bytes) -> None:
-        """The whole answer, whose length is among the headers. Raises as `send` does."""
+    def answer(self, status: int, lines: bytes, body: bytes) -> None:
+        """The whole answer, whose length is among the lines of its head. Raises as `send` does."""
         if self._left:
             raise ConnectionResetError
-        head = self._head(status, headers)
+        head = self._head(status, lines)
         self._connection.write(head + body if self._has_body(status) else head)
         self._connection.finished(self, closing=not self._keeps)
 
@@ -129,25 +139,24 @@ class Exchange:
         if not counted and status >= 200 and status not in (204, 304):
             if not more:
                 headers.append((b"content-length", b"%d" % len(body)))
-            elif self._old:
+            elif self.head.version == "1.0":
                 self._keeps = False
             else:
                 self._chunked = True
                 headers.append((b"transfer-encoding", b"chunked"))
-        return self._head(status, headers, said=said) + self._framed(body, more=more)
+        return self._head(status, heads.lines(headers), said=said) + self._framed(body, more=more)
 
-    def _head(self, status: int, headers: http_rules.Headers, *, said: bool = False) -> bytes:
+    def _head(self, status: int, lines: bytes, *, said: bool = False) -> bytes:
         """The head, with what becomes of the connection, unless that was `said`."""
         if said or self._connection.last or not self.whole:
             self._keeps = False
         if not self._keeps and not said:
-            headers = [*headers, (b"connection", b"close")]
-        written = http_rules.head(status, headers, self._connection.site.dated(self._connection.loop.time()))
+            lines += b"connection: close\r\n"
         self.begun = True
-        return written
+        return heads.head(status, lines, self._connection.site.dated(self._connection.loop.time()))
 
     def _has_body(self, status: int) -> bool:
-        return self._said["method"] != "HEAD" and status not in (204, 304)
+        return self.head.method != "HEAD" and status not in (204, 304)
 
     def _framed(self, body: bytes, *, more: bool) -> bytes:
         if not self._has_body(self._start["status"]):

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import anyio
 
-from orchestrator.web import http_rules
+from orchestrator.web import heads, http_rules
 from orchestrator.web.fast_exchange import Exchange
 from orchestrator.web.fast_reading import Head, Refused, read_head
 from orchestrator.web.identity.certificates import Certificate, with_certificate
@@ -30,7 +30,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, app: ASGI, site: Site, state: Mapping[str, Any], loop: asyncio.AbstractEventLoop) -> None:
         """`app` answers; `state` is that of its lifespan."""
-        self.app, self.site, self.loop, self._state = app, site, loop, dict(state)
+        self.app, self.site, self.loop, self.state = app, site, loop, dict(state)
         self._stopped = False
         self._buffer, self._requests = b"", 0
         # Most clients send the same head again and again: what it says was read once.
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
             "client": _address(transport.get_extra_info("peername")),
             "server": _address(transport.get_extra_info("sockname")),
         }  # fmt: skip
-        self._state = with_certificate(self._state, certificate, lambda: self._stopped)
+        self.state = with_certificate(self.state, certificate, lambda: self._stopped)
         self.site.connections.serve(self)
         if refusal is not None:
             self._refuse(refusal)
@@ -83,13 +83,10 @@ class Connection(asyncio.Protocol):
         finally:
             self._transport.abort()
 
-    async def _change(self) -> None:
-        """Returns when a request has come, or the connection is over."""
+    def _change(self) -> asyncio.Future[None]:
+        """Done when a request has come, or the connection is over."""
         self._coming = self.loop.create_future()
-        try:
-            await self._coming
-        finally:
-            self._coming = None
+        return self._coming
 
     def _come(self) -> None:
         if self._coming is not None and not self._coming.done():
@@ -159,8 +156,7 @@ class Connection(asyncio.Protocol):
                     break
                 else:
                     before = len(self._buffer)
-                    data, self._buffer = exchange.framing.take(self._buffer)
-                    exchange.feed(data)
+                    self._buffer = exchange.feed(self._buffer)
                     if len(self._buffer) == before:
                         break
         except Refused as refused:
@@ -198,10 +194,6 @@ class Connection(asyncio.Protocol):
         self._come()
         return True
 
-    def state(self) -> dict[str, Any]:
-        """A copy of what belongs to the connection, for one request."""
-        return self._state.copy()
-
     def wanted(self) -> None:
         """The application has taken what there was of the body."""
         self._advance()
@@ -228,11 +220,12 @@ class Connection(asyncio.Protocol):
         exchange.leave()
         # What was begun before the stop was told that its connection stays.
         if closing or self._stopped or self._transport.is_closing():
-            surprised = not exchange.goes and not self._stopped
+            surprised = not exchange.head.goes and not self._stopped
             self._close(linger=surprised or not exchange.whole)
         else:
             self._rest()
-            self._advance()
+            if self._buffer or self._paused:
+                self._advance()
 
     def broken(self, exchange: Exchange) -> None:
         """An answer that was begun has no end."""
@@ -243,7 +236,7 @@ class Connection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is None or not exchange.begun:
             headers, body = http_rules.answer_to(status)
-            self.write(http_rules.head(status, headers, self.site.dated(self.loop.time())) + body)
+            self.write(heads.head(status, heads.lines(headers), self.site.dated(self.loop.time())) + body)
         if exchange is not None:
             exchange.leave()
         # Of connections beyond the bound none is kept, not even for a moment.
@@ -289,7 +282,7 @@ def _said(head: Head, root_path: str) -> dict[str, Any]:
     decoded = path.decode("ascii")
     return {
         "http_version": head.version, "method": head.method, "path": root_path + unquote(decoded),
-        "raw_path": root_path.encode() + path, "query_string": query, "headers": list(head.headers),
+        "raw_path": root_path.encode() + path, "query_string": query, "headers": head.headers,
     }  # fmt: skip
 
 

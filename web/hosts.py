@@ -21,6 +21,7 @@ from orchestrator.web.site import ASGI
 ANY = "*"
 _HOST = re.compile(r"(?:\[(?P<ip>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_.-]+))(?::[0-9]*)?")
 _REFUSED = 421
+_UNNAMED = (None, None)
 _DETAIL = "Nothing here is called by that name; web.hosts lists the names that it has."
 
 
@@ -34,18 +35,12 @@ class Hosts:
 
     def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         """One connection of ASGI. 421 (RFC 9110 §15.5.20) for a host that is none of ours."""
-        if scope["type"] == "http" and not self._answers(scope):
-            return _refuse(send)
-        return self._app(scope, receive, send)
-
-    def _answers(self, scope: Any) -> bool:
         # No browser sends a request without a host, nor to a socket file, which has no port.
-        if not (scope.get("server") or (None, None))[1]:
-            return True
-        for name, value in scope["headers"]:  # noqa: SIM110 - `all` would make a generator for each request
-            if name == b"host" and not self._ours(value):
-                return False
-        return True
+        if scope["type"] == "http" and (scope.get("server") or _UNNAMED)[1]:
+            for name, value in scope["headers"]:
+                if name == b"host" and not self._ours(value):
+                    return _refuse(send)
+        return self._app(scope, receive, send)
 
 
 def names_of(settings: Settings) -> frozenset[str] | None:

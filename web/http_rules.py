@@ -6,11 +6,10 @@ RFC 9112 lets a recipient read a bare LF as the end of a line (§2.2), unfold li
 """
 
 import re
-from collections.abc import Sequence
-from http import HTTPStatus
 
 from orchestrator.domain.errors import Overloaded
 from orchestrator.settings import Limits
+from orchestrator.web.heads import Headers
 from orchestrator.web.problems import CONTENT_TYPE, http_document
 
 METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"})
@@ -23,9 +22,6 @@ LINGER_S = 2.0
 _CONTROL = bytes([*range(9), 11, 12, *range(14, 32), 127])
 CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(;[^\x00-\x08\x0a-\x1f\x7f]*)?\r\n")
 """The size of a chunk, in a number that no reader overflows at, and its extensions."""
-
-_STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
-Headers = Sequence[tuple[bytes, bytes]]
 
 
 def ambiguous(text: bytes) -> bool:
@@ -87,11 +83,3 @@ def _told(body: bytes, retry_after: bytes) -> tuple[list[tuple[bytes, bytes]], b
         (b"connection", b"close"),
     ]
     return [*headers, (b"retry-after", retry_after)] if retry_after else headers, body
-
-
-def head(status: int, headers: Headers, date: bytes) -> bytes:
-    """The head of an answer. Raises ValueError for a header that would be two."""
-    lines = b"\r\n".join([*map(b": ".join, headers), b""])
-    if not lines.count(b"\n") == lines.count(b"\r") == len(headers):
-        raise ValueError("a header with the end of a line in it")
-    return b"".join([_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status, lines, date, b"\r\n"])

@@ -14,6 +14,27 @@ TERMS = "orchestrator.terms"
 """Where the application leaves its `Terms` in the state of its lifespan, which the server has the dictionary of."""
 
 
+AT_ONCE = "orchestrator.at_once"
+"""The extension of ASGI by which our own server takes in one call what others take in pieces: an `AtOnce`."""
+
+
+class AtOnce(Protocol):
+    """A request whose body may be there already, and whose answer is known as a whole."""
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What was derived from the request's head, for as long as the client sends that very head."""
+        ...
+
+    def take(self) -> bytes | None:
+        """The whole body, once; None where not all of it is there, and it has to be received."""
+        ...
+
+    def answer(self, status: int, lines: bytes, body: bytes) -> None:
+        """Answers with these lines in the head, its length among them. Raises ConnectionResetError as `send` does."""
+        ...
+
+
 class Terms(Struct, frozen=True):
     """What holds for those who connect, and what ends their waiting: streams and long-polls see `drain` at once.
 

@@ -76,4 +76,4 @@ class _Watch:
                 await send({"type": f"{message['type']}.complete"})
             return
         page = self._pages.get(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
-        await tell(_NOTHING if page is None else page(), self._always, scope, send)
+        await tell(_NOTHING if page is None else page(), self._always, send)

@@ -7,7 +7,8 @@ import pytest
 import trio.testing
 from werkzeug.exceptions import RequestTimeout
 
-from orchestrator.web.asked import ARRIVED, DirectRequest
+from orchestrator.web.asked import DirectRequest
+from orchestrator.web.site import AT_ONCE
 
 pytestmark = pytest.mark.anyio
 
@@ -20,15 +21,17 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 
 class Client:
-    """Sends its pieces at these times; the first of them is there already where that time is 0."""
+    """Sends its pieces at these times; a whole body is there already where that time is 0."""
 
     def __init__(self, *times: float) -> None:
-        self._times, self._sent = times, 0
-        extensions = {ARRIVED: lambda: self._times[self._sent] == 0}
+        self._times, self._sent, self.kept = times, 0, dict[str, Any]()
         self.scope = {
-            "method": "POST", "path": "/", "query_string": b"", "headers": [], "extensions": extensions,
+            "method": "POST", "path": "/", "query_string": b"", "headers": [], "extensions": {AT_ONCE: self},
         }  # fmt: skip
         self._began = anyio.current_time()
+
+    def take(self) -> bytes | None:
+        return b"x" if self._times == (0,) else None
 
     async def receive(self) -> Any:
         await anyio.sleep_until(self._began + self._times[self._sent])
