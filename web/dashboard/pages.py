@@ -12,6 +12,8 @@ from quart import Response, request
 from orchestrator import __version__
 from orchestrator.domain.errors import Forbidden
 from orchestrator.domain.identity import Principal
+from orchestrator.storage.browsing import NEWEST
+from orchestrator.web import wire
 from orchestrator.web.context import Context
 from orchestrator.web.dashboard import words
 from orchestrator.web.dashboard.sessions import Sessions
@@ -86,6 +88,11 @@ def strict(response: Response) -> Response:
 def see(path: str) -> Response:
     """After an action: look there."""
     return strict(Response("", status=303, headers={"Location": path}))
+
+
+def cursor(before: Any) -> int:
+    """Below which place a page of a list is looked for, by a field of that name. Raises InvalidRequest."""
+    return wire.whole(None if before is None else str(before), "before", NEWEST, 1, NEWEST)
 
 
 def rights_of(principal: Principal) -> frozenset[str]:

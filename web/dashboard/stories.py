@@ -23,6 +23,7 @@ _STEPS = {
 _WHY = {
     Exclusion.CAPABILITY: "cannot do this type of task",
     Exclusion.CONSENT: "takes raw media, for which there is no consent",
+    Exclusion.RAW_MEDIA: "has no right to raw media, which the task is about",
     Exclusion.QUARANTINED: "is quarantined",
     Exclusion.STALE: "was not heard of",
     Exclusion.EJECTED: "was ejected after failures",

@@ -16,7 +16,7 @@ from orchestrator.storage.commands import TaskRecord
 from orchestrator.web import wire
 from orchestrator.web.dashboard import stories
 from orchestrator.web.dashboard.live import END, Parts, live
-from orchestrator.web.dashboard.pages import Pages, rights_of, see
+from orchestrator.web.dashboard.pages import Pages, cursor, rights_of, see
 from orchestrator.web.rights import asked_again, caller
 from orchestrator.web.streaming import Streams
 
@@ -45,7 +45,7 @@ def add_list(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:
 
     @blueprint.get("/ui/tasks")
     async def tasks() -> Response:
-        return await listed(TaskQuery(_state(), before=_before(wire.query(request, "before"))))
+        return await listed(TaskQuery(_state(), before=cursor(wire.query(request, "before"))))
 
     @blueprint.post("/ui/tasks")
     async def search() -> Response:
@@ -55,7 +55,7 @@ def add_list(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:
             return see(f"/ui/task/{wanted}")
         if not wire.is_identifier(wanted):
             return see("/ui/tasks")
-        return await listed(TaskQuery(case_id=wanted, before=_before(fields.get("before"))))
+        return await listed(TaskQuery(case_id=wanted, before=cursor(fields.get("before"))))
 
     @blueprint.get("/ui/tasks/live")
     async def tasks_live() -> Response:
@@ -119,7 +119,3 @@ def add_task(blueprint: Blueprint, pages: Pages, streams: Streams) -> None:
 def _state() -> State | None:
     asked = wire.query(request, "state")
     return State(asked) if asked in STATES else None
-
-
-def _before(text: Any) -> int:
-    return wire.whole(None if text is None else str(text), "before", NEWEST, 1, NEWEST)

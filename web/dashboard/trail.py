@@ -13,7 +13,7 @@ from orchestrator.storage.browsing import NEWEST, AuditSearch
 from orchestrator.web import wire
 from orchestrator.web.dashboard import stories
 from orchestrator.web.dashboard.live import END, Parts, live
-from orchestrator.web.dashboard.pages import Pages
+from orchestrator.web.dashboard.pages import Pages, cursor
 from orchestrator.web.rights import asked_again, caller
 from orchestrator.web.streaming import Streams
 
@@ -73,5 +73,4 @@ def add(blueprint: Blueprint, pages: Pages) -> None:
 
 def _search(fields: Any) -> AuditSearch:
     task_id, case_id, event, since = (str(fields.get(name) or "").strip() or None for name in FIELDS)
-    before = wire.whole(fields.get("before"), "before", NEWEST, 1, NEWEST)
-    return AuditSearch(task_id, case_id, event, wire.instant(since, "since"), before)
+    return AuditSearch(task_id, case_id, event, wire.instant(since, "since"), cursor(fields.get("before")))
