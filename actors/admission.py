@@ -52,14 +52,26 @@ class TaskIds:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._drawn: list[str] = []
+        self._at: float | None = None
+        self._begin = ""
 
     def next(self, now: float) -> str:
         """A fresh id for a task accepted at `now`, in seconds since the epoch."""
+        if now != self._at:
+            # Tasks that are planned together have one time, and to write it costs as much as all the rest of an id.
+            self._at, self._begin = now, f"task-{int(now * 1000) % TIMES:0{TIME_DIGITS}x}"
         if not self._drawn:
             # In bulk: asking the system for each id costs more than all the rest of it.
             digits, each = self._environment.token(DRAWN * RANDOM_BYTES), 2 * RANDOM_BYTES
             self._drawn = [digits[at : at + each] for at in range(0, len(digits), each)]
-        return f"task-{int(now * 1000) % TIMES:012x}{self._drawn.pop()}"
+        return self._begin + self._drawn.pop()
+
+
+class Moment(Struct, frozen=True):
+    """A moment by both clocks: in seconds since the epoch, and in monotonic ones, by which agents are judged."""
+
+    at: float
+    tick: float
 
 
 class Plan(Struct, frozen=True):
@@ -89,14 +101,20 @@ class Admission:
         self._decisions, self._ids = Decisions(policy, directory), TaskIds(environment)
         self._raw_media = RawMedia(acceptance.raw_media_keys)
 
-    def task(self, request: TaskRequest, principal: Principal, traceparent: str | None = None) -> Task:
-        """The task that `principal` asks for. Raises InvalidTaskType, InvalidRequest or Forbidden."""
+    def moment(self) -> Moment:
+        """Now."""
+        return Moment(self._environment.now(), monotonic())
+
+    def task(self, request: TaskRequest, principal: Principal, now: float, traceparent: str | None = None) -> Task:
+        """The task that `principal` asks for at `now`, in seconds since the epoch.
+
+        Raises InvalidTaskType, InvalidRequest or Forbidden.
+        """
         if request.consent.override is not None and not principal.breaks_glass:
             raise Forbidden("Overriding consent needs the scope breakglass.")
         if request.task_type not in self._policy.task_types:
             known = ", ".join(sorted(self._policy.task_types))
             raise InvalidTaskType(f"The task type is not one of those in the settings: {known}.")
-        now = self._environment.now()
         deadline_at = now + (request.deadline_s or self._acceptance.deadline_s)
         if request.not_before is not None and request.not_before.timestamp() >= deadline_at:
             raise InvalidRequest("not_before lies beyond the deadline.")
@@ -148,20 +166,22 @@ class Admission:
         kept = self._acceptance.key_expiry_s
         return Key(scope, key, mark, now + kept if kept else None)
 
-    def decide(self, task: Task) -> Decision:
-        """Who would do the task now."""
-        return self._about(task, lane_of(task, self._environment.now()), monotonic()).decision
+    def decide(self, task: Task, tick: float) -> Decision:
+        """Who would do the task as the agents are at `tick`, in monotonic seconds."""
+        return self._about(task, lane_of(task, task.created_at), tick).decision
 
-    def _about(self, task: Task, lane: str, now: float) -> Decided:
-        return self._decisions.about(task.task_id, lane, now, urgent=task.priority is Priority.URGENT)
+    def _about(self, task: Task, lane: str, tick: float) -> Decided:
+        return self._decisions.about(task.task_id, lane, tick, urgent=task.priority is Priority.URGENT)
 
-    def plan(self, task: Task, request: TaskRequest | None, key: Key | None, now: float, by: str | None = None) -> Plan:
+    def plan(
+        self, task: Task, request: TaskRequest | None, key: Key | None, tick: float, by: str | None = None
+    ) -> Plan:
         """What is to be stored of the task, which `request` may delay; `by` asks for it, if not its owner.
 
-        It is decided on the agents as they are `now`, in monotonic seconds.
+        It is decided on the agents as they are at `tick`, in monotonic seconds.
         """
         lane = lane_of(task, task.created_at)
-        decided = self._about(task, lane, now)
+        decided = self._about(task, lane, tick)
         if decided.decision.refused:
             return Plan(decided.decision, Note(_refusal(task, decided)))
         url, progress = None, NEW

@@ -25,8 +25,9 @@ class AtHand:
     def keep(self, record: TaskRecord) -> None:
         """A task is ready: kept where there is room."""
         task = record.task
-        self.drop(task.task_id)
-        size = PER_TASK + len(_encode(task.payload)) + len(_encode(task.meta))
+        if task.task_id in self._copies:
+            self.drop(task.task_id)
+        size = PER_TASK + len(_encode((task.payload, task.meta)))
         while self._held + size > self._most and self._copies:
             oldest = next(iter(self._copies.values()))[0]
             if oldest.updated_at + OLD_S > record.updated_at:

@@ -16,13 +16,10 @@ class Drain:
     def __init__(self, within: float) -> None:
         """`within` is how many seconds calls in flight may take once it has begun."""
         self._within = within
-        self._begun = anyio.Event()
+        self.begun = False
+        self._begin = anyio.Event()
         self._deadline = inf
         self._scopes: set[anyio.CancelScope] = set()
-
-    @property
-    def begun(self) -> bool:
-        return self._begun.is_set()
 
     def begin(self) -> None:
         """Twice is safe; the first time counts."""
@@ -30,11 +27,12 @@ class Drain:
             self._deadline = monotonic() + self._within
             for scope in self._scopes:
                 scope.deadline = self._deadline
-            self._begun.set()
+            self.begun = True
+            self._begin.set()
 
     async def wait(self) -> None:
         """Waits until it has begun."""
-        await self._begun.wait()
+        await self._begin.wait()
 
     async def bounded(self, calls: Callable[[], Awaitable[None]]) -> None:
         """Awaits `calls()`, which is cancelled at the deadline, whether the drain begins before it or during it."""

@@ -115,7 +115,7 @@ class Gateway:
         What it accepts belongs to the trace of `traceparent` (W3C Trace Context), so as an agent is told of it.
         """
         bound = object.__new__(Gateway)
-        bound.__dict__ |= self.__dict__
+        bound.__dict__ = self.__dict__.copy()
         bound._principal, bound._traceparent = principal, traceparent
         return bound
 

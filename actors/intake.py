@@ -7,7 +7,7 @@ from functools import partial
 import anyio
 import anyio.lowlevel
 
-from orchestrator.actors.admission import Acceptance, Admission, Plan, consent_required
+from orchestrator.actors.admission import Acceptance, Admission, Moment, Plan, consent_required
 from orchestrator.actors.committing import Committer
 from orchestrator.actors.events import ConsentOverridden, Emit, TaskAccepted, TaskRefused, TasksAccepted
 from orchestrator.actors.messages import Answer, Ended, NotRun, Routed, RouteTask, RouteTasks, Running, RunSync
@@ -63,7 +63,7 @@ class Intake:
     async def route(self, message: RouteTask) -> Routed:
         """Accepts one task. Raises an OrchestratorError."""
         request = message.request
-        task = self._admission.task(request, message.principal, message.traceparent)
+        task = self._admission.task(request, message.principal, self._admission.moment().at, message.traceparent)
         if request.idempotency_key is None:
             return await self.accept(task, request, None)
         key = self._claim(_name(request.idempotency_key, message), request, task.created_at)
@@ -108,14 +108,15 @@ class Intake:
     async def _accept_all(
         self, orders: Iterable[tuple[TaskRequest, Sender]], *, together: bool
     ) -> list[Routed | OrchestratorError]:
-        began = now = monotonic()
+        now = self._admission.moment()
+        began = now.tick
         claimed = set[Name]()
         try:
             plans: list[Plan | OrchestratorError] = []
             for number, (request, sender) in enumerate(orders):
                 if number % SHARE == SHARE - 1:
                     await anyio.lowlevel.checkpoint()
-                    now = monotonic()
+                    now = self._admission.moment()
                 plans.append(self._planned(request, sender, claimed, now, together=together))
             outcomes = iter(await self._committed(plans, together))
         finally:
@@ -140,19 +141,19 @@ class Intake:
             return [copy(error) for _ in commands]
 
     def _planned(
-        self, request: TaskRequest, sender: Sender, claimed: set[Name], now: float, *, together: bool
+        self, request: TaskRequest, sender: Sender, claimed: set[Name], now: Moment, *, together: bool
     ) -> Plan | OrchestratorError:
         try:
-            task = self._admission.task(request, sender.principal, sender.traceparent)
+            task = self._admission.task(request, sender.principal, now.at, sender.traceparent)
             if request.idempotency_key is None:
-                return self._admission.plan(task, request, None, now)
+                return self._admission.plan(task, request, None, now.tick)
             name = _name(request.idempotency_key, sender)
             if together and name in claimed:
                 key = self._admission.key(*name, fingerprint(request), task.created_at)
-                return self._admission.plan(task, request, key, now)
+                return self._admission.plan(task, request, key, now.tick)
             key = self._claim(name, request, task.created_at)
             claimed.add(name)
-            return self._admission.plan(task, request, key, now)
+            return self._admission.plan(task, request, key, now.tick)
         except OrchestratorError as error:
             return error
 

@@ -155,8 +155,9 @@ class Router:
             message.reply.fail(error)
 
     async def _explain(self, message: ExplainTask) -> Decision:
-        task = self._admission.task(message.request, message.principal)
-        decision, consent_id = self._admission.decide(task), task.consent.consent_id
+        now = self._admission.moment()
+        task = self._admission.task(message.request, message.principal, now.at)
+        decision, consent_id = self._admission.decide(task, now.tick), task.consent.consent_id
         if consent_id is not None and await read(self._reader.revoked(consent_id)):
             return replace(decision, refused=True, ranking=())
         return decision

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import anyio
 
+from orchestrator.kernel.errors import AskTimeout
 from orchestrator.kernel.monotonic import clock
 from orchestrator.kernel.reply import Expired, Reply
 from orchestrator.kernel.signal import Signal, signal, signals
@@ -16,7 +17,8 @@ R = TypeVar("R")
 class Deadlines:
     """Where nobody keeps the time (no supervisor runs), each who waits has a timer of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, mailbox: str) -> None:
+        self._mailbox = mailbox
         self._due: dict[Reply[Any], float] = {}
         self._clock: Callable[[], float] | None = None
         """Of the keeper, if there is one; and what those wait for whose time it keeps."""
@@ -31,11 +33,11 @@ class Deadlines:
         return len(self._due)
 
     async def wait(self, reply: Reply[R], within: float) -> R:
-        """The answer. Raises what it was failed with, and Expired when there is none `within` seconds."""
+        """The answer. Raises what it was failed with, and AskTimeout when there is none `within` seconds."""
         if self._clock is None:
             with anyio.move_on_after(within):
                 return await reply.wait()
-            raise Expired
+            raise AskTimeout(self._mailbox, within)
         until = self._clock() + within
         self._due[reply] = until
         if until < self._planned:
@@ -43,6 +45,8 @@ class Deadlines:
             self._sooner.set()
         try:
             return await reply.wait(self._signal)
+        except Expired:
+            raise AskTimeout(self._mailbox, within) from None
         finally:
             del self._due[reply]
 

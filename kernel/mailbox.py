@@ -27,7 +27,7 @@ class Mailbox(Generic[M]):
         self.name = name
         self.capacity = capacity
         self._peak = 0
-        self.deadlines = Deadlines()
+        self.deadlines = Deadlines(name)
         self._messages: deque[M] = deque()
         self._closed = False
         self._awaited: Signal | None = None

@@ -1,11 +1,10 @@
 """The sending side of a mailbox: all that one actor may know of another."""
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
 from orchestrator.kernel.deadlines import Deadlines
-from orchestrator.kernel.errors import AskTimeout
-from orchestrator.kernel.reply import Expired, Reply
+from orchestrator.kernel.reply import Reply
 
 M_contra = TypeVar("M_contra", contravariant=True)
 R = TypeVar("R")
@@ -24,8 +23,8 @@ class Ref(Generic[M_contra]):
         """Post a message without waiting. Raises `NotDelivered` when the mailbox is full or closed."""
         self._post(message)
 
-    async def ask(self, make: Callable[[Reply[R]], M_contra], within: float) -> R:
-        """Post the request that `make` builds around a reply slot, and wait `within` seconds for the answer.
+    def ask(self, make: Callable[[Reply[R]], M_contra], within: float) -> Coroutine[Any, Any, R]:
+        """Post the request that `make` builds around a reply slot; awaited, it waits `within` seconds for the answer.
 
         `await router.ask(partial(RouteTask, task=task), within=5.0)`; a lambda does too, where the type of the answer
         is declared: `outcome: Outcome = await router.ask(lambda reply: RouteTask(reply, task), within=5.0)`.
@@ -36,10 +35,7 @@ class Ref(Generic[M_contra]):
         """
         reply: Reply[R] = Reply()
         self._post(make(reply))
-        try:
-            return await self._deadlines.wait(reply, within)
-        except Expired:
-            raise AskTimeout(self.name, within) from None
+        return self._deadlines.wait(reply, within)
 
     def __repr__(self) -> str:
         return f"<Ref {self.name}>"

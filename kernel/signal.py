@@ -37,8 +37,7 @@ class _Future:
         self._future: asyncio.Future[None] = loop.create_future()
 
     def set(self) -> None:
-        self._renew()
-        if not self._future.done():
+        if not self._future.done() or self._renewed():
             self._future.set_result(None)
 
     def set_from_thread(self) -> None:
@@ -50,13 +49,15 @@ class _Future:
                 raise
 
     def wait(self) -> Awaitable[object]:
-        self._renew()
+        self._renewed()
         return self._future
 
-    def _renew(self) -> None:
-        # Where the waiting was cancelled, so was the future.
-        if self._future.cancelled():
-            self._future = self._future.get_loop().create_future()
+    def _renewed(self) -> bool:
+        """Where the waiting was cancelled, so was the future."""
+        if not self._future.cancelled():
+            return False
+        self._future = self._future.get_loop().create_future()
+        return True
 
 
 class _Event:
