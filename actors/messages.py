@@ -246,13 +246,11 @@ class TellStream(Struct, frozen=True):
     stream: Priority | None
 
 
-class ForgetTask(Struct, frozen=True):
-    """No stream may hold the task any more: it was erased."""
-
-    task_id: str
+class TasksWithdrawn(Struct, frozen=True):
+    """The outbox says of some tasks that no stream may hold them any more."""
 
 
-RelayMessage = TellStream | ForgetTask
+RelayMessage = TellStream | TasksWithdrawn
 
 
 # To the lease desk.

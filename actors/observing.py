@@ -6,10 +6,10 @@ from orchestrator.actors.at_hand import AtHand
 from orchestrator.actors.events import AttemptEnded, Emit, TaskEnded
 from orchestrator.actors.feed import TaskFeed
 from orchestrator.actors.messages import (
-    ForgetTask,
     LeasesChanged,
     RegistryMessage,
     RelayMessage,
+    TasksWithdrawn,
     TellStream,
     WakeAt,
 )
@@ -59,11 +59,11 @@ class Observer:
         change = self._leases.committed(record)
         if change is not None:
             self._tell_of_lease(record, change)
-        if record.erased:
-            self._tell_relay(ForgetTask(task.task_id))
-            if progress.reason != ERASED:
-                # It had ended before, and everybody was told.
-                return
+        if record.erased or progress.state.withdrawn:
+            self._tell_relay(TasksWithdrawn())
+        if record.erased and progress.reason != ERASED:
+            # It had ended before, and everybody was told.
+            return
         if progress.state.final:
             self._emit(TaskEnded(task.task_id, task.task_type, progress.state, progress.reason))
             if progress.state is State.DEAD:

@@ -13,7 +13,7 @@ from msgspec.json import encode
 
 from orchestrator.actors.committing import Committer
 from orchestrator.actors.events import Emit, StreamsAway, StreamsBack, StreamsEvict, StreamsToldAgain
-from orchestrator.actors.messages import ForgetTask, RelayMessage
+from orchestrator.actors.messages import RelayMessage, TasksWithdrawn
 from orchestrator.actors.reading import read
 from orchestrator.domain.audit import rfc3339
 from orchestrator.domain.errors import OrchestratorError
@@ -59,7 +59,7 @@ class Relay:
         self._streams, self._lengths, self._emit, self._rules = streams, lengths, emit, rules
         self._told = anyio.Event()
         self._to_tell: set[Priority | None] = set()
-        self._to_forget: set[str] = set()
+        self._to_withdraw = True
         self._looked_at: float | None = None
         self._warned = self._full = False
         self._away: bool | None = None
@@ -69,8 +69,8 @@ class Relay:
             group.start_soon(self._work, inbox)
             inbox.ready()
             async for message in inbox:
-                if isinstance(message, ForgetTask):
-                    self._to_forget.add(message.task_id)
+                if isinstance(message, TasksWithdrawn):
+                    self._to_withdraw = True
                 else:
                     self._to_tell.add(message.stream)
                 self._told.set()
@@ -92,7 +92,7 @@ class Relay:
         """Relays what there is room for: whether there is more at once, None where it could not."""
         try:
             await self._look(inbox)
-            await self._forget()
+            await self._withdraw(inbox)
             streams, self._to_tell = self._to_tell, set()
             self._to_tell |= await self._relay(streams, inbox)
         except StreamsUnavailable as error:
@@ -118,6 +118,7 @@ class Relay:
         self._seen(away=None)
         self._looked_at = now
         self._to_tell.update(STREAMS)
+        self._to_withdraw = True
 
     async def _tell_again(self, inbox: Inbox[RelayMessage]) -> None:
         """Everything that is ready, back into the outbox."""
@@ -130,12 +131,17 @@ class Relay:
             command = RelayAgain(PAGE, outcome.last)
         self._emit(StreamsToldAgain())
 
-    async def _forget(self) -> None:
-        """Where tasks travel whole, what was erased is taken out; with their ids alone there is nothing to take."""
-        gone = frozenset(self._to_forget)
-        if gone and self._rules.payload:
-            await self._streams.forget(gone)
-        self._to_forget -= gone
+    async def _withdraw(self, inbox: Inbox[RelayMessage]) -> None:
+        """Where tasks travel whole, what nobody is to see is taken out; with their ids alone there is nothing."""
+        while self._to_withdraw:
+            self._to_withdraw = False
+            found = await read(self._reader.withdrawn(PAGE))
+            if found and self._rules.payload:
+                await self._streams.forget({entry.task_id for entry in found})
+            if found:
+                inbox.progress()
+                await self._committer.commit(Relayed(tuple(entry.position for entry in found)))
+                self._to_withdraw = len(found) == PAGE or self._to_withdraw
 
     async def _relay(self, streams: Set[Priority | None], inbox: Inbox[RelayMessage]) -> set[Priority | None]:
         """One page of each of the streams that have room, most pressing first; returns those that may have more."""
@@ -160,8 +166,18 @@ class Relay:
         if outgoing:
             await self._streams.add(await self._messages(outgoing))
             inbox.progress()
+            if self._rules.payload:
+                await self._take_back([entry.task_id for entry in outgoing])
             await self._committer.commit(Relayed(tuple(entry.position for entry in outgoing)))
         return more
+
+    async def _take_back(self, told: list[str]) -> None:
+        """What was withdrawn after it was read: another relay may have looked through the streams before it came."""
+        ready = {ticket.task_id for ticket in await read(self._reader.tickets(told))}
+        others = await read(self._reader.records([task_id for task_id in told if task_id not in ready]))
+        gone = [record.task.task_id for record in others if record.erased or record.progress.state.withdrawn]
+        if gone:
+            await self._streams.forget(gone)
 
     async def _messages(self, outgoing: list[Outgoing]) -> list[Message]:
         tasks: dict[str, Task] = {}

@@ -27,8 +27,14 @@ class State(StrEnum):
     def final(self) -> bool:
         return self not in UNFINISHED
 
+    @property
+    def withdrawn(self) -> bool:
+        """Whether it ended by no word of an agent: from then on nobody is to see what it held."""
+        return self in WITHDRAWN
+
 
 UNFINISHED = (State.QUEUED, State.LEASED, State.RETRY_WAIT)
+WITHDRAWN = (State.CANCELLED, State.EXPIRED, State.DENIED)
 
 
 class Step(StrEnum):

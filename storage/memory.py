@@ -17,7 +17,7 @@ from orchestrator.domain.idempotency import REPLAYS
 from orchestrator.domain.lifecycle import Progress, State
 from orchestrator.domain.retention import Ended
 from orchestrator.domain.task import Priority
-from orchestrator.storage import erasure, removal, revocation
+from orchestrator.storage import erasure, removal, revocation, rows
 from orchestrator.storage.browsing import TaskPage, TaskQuery, briefs_among
 from orchestrator.storage.commands import (
     Accept,
@@ -142,10 +142,10 @@ class MemoryLedger(TrailReader):
         return [replace(self._tasks[task_id], result=None) for task_id in set(task_ids) if task_id in self._tasks]
 
     async def outbox(self, priority: Priority | None, limit: int) -> list[Outgoing]:
-        entries = [
-            (position, task_id) for position, (stream, task_id) in self._outbox.items() if stream == stream_of(priority)
-        ]
-        return [self._outgoing(position, task_id, priority) for position, task_id in entries[:limit]]
+        return self._outgoing(stream_of(priority), limit)
+
+    async def withdrawn(self, limit: int) -> list[Outgoing]:
+        return self._outgoing(rows.WITHDRAWN, limit)
 
     async def webhooks(self, now: float, limit: int) -> list[Webhook]:
         found = sorted((at, webhook.task_id) for webhook, at in self._webhooks.values() if at is not None and at <= now)
@@ -290,6 +290,8 @@ class MemoryLedger(TrailReader):
         outcomes = [self._apply(step) for step in erasure.steps(found, command)]
         erased = erasure.erased(found, outcomes)
         self._tasks.update((record.task.task_id, record) for record in erased.records)
+        for record in erased.records if self._has_outbox else ():
+            self._tell(rows.WITHDRAWN, record.task.task_id)
         return erased
 
     def _marked(self, record: TaskRecord) -> TaskRecord:
@@ -328,9 +330,12 @@ class MemoryLedger(TrailReader):
         if wanted:
             self._outbox[next(self._positions)] = (stream, task_id)
 
-    def _outgoing(self, position: int, task_id: str, priority: Priority | None) -> Outgoing:
-        record = self._tasks[task_id]
-        return Outgoing(position, task_id, priority, record.task.task_type, record.progress.reason)
+    def _outgoing(self, stream: str, limit: int) -> list[Outgoing]:
+        found = [(place, self._tasks[task_id]) for place, (told, task_id) in self._outbox.items() if told == stream]
+        return [
+            rows.outgoing((place, r.task.task_id, stream, r.task.task_type, r.progress.reason))
+            for place, r in found[:limit]
+        ]
 
     def _relay_again(self, command: RelayAgain) -> Requeued:
         places = sorted(

@@ -57,6 +57,7 @@ class Outgoing(Struct, frozen=True):
     """An entry of the outbox: what a stream is to be told. `priority` is None for a dead letter.
 
     An entry of a class's stream goes when its task is not ready any more, so what is left is still to be told.
+    It is None for a task that was withdrawn, too.
     """
 
     position: int
@@ -157,6 +158,10 @@ class LedgerReader(Browsing, RetentionReader, Protocol):
 
         Of a shared ledger: what this replica wrote, and what others wrote some seconds ago and did not relay.
         """
+        ...
+
+    async def withdrawn(self, limit: int) -> list[Outgoing]:
+        """Tasks that ended by no word of an agent, or were erased, and that streams may still hold; as above."""
         ...
 
     async def webhooks(self, now: float, limit: int) -> list[Webhook]:

@@ -38,6 +38,8 @@ AUDIT_COLUMNS = ", ".join(AuditEntry.__struct_fields__)
 
 DEAD_LETTERS = "dlq"
 """What the outbox calls the stream of the dead letters; the others have the names of their classes."""
+WITHDRAWN = "withdrawn"
+"""What stands there in place of a stream where all of them are to hold a task no more."""
 
 ERASED = b""
 """What stands for the payload of a task that was erased. Nothing that is stored has no byte, sealed or not."""
@@ -226,7 +228,7 @@ def names(task_ids: Sequence[str]) -> str:
 
 def outgoing(row: Row) -> Outgoing:
     """What `position, task_id, stream, task_type, reason` say."""
-    priority = None if row[2] == DEAD_LETTERS else Priority(row[2])
+    priority = None if row[2] in (DEAD_LETTERS, WITHDRAWN) else Priority(row[2])
     return Outgoing(row[0], row[1], priority, row[3], row[4])
 
 

@@ -240,6 +240,8 @@ def telling(priority: Priority, before: Progress | None, after: Progress) -> Ite
         yield stream_of(priority), _is_ready(after)
     if after.state is State.DEAD:
         yield stream_of(None), True
+    if after.state.withdrawn:
+        yield rows.WITHDRAWN, True
 
 
 def _is_ready(progress: Progress | None) -> bool:

@@ -166,6 +166,8 @@ class Batch:
         gone = [record.task.task_id for record in records]
         await self._connection.execute(sql.ERASE_TASKS, gone)
         await self._connection.execute(sql.ERASE_RESULTS, gone)
+        if self.book.outbox:
+            await self._connection.execute(sql.WITHDRAW, rows.WITHDRAWN, gone, self.book.head.writer)
         return erasure.erased(records, outcomes)
 
     async def _remove(self, command: Remove) -> Outcome:

@@ -147,8 +147,13 @@ class PostgresReader:
         return await self._records(sql.READ_RECORDS, list(task_ids))
 
     async def outbox(self, priority: Priority | None, limit: int) -> list[Outgoing]:
-        found = await self._all(sql.READ_OUTBOX, stream_of(priority), self.writer, limit)
-        return [rows.outgoing(row) for row in found]
+        return await self._outgoing(stream_of(priority), limit)
+
+    async def withdrawn(self, limit: int) -> list[Outgoing]:
+        return await self._outgoing(rows.WITHDRAWN, limit)
+
+    async def _outgoing(self, stream: str, limit: int) -> list[Outgoing]:
+        return [rows.outgoing(row) for row in await self._all(sql.READ_OUTBOX, stream, self.writer, limit)]
 
     async def webhooks(self, now: float, limit: int) -> list[Webhook]:
         return [rows.webhook(row) for row in await self._all(sql.READ_WEBHOOKS, self._clock.offset, now, limit)]

@@ -115,6 +115,10 @@ READ_OUTBOX = (
     " WHERE stream = $1 AND (writer = $2 OR added_at < clock_timestamp() - interval '5 seconds')"
     " ORDER BY position LIMIT $3"
 )
+WITHDRAW = (
+    "INSERT INTO outbox (stream, task_id, writer) SELECT $1, task_id, $3 FROM unnest($2::text[]) AS gone (task_id)"
+    " ON CONFLICT DO NOTHING"
+)
 _READY_AFTER = (
     " FROM tasks WHERE state = 'queued' AND due_at IS NULL AND (priority, lane, seq) > ($1, $2, $3::bigint)"
     " ORDER BY priority, lane, seq LIMIT "

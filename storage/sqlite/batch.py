@@ -182,6 +182,8 @@ def _erase(connection: sqlite3.Connection, book: SqliteBook, command: Erase) -> 
     book, outcomes = _bulk(connection, book, erasure.steps(records, command))
     connection.executemany(sql.ERASE_TASK, [(record.task.task_id,) for record in records])
     connection.executemany(sql.ERASE_RESULT, [(record.seq,) for record in records])
+    if book.outbox:
+        connection.executemany(sql.ADD_OUTGOING, [(rows.WITHDRAWN, record.task.task_id) for record in records])
     return book, erasure.erased(records, outcomes)
 
 

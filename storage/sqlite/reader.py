@@ -165,6 +165,9 @@ class SqliteReader:
     async def outbox(self, priority: Priority | None, limit: int) -> list[Outgoing]:
         return [rows.outgoing(row) for row in await self._all(sql.READ_OUTBOX, (stream_of(priority), limit))]
 
+    async def withdrawn(self, limit: int) -> list[Outgoing]:
+        return [rows.outgoing(row) for row in await self._all(sql.READ_OUTBOX, (rows.WITHDRAWN, limit))]
+
     async def webhooks(self, now: float, limit: int) -> list[Webhook]:
         return [rows.webhook(row) for row in await self._all(sql.READ_WEBHOOKS, (now, limit))]
 

@@ -1,7 +1,7 @@
 """Work that streams carry between replicas, which may lose everything at any moment; in virtual time."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -294,6 +294,79 @@ async def test_task_that_is_erased(ledger, broker):
         assert ids[1] in held()
         broker.up = True
         await until(lambda: ids[1] not in held())
+
+
+WITH_PAYLOAD: dict[str, Any] = {"ORCHESTRATOR_QUEUE_PAYLOAD_IN_STREAM": "true"}
+
+
+def names_in(broker: Broker) -> list[str]:
+    return [message.fields["task_id"] for message in broker.messages[NORMAL].values()]
+
+
+async def behind_others(system, broker: Broker, *requests) -> tuple[list[str], list[str]]:
+    """More tasks than a replica has in hand, and behind them those of the requests, once the stream holds them all."""
+    others = [(await system.route(a_request(case_id="other"))).record.task.task_id for _ in range(250)]
+    ids = [(await system.route(request)).record.task.task_id for request in requests]
+    await until(lambda: len(names_in(broker)) == len(others) + len(ids))
+    return others, ids
+
+
+async def test_large_case_that_is_erased(ledger, broker):
+    """Nothing of it is left in the streams, however many tasks it has."""
+    async with replica(ScriptedAgents(), ledger, broker, **WITH_PAYLOAD) as system:
+        others, _ = await behind_others(system, broker, *[a_request(case_id="large")] * 150)
+        await system.gateway.erase(case_id="large")
+        await until(lambda: names_in(broker) == others)
+
+
+async def test_consent_that_is_revoked(ledger, broker):
+    """Who reads the streams does not get to see what was given under it."""
+    request = a_request(payload={"image_ref": "x"}, consent=Consent(True, "c-1"))
+    async with replica(ScriptedAgents(), ledger, broker, **WITH_PAYLOAD) as system:
+        others, _ = await behind_others(system, broker, request)
+        await system.gateway.revoke("c-1")
+        await until(lambda: names_in(broker) == others)
+
+
+async def test_erased_while_the_streams_are_away(ledger, broker):
+    """What they hold of it is taken out when they are back, though the replica that erased it is gone by then."""
+    async with replica(ScriptedAgents(), ledger, broker, **WITH_PAYLOAD) as system:
+        others, ids = await behind_others(system, broker, a_request())
+        broker.up = False
+        await system.gateway.erase(task_id=ids[0])
+    async with replica(ScriptedAgents(), ledger, broker, 1, **WITH_PAYLOAD):
+        broker.up = True
+        await until(lambda: names_in(broker) == others)
+
+
+class LateStreams(MemoryStreams):
+    """Something else happens before what is to be added is there."""
+
+    def __init__(self, broker: Broker, before: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(broker)
+        self._before, self.added = before, False
+
+    async def add(self, messages: Sequence[Message]) -> None:
+        await self._before()
+        await super().add(messages)
+        self.added = True
+
+
+async def test_erased_while_another_replica_tells_of_it(ledger, broker):
+    """A relay that has read a task before it was erased, and adds it after all was taken out, takes it out again."""
+    async with replica(ScriptedAgents(), ledger, broker, **WITH_PAYLOAD) as erasing:
+        others, _ = await behind_others(erasing, broker)
+
+        async def erase() -> None:
+            for record in await ledger.tasks(State.QUEUED, after=len(others)):
+                await erasing.gateway.erase(task_id=record.task.task_id)
+            while await ledger.withdrawn(9):  # noqa: ASYNC110 - the relay empties it
+                await anyio.sleep(0.1)
+
+        streams = LateStreams(broker, erase)
+        async with embedded(ScriptedAgents(), ledger, streams=streams, seed=1, **WITH_PAYLOAD) as telling:
+            await telling.route(a_request())
+            await until(lambda: streams.added and names_in(broker) == others)
 
 
 async def test_replica_that_stops(ledger, broker):

@@ -3,12 +3,21 @@
 from typing import Any
 
 import pytest
-from ledger_builders import LANE, NOW, accept, kinds, move, moved, one, stored, task_id
+from ledger_builders import LANE, NOW, accept, draft, kinds, move, moved, one, stored, task_id
 from msgspec.structs import replace
 
 from orchestrator.domain.lifecycle import Progress, Step
-from orchestrator.domain.task import Priority
-from orchestrator.storage.commands import Noted, RelayAgain, Relayed, Requeued, TaskRecord, Transition
+from orchestrator.domain.task import Consent, Priority
+from orchestrator.storage.commands import (
+    Erase,
+    Noted,
+    RelayAgain,
+    Relayed,
+    Requeued,
+    RevokeConsent,
+    TaskRecord,
+    Transition,
+)
 from orchestrator.storage.ports import Ledger, Ticket
 
 pytestmark = pytest.mark.anyio
@@ -79,6 +88,31 @@ class Telling:
         assert (await told(telling, LOW), await told(telling, None)) == ([], [1])
         (letter,) = await telling.outbox(None, 9)
         assert (letter.priority, letter.reason) == (None, dead.progress.reason)
+
+    @pytest.mark.parametrize("steps", [[], [Step.LEASE], [Step.LEASE, Step.RETRY]])
+    @pytest.mark.parametrize("end", [Step.CANCEL, Step.EXPIRE, Step.DENY])
+    async def test_task_that_is_withdrawn(self, telling, steps, end):
+        """It ended, and no agent said so: no stream may hold it any more, until they have been told."""
+        first, _ = await stored(telling, accept(1), accept(2))
+        await moved(telling, first, *steps, end)
+        assert [entry.task_id for entry in await telling.withdrawn(9)] == [task_id(1)]
+        await one(telling, Relayed(tuple(entry.position for entry in await telling.withdrawn(9))))
+        assert await telling.withdrawn(9) == []
+
+    async def test_task_that_is_erased(self, telling):
+        """It is withdrawn as well, also where it had ended before; of the others nothing is."""
+        first, *_ = await stored(telling, accept(1), accept(2), accept(3, case_id="other"))
+        await moved(telling, first, Step.LEASE, Step.SUCCEED, output=1)
+        assert await telling.withdrawn(9) == []
+        await one(telling, Erase(draft("erased"), case_id="case-1"))
+        assert {entry.task_id for entry in await telling.withdrawn(9)} == {task_id(1), task_id(2)}
+        assert len(await telling.withdrawn(1)) == 1
+
+    async def test_consent_that_is_revoked(self, telling):
+        """What was given under it is withdrawn with it."""
+        await stored(telling, accept(1, consent=Consent(True, "c-1")), accept(2))
+        await one(telling, RevokeConsent("c-1", draft("consent_revoked")))
+        assert [entry.task_id for entry in await telling.withdrawn(9)] == [task_id(1)]
 
     async def test_what_was_relayed(self, telling):
         """It goes; twice, or of a position that nobody knows, changes nothing."""
