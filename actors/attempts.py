@@ -200,6 +200,9 @@ class Attempts:
     def outgoing(self, record: TaskRecord, agent_id: str, now: float) -> Call | None:
         """What leaves, `now`, for the agent that has the lease; None when it may not have the task any more."""
         task = record.task
+        if now >= (record.progress.lease_until or inf):
+            # This process has stood still since: another may have the task, or it may be withdrawn.
+            return None
         view = self._directory.value.get(agent_id)
         # What holds when the task leaves counts: since it was chosen the agent may be gone, have declared raw media, or
         # have changed into something that waits for an operator's word.

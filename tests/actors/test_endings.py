@@ -1,5 +1,6 @@
 """What ends a task or its lease from outside: cancellation, consent, a lost process, the end of service."""
 
+import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -11,11 +12,13 @@ from orchestrator.domain.audit import AuditDraft
 from orchestrator.domain.errors import AlreadyFinished, ConsentRequired, ShuttingDown
 from orchestrator.domain.lifecycle import State
 from orchestrator.domain.task import Consent
+from orchestrator.embedding import Orchestrator
 from orchestrator.outbound.ports import Call, Declined, Ending, Succeeded
-from orchestrator.storage.commands import Accept, Command, Outcome
+from orchestrator.settings import load
+from orchestrator.storage.commands import Accept, Command, Moved, Outcome
 from orchestrator.storage.memory import MemoryLedger
 from orchestrator.storage.ports import NotCommitted
-from orchestrator.testing import ScriptedAgents, a_request, an_agent, check_history, embedded, trail
+from orchestrator.testing import ScriptedAgents, a_request, an_agent, check_history, embedded, trail, virtual_environment
 
 pytestmark = pytest.mark.anyio
 
@@ -189,6 +192,29 @@ async def test_the_process_is_gone_with_calls_in_flight():
     (record,) = await check_history(ledger)
     progress = record.progress
     assert (progress.state, progress.attempt, progress.failures, progress.lost) == (State.DEAD, 3, 0, 3)
+
+
+class StoodStill(MemoryLedger):
+    """After the first lease was written, the machine stands still for an hour."""
+
+    stood_s = 0.0
+
+    async def commit(self, commands: Sequence[Command]) -> list[Outcome]:
+        outcomes = await super().commit(commands)
+        if any(isinstance(outcome, Moved) and outcome.record.progress.attempt == 1 for outcome in outcomes):
+            self.stood_s = 3_600.0
+        return outcomes
+
+
+async def test_the_process_stands_still_for_longer_than_its_lease():
+    """Then the task is not its own any more, and another may have it: nothing is sent under that lease."""
+    ledger, agents, clock = StoodStill(), ScriptedAgents(), virtual_environment()
+    environment = dataclasses.replace(clock, now=lambda: clock.now() + ledger.stood_s)
+    async with Orchestrator(load(environ={"DATABASE_URL": "memory://"}), environment=environment, client=agents, ledger=ledger) as system:
+        await system.gateway.register(an_agent())
+        assert (await finished(system, await system.route(a_request()))).state is State.SUCCEEDED
+    assert [call.attempt for call in agents.calls] == [2]
+    await check_history(ledger)
 
 
 class TestVirtually:
