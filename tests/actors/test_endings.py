@@ -18,7 +18,15 @@ from orchestrator.settings import load
 from orchestrator.storage.commands import Accept, Command, Moved, Outcome
 from orchestrator.storage.memory import MemoryLedger
 from orchestrator.storage.ports import NotCommitted
-from orchestrator.testing import ScriptedAgents, a_request, an_agent, check_history, embedded, trail, virtual_environment
+from orchestrator.testing import (
+    ScriptedAgents,
+    a_request,
+    an_agent,
+    check_history,
+    embedded,
+    trail,
+    virtual_environment,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -210,7 +218,9 @@ async def test_the_process_stands_still_for_longer_than_its_lease():
     """Then the task is not its own any more, and another may have it: nothing is sent under that lease."""
     ledger, agents, clock = StoodStill(), ScriptedAgents(), virtual_environment()
     environment = dataclasses.replace(clock, now=lambda: clock.now() + ledger.stood_s)
-    async with Orchestrator(load(environ={"DATABASE_URL": "memory://"}), environment=environment, client=agents, ledger=ledger) as system:
+    async with Orchestrator(
+        load(environ={"DATABASE_URL": "memory://"}), environment=environment, client=agents, ledger=ledger
+    ) as system:
         await system.gateway.register(an_agent())
         assert (await finished(system, await system.route(a_request()))).state is State.SUCCEEDED
     assert [call.attempt for call in agents.calls] == [2]
