@@ -3,7 +3,7 @@
 import gc
 import os
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from socket import gethostname
 from types import TracebackType
@@ -88,9 +88,9 @@ class Orchestrator:
         """Everything there is to ask."""
         return self._running().gateway
 
-    def route(self, request: TaskRequest) -> Coroutine[Any, Any, Routed]:
-        """To be awaited: accepts a task, on stable storage when it returns. Raises an OrchestratorError."""
-        return self.gateway.route(request)
+    async def route(self, request: TaskRequest) -> Routed:
+        """Accepts a task; on stable storage when it returns. Raises an OrchestratorError."""
+        return await self.gateway.route(request)
 
     def asgi(self) -> Any:
         """Its HTTP API as an ASGI application, for a server of yours; it answers as long as this runs."""
