@@ -20,17 +20,20 @@ from orchestrator.domain.retry import backoff
 from orchestrator.kernel.environment import Environment
 
 MARGIN_S = 15.0
+SILENT_S = 45.0
+"""A stream that says nothing for so long is broken: without news it says each 15 s that it is alive."""
+STREAM = "text/event-stream"
 
 Q = ParamSpec("Q")
 T = TypeVar("T")
 
 
 class Unreachable(Exception):
-    """No orchestrator answers at that address."""
+    """No orchestrator answers at that address; somebody else may."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Status and decoded JSON of an answer; `body` is empty where the answer was no JSON object."""
+    """Status and decoded JSON of an answer; `body` is empty where a refusal was no JSON object, as a proxy's is."""
 
     status: int
     body: dict[str, Any]
@@ -39,7 +42,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def ok(self) -> bool:
-        return self.status < 400
+        return 200 <= self.status < 300
 
 
 class Client:
@@ -79,10 +82,17 @@ class Client:
                     method, f"{self._url}{path}", data=data, headers=headers, params=query, allow_redirects=False
                 )
                 async with request as response:
-                    waits = _seconds(response.headers.get("Retry-After"))
-                    return Answer(response.status, _decoded(await response.read()), waits)
+                    return await self._answer(response)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unreachable(f"no orchestrator answers at {self._url} ({type(error).__name__})") from error
+
+    async def _answer(self, response: aiohttp.ClientResponse) -> Answer:
+        """Raises Unreachable for what no orchestrator says: a redirect, or that all is well and nothing else."""
+        waits = _seconds(response.headers.get("Retry-After"))
+        answer = Answer(response.status, _decoded(await response.read()), waits)
+        if answer.status < 400 and not (answer.ok and answer.body):
+            raise Unreachable(f"what answers at {self._url} is no orchestrator (status {answer.status})")
+        return answer
 
     async def submit(self, task: Mapping[str, Any]) -> Answer:
         """`POST /route_task`."""
@@ -99,14 +109,14 @@ class Client:
             raise RuntimeError("use the client in `async with`")
         headers = {**self._authorization, **({} if last is None else {"Last-Event-ID": last})}
         url = f"{self._url}/task/{segment(task_id)}/events"
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=MARGIN_S, sock_read=SILENT_S)
         try:
-            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
-                if response.status != 200:
-                    waits = _seconds(response.headers.get("Retry-After"))
-                    raise Refused(Answer(response.status, _decoded(await response.read()), waits))
+            async with self._session.get(url, headers=headers, timeout=timeout, allow_redirects=False) as response:
+                if response.status != 200 or response.content_type != STREAM:
+                    raise Refused(await self._answer(response))
                 fields: dict[str, str] = {}
-                async for line in response.content:
-                    name, _, value = line.decode().rstrip("\r\n").partition(": ")
+                async for line in _lines(response.content):
+                    name, _, value = line.decode().rstrip("\r").partition(": ")
                     if name:
                         fields[name] = value
                     elif "data" in fields:
@@ -124,6 +134,15 @@ class Client:
 def segment(name: str) -> str:
     """A name as one segment of a path, whatever characters are in it (RFC 3986 §3.3)."""
     return quote(name, safe="")
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
+    """The lines of a stream as they come, of any length: a result stands in one."""
+    rest = b""
+    async for some in content.iter_any():
+        *lines, rest = (rest + some).split(b"\n")
+        for line in lines:
+            yield line
 
 
 def _decoded(body: bytes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The typed client, async and blocking, against a real orchestrator, and against one that says no for a while."""
 
 import inspect
+import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
@@ -14,6 +15,7 @@ from aiohttp import web
 from anyio.to_thread import run_sync
 from proxy import Proxy
 
+from orchestrator import client
 from orchestrator.client import Answer, BlockingOrchestrator, Client, Event, Orchestrator, Refused, Unreachable
 from orchestrator.testing import ScriptedAgent, Service, a_task
 
@@ -199,7 +201,8 @@ class Moody:
         await self._runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append((anyio.current_time(), await request.json()))
+        body = await request.read()
+        self.asked.append((anyio.current_time(), json.loads(body or b"null")))
         status, body, headers = self._answers.pop(0)
         return web.json_response(body, status=status, headers=headers)
 
@@ -237,6 +240,67 @@ async def test_the_deadline_of_a_call(connect: Any) -> None:
     async with connect("http://127.0.0.1:1", deadline_s=0.3) as o:
         with pytest.raises(Unreachable):
             await o.task("task-1")
+
+
+ELSEWHERE = {"Location": "https://127.0.0.1/"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [(301, {}, ELSEWHERE), (308, {"moved": True}, ELSEWHERE), (200, {}, {}), (204, {}, {}), (200, [1], {})],
+)
+async def test_somebody_else_at_that_address(connect: Any, status: int, body: Any, headers: Any) -> None:
+    """A redirect, or any page that is none of ours, is never taken for a yes."""
+    answers = [(status, body, headers)] * 20
+    async with Moody(*answers) as moody, connect(at(moody.port), deadline_s=0.3) as o:
+        for ask in (partial(o.submit, **a_task()), partial(o.cancel, "task-1"), partial(o.replay, "task-1")):
+            with pytest.raises(Unreachable, match="is no orchestrator"):
+                await ask()
+        with pytest.raises(Unreachable, match="is no orchestrator"):
+            async for _ in o.stream("task-1"):
+                pass
+
+
+async def test_a_large_result_in_a_stream(connect: Any, tmp_path: Path) -> None:
+    """Comes as it is: an event is one line, however long."""
+    output = {"vectors": "x" * 1_000_000}
+    async with (
+        Service(tmp_path / "l.db") as service,
+        ScriptedAgent("a", {"success": True, "output": output}) as agent,
+        connect(at(service.port)) as o,
+    ):
+        await agent.register(service)
+        task_id = (await o.submit(**a_task())).task_id
+        *_, last = [event async for event in o.stream(task_id)]
+    assert (last.name, last.data["result"]) == ("end", output)
+
+
+async def test_a_stream_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is given up when not even a sign of life comes: the other end may be gone without a word."""
+
+    async def silent(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"retry: 2000\n\nevent: state\nid: 1\ndata: {}\n\n")
+        await anyio.sleep_forever()
+        return response
+
+    monkeypatch.setattr(client, "SILENT_S", 0.2)
+    app = web.Application()
+    app.router.add_get("/task/task-1/events", silent)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    seen = list[Event]()
+    try:
+        with anyio.fail_after(20):
+            async with Client(at(runner.addresses[0][1])) as asking:
+                with pytest.raises(Unreachable):
+                    async for event in asking.events("task-1"):
+                        seen.append(event)
+    finally:
+        await runner.cleanup()
+    assert [event.name for event in seen] == ["state"]
 
 
 async def test_a_stream_that_breaks_off(connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
