@@ -141,7 +141,7 @@ class Attempts:
         written, the end is kept. If it is cancelled during a call, the task is given back without counting the attempt,
         and the slot is freed; if it is cancelled after the call, what was not written yet is found as a lost lease.
         """
-        current, ended = await self._called_through(record)
+        current, ended = await self.call_through(record)
         if ended is None:
             return current, None
         return await self._write(ended.transition), ended.heard
@@ -150,15 +150,11 @@ class Attempts:
         """What became of a call, and that its slot is free. Never waits."""
         self._registry.tell(Report(Reply(), self.owner, [heard]))
 
-    async def leave_to(self, endings: Endings, record: TaskRecord) -> bool:
-        """The same, but the end of an attempt that reached its agent is left to `endings`; False if none did."""
-        _, ended = await self._called_through(record)
-        if ended is not None:
-            endings.add(ended)
-        return ended is not None
+    async def call_through(self, record: TaskRecord) -> tuple[TaskRecord | None, Unwritten | None]:
+        """The same, but the end of the attempt that reached its agent is the caller's to write.
 
-    async def _called_through(self, record: TaskRecord) -> tuple[TaskRecord | None, Unwritten | None]:
-        """Calls one agent after another until one is reached, or the task is not leased any more: then as it is."""
+        Calls one agent after another until one is reached, or the task is not leased any more: then it is as returned.
+        """
         current: TaskRecord | None = record
         while current is not None and current.progress.state is State.LEASED:
             ending, latency = await self._attempt(current)

@@ -85,7 +85,7 @@ class Leasing:
             return list(tickets)
         # In the order of the tickets: those before others get the slots.
         known = [records[ticket.task_id] for ticket in tickets if ticket.task_id in records]
-        placed = await self._place_all([record for record in known if await self._is_open(record)])
+        placed = await self._place_all(await self._open(known))
         return [
             self._said(ticket, records.get(ticket.task_id), placed.get(ticket.task_id, NoJob.GONE))
             for ticket in tickets
@@ -103,10 +103,12 @@ class Leasing:
         decisions = self._attempts.decide_each(records)
         wanted = [(record.task, decision.ranking) for record, decision in zip(records, decisions, strict=True)]
         agents = await self._attempts.reserve_each(wanted)
-        return {
-            record.task.task_id: await self._placed(record, decision, agent_id)
-            for record, decision, agent_id in zip(records, decisions, agents, strict=True)
-        }
+        placed: dict[str, Job | NoJob] = {}
+        for record, decision, agent_id in zip(records, decisions, agents, strict=True):
+            if decision.refused:
+                await self._refuse(record, decision)
+            placed[record.task.task_id] = _placed(record, decision, agent_id)
+        return placed
 
     async def place_known(self, task_id: str, asking: Collection[str]) -> Job | None:
         """A slot for that very task, of the first that asks and may do it. Raises AuditUnavailable."""
@@ -120,26 +122,28 @@ class Leasing:
 
         `leading`: who asks gets it only where the decision has one of them before all that are called.
         """
-        if record is None or not await self._is_open(record):
+        if record is None or not await self._open([record]):
             return NoJob.GONE
         decision = self._attempts.decide(record, asking or ())
         agent_id = await self._attempts.reserve(record.task, _ranking(decision, asking, leading))
-        return await self._placed(record, decision, agent_id)
-
-    async def _is_open(self, record: TaskRecord) -> bool:
-        """Whether it is ready; if its time is over it ends here."""
-        if record.progress.state is not State.QUEUED or record.progress.due_at is not None:
-            return False
-        if self._environment.now() < record.task.deadline_at:
-            return True
-        await self._end(record, Step.EXPIRE, "deadline")
-        return False
-
-    async def _placed(self, record: TaskRecord, decision: Decision, agent_id: str | None) -> Job | NoJob:
         if decision.refused:
-            await self._end(record, Step.DENY, "consent", decision)
-            return NoJob.GONE
-        return NoJob.WAITS if agent_id is None else Job(record, decision, agent_id)
+            await self._refuse(record, decision)
+        return _placed(record, decision, agent_id)
+
+    async def _open(self, records: Sequence[TaskRecord]) -> Sequence[TaskRecord]:
+        """Those that are ready; where its time is over a task ends here."""
+        now, is_open = self._environment.now(), list[TaskRecord]()
+        for record in records:
+            if record.progress.state is not State.QUEUED or record.progress.due_at is not None:
+                continue
+            if now < record.task.deadline_at:
+                is_open.append(record)
+            else:
+                await self._end(record, Step.EXPIRE, "deadline")
+        return is_open
+
+    async def _refuse(self, record: TaskRecord, decision: Decision) -> None:
+        await self._end(record, Step.DENY, "consent", decision)
 
     async def lease(self, job: Job, leased: Progress, ticket: Ticket | None = None) -> TaskRecord | None:
         """The task once it is `leased`: should it be queued anew, it is announced anew. Else its ticket is given back.
@@ -203,6 +207,12 @@ def _ranking(decision: Decision, asking: Collection[str] | None, leading: bool) 
     if leading and decision.agent_id not in asking:
         return ()
     return tuple(agent_id for agent_id in decision.ranking if agent_id in asking)
+
+
+def _placed(record: TaskRecord, decision: Decision, agent_id: str | None) -> Job | NoJob:
+    if decision.refused:
+        return NoJob.GONE
+    return NoJob.WAITS if agent_id is None else Job(record, decision, agent_id)
 
 
 def _change(record: TaskRecord, progress: Progress, step: Step, now: float, decision: Decision | None) -> Transition:

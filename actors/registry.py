@@ -110,11 +110,14 @@ class Registry:
     def _handle(self, message: RegistryMessage, group: TaskGroup) -> None:
         match message:
             case Reserve():
-                message.reply.send([self._reserve(message.owner, wish) for wish in message.wishes])
+                now = monotonic()
+                message.reply.send([self._reserve(message.owner, wish, now) for wish in message.wishes])
             case Report():
+                for agent_id, calls in Counter([heard.agent_id for heard in message.heard]).items():
+                    self._free(message.owner, agent_id, calls)
+                now = monotonic()
                 for heard in message.heard:
-                    self._free(message.owner, heard.agent_id, 1)
-                    self._judge(heard)
+                    self._judge(heard, now)
                 message.reply.send(None)
             case ReleaseAll():
                 for agent_id, owners in list(self._reserved.items()):
@@ -141,8 +144,7 @@ class Registry:
         if not lock.locked():
             self._changing.pop(agent_id, None)
 
-    def _reserve(self, owner: str, wish: Wish) -> str | None:
-        now = monotonic()
+    def _reserve(self, owner: str, wish: Wish, now: float) -> str | None:
         for agent_id in wish.ranking:
             view = self._views.get(agent_id)
             # The ranking is a moment old: who was ejected, paused or drained since, or is on trial, is passed over.
@@ -180,9 +182,9 @@ class Registry:
         if view is not None and held:
             self._put(replace(view, in_flight=self._in_flight(agent_id), health=view.health.untried()))
 
-    def _judge(self, heard: Heard) -> None:
+    def _judge(self, heard: Heard, now: float) -> None:
         """What the end of a call says of the agent's health. That it declined a task says nothing against it."""
-        agent_id, now = heard.agent_id, monotonic()
+        agent_id = heard.agent_id
         view = self._views.get(agent_id)
         if view is None or heard.ending is None:
             return

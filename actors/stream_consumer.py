@@ -161,8 +161,11 @@ class StreamConsumer:
         return self._attempts.leased(job.record.task, job.record.progress, job.agent_id)
 
     async def _perform(self, leased: TaskRecord) -> None:
-        written_later = False
+        ended = None
         try:
-            written_later = await self._attempts.leave_to(self._endings, leased)
+            _, ended = await self._attempts.call_through(leased)
         finally:
-            self._free(0 if written_later else 1)
+            if ended is None:
+                self._free(1)
+            else:
+                self._endings.add(ended)

@@ -3,9 +3,9 @@
 import asyncio
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, cast
 
 import anyio
@@ -70,10 +70,12 @@ class HttpAgentClient:
             "X-Deadline": f"{call.deadline_at:.3f}",
             "traceparent": call.traceparent,
         }
-        return await self._sent(call.endpoint, "/call", body, headers, within, partial(_ending, task_id=call.task_id))
+        answer = await self._sent(call.endpoint, "/call", body, headers, within)
+        return _ending(answer, call.task_id) if isinstance(answer, Answer) else answer
 
     async def post(self, notice: Notice, within: float) -> Ending:
-        return await self._sent(notice.url, "", notice.body, notice.headers, within, _taken)
+        answer = await self._sent(notice.url, "", notice.body, notice.headers, within)
+        return _taken(answer) if isinstance(answer, Answer) else answer
 
     async def check(self, endpoint: str) -> None:
         try:
@@ -88,15 +90,9 @@ class HttpAgentClient:
         self._connections.close()
 
     async def _sent(
-        self,
-        url: str,
-        path: str,
-        body: bytes,
-        headers: Mapping[str, str],
-        within: float,
-        ending: Callable[[Answer], Ending],
-    ) -> Ending:
-        """How one POST to a path below `url` ends; `ending` says what its answer means, where one comes."""
+        self, url: str, path: str, body: bytes, headers: Mapping[str, str], within: float
+    ) -> Answer | Ending:
+        """The answer to one POST to a path below `url`, or how it ends where none comes."""
         try:
             target = _target(url, path)
         except InvalidRequest:
@@ -117,7 +113,7 @@ class HttpAgentClient:
             return TimedOut()
         answer = await exchange.call(request, within)
         self._connections.keep(target.endpoint, exchange)
-        return ending(answer) if isinstance(answer, Answer) else answer
+        return answer
 
 
 @lru_cache(4096)
