@@ -21,10 +21,13 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 _ESCAPE, _DELETE = ord("\\"), 0x7F
 _MAX_DIGITS = len(f"-{MAX_INTEGER}")
-_KINDS = bytes.maketrans(b"123456789 :[-\t\r\n", b"000000000,,,,,,,")
-"""What stands for the bytes of a body: a zero for each digit, a comma for what can stand before those of a number."""
-_LONG = b"," + b"0" * 16
-"""Where there may be an integer beyond 2^53, which has sixteen digits. What is beyond doubles msgspec does not take."""
+_KINDS = bytes.maketrans(b"123456789 :[\t\r\n", b"000000000,,,,,,")
+"""What stands for the bytes of a body: a zero for each digit, a comma for whatever can stand before a number."""
+_LONG, _LONG_NEGATIVE = b"," + b"0" * 16, b",-" + b"0" * 16
+"""Where there may be an integer beyond 2^53, which has sixteen digits. What is beyond doubles msgspec does not take.
+
+A sign counts only where a number begins: many an id has a hyphen before as many digits.
+"""
 
 
 class Bounds(Struct, frozen=True):
@@ -92,8 +95,9 @@ def _doubtful(text: bytes) -> bool:
     """Whether it holds an escape, or what may be an integer beyond 2^53."""
     if _ESCAPE in text:
         return True
+    kinds = text.translate(_KINDS)
     # `in` would take twice as long.
-    return text.translate(_KINDS).find(_LONG) >= 0
+    return kinds.find(_LONG) >= 0 or kinds.find(_LONG_NEGATIVE) >= 0
 
 
 def _with_care(body: bytes, bounds: Bounds) -> Any:
