@@ -4,7 +4,7 @@ HMAC-SHA256 (RFC 2104), cut to 128 bits. The secret is in the ledger, since its 
 is a master key it is sealed like a task's payload, and then no guess at a key can be tried without that either.
 """
 
-import hmac
+from hashlib import sha256
 
 from msgspec import Struct
 
@@ -16,6 +16,8 @@ from orchestrator.storage.sealing import Codec
 PURPOSE = "idempotency_keys"
 """The secret's name in the ledger, and what it is sealed for."""
 _SIZE, _KEPT = 32, 16
+_BLOCK, _INNER, _OUTER = 64, 0x36, 0x5C
+"""Of SHA-256, and of RFC 2104."""
 
 
 class Kept(Struct, frozen=True):
@@ -42,8 +44,10 @@ class Disguise:
     """Digests of keys, and of what they stand for. The same for the same, in one ledger."""
 
     def __init__(self, secret: bytes) -> None:
-        # To copy one costs less than to key one.
-        self._keyed = hmac.new(secret, digestmod="sha256")
+        # Keyed once, and written out: to copy two hashes costs half of what an object of the module `hmac` does.
+        key = secret.ljust(_BLOCK, b"\0")
+        self._inner = sha256(bytes(byte ^ _INNER for byte in key))
+        self._outer = sha256(bytes(byte ^ _OUTER for byte in key))
 
     def wear(self, key: Key) -> Worn:
         """What stands for the key and its fingerprint. Equal keys of two scopes, or bodies under two, differ.
@@ -54,9 +58,10 @@ class Disguise:
         return Worn(key.scope, digest, self._digest(f"{digest.hex()}{key.fingerprint}"), key.expires_at)
 
     def _digest(self, text: str) -> bytes:
-        keyed = self._keyed.copy()
-        keyed.update(text.encode())
-        return keyed.digest()[:_KEPT]
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(text.encode())
+        outer.update(inner.digest())
+        return outer.digest()[:_KEPT]
 
 
 def settled(kept: Kept | None, codec: Codec) -> tuple[Disguise, Kept]:

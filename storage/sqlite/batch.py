@@ -272,8 +272,7 @@ def _bulk(
     for statement, parameters, must_match in _statements(work):
         if _executed(connection, statement, parameters) != len(parameters) and must_match:
             raise Unexpected
-    for record, worn in work.keys:
-        book.keys.add(worn.digest, record.seq)
+    book.keys.add((worn.digest, record.seq) for record, worn in work.keys)
     if work.head != book.head:
         connection.execute(sql.SAVE_HEAD, (work.head.writer, work.head.seq, work.head.entry_hash))
     return work.book(), outcomes

@@ -11,27 +11,30 @@ bits, so that its bytes are the hashes. One key in 500 seems to be in a run of 3
 import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 
 ROWS = 128
 _ENTRY, _HALF = 12, 6
 _BLOCKS, _BLOCK = 4_096, 128
 _PLACES = _BLOCKS * _BLOCK
 _hashes = struct.Struct("<H7B7x")
+_hashes_and_seq = struct.Struct("<H7B7x6x")
+_half_and_seq = struct.Struct("6s10x6s")
 _DIGITS = tuple(bytes(b"01"[number >> bit & 1] for number in range(256)) for bit in range(8))
 """For each run of eight: where it is in a place, as a digit."""
 
 
-def rows_of(keys: Mapping[bytes, int]) -> list[list[bytes]]:
-    """Digests for each row of a run."""
-    rows = [list[bytes]() for _ in range(ROWS)]
-    for digest in keys:
-        rows[digest[0] >> 1].append(digest)
+def rows_of(keys: Mapping[bytes, int]) -> list[bytearray]:
+    """For each row of a run its keys: digests, and behind each the seq of its task in six bytes."""
+    rows = [bytearray() for _ in range(ROWS)]
+    for digest, seq in keys.items():
+        rows[digest[0] >> 1] += digest + seq.to_bytes(_HALF)
     return rows
 
 
-def row(keys: Mapping[bytes, int], digests: Iterable[bytes]) -> bytes:
+def row(keys: bytearray) -> bytes:
     """As it is stored: half of a digest is enough to know where to look. Each with the seq of its task."""
-    return b"".join([digest[:_HALF] + keys[digest].to_bytes(_HALF) for digest in digests])
+    return b"".join(chain.from_iterable(_half_and_seq.iter_unpack(keys)))
 
 
 def place(run: int, digest: bytes) -> int:
@@ -53,10 +56,10 @@ class Filters:
     def __init__(self) -> None:
         self._eights = defaultdict[int, bytearray](lambda: bytearray(_PLACES))
 
-    def add(self, run: int, digests: Iterable[bytes]) -> None:
-        """They are in the run."""
+    def add(self, run: int, keys: bytearray) -> None:
+        """They are in the run, in such a row."""
         bit, places = 1 << run % 8, self._eights[run // 8]
-        for block, *within in _hashes.iter_unpack(b"".join(digests)):
+        for block, *within in _hashes_and_seq.iter_unpack(keys):
             first = block % _BLOCKS * _BLOCK
             for byte in within:
                 places[first + byte % _BLOCK] |= bit

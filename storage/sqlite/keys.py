@@ -11,7 +11,7 @@ Memory, filters and runs say where to look. Whether a key stands, and for what, 
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.storage.sqlite import key_runs, sql
 from orchestrator.storage.sqlite.key_runs import Filters
@@ -34,8 +34,8 @@ class KnownKeys:
         self._remembered = dict[bytes, int]()
         self._leaving = dict[bytes, int]()
         """On their way into a run."""
-        self._rows: list[list[bytes]] = []
-        """Their digests, for each row of it; the first `_at` are written."""
+        self._rows: list[bytearray] = []
+        """The same, row by row; the first `_at` are written."""
         self._at = self._written = 0
         self._whole: list[int] = []
         """The runs that there are once this transaction has made one whole."""
@@ -72,9 +72,9 @@ class KnownKeys:
             maybe |= remembered.keys() & different
         return any(self.find(connection, digest) for digest in maybe)
 
-    def add(self, digest: bytes, seq: int) -> None:
-        """A row of it was written."""
-        self._new[digest] = seq
+    def add(self, keys: Iterable[tuple[bytes, int]]) -> None:
+        """Rows of them were written; each with the seq of its task."""
+        self._new.update(keys)
 
     def enter(self, connection: sqlite3.Connection) -> None:
         """Writes some of those that are on their way into their run, in this transaction; more than came with it."""
@@ -112,9 +112,9 @@ class KnownKeys:
         """So many rows of the run, and with the last of them that it is whole."""
         some = self._rows[self._at : self._at + count]
         self._written = len(some)
-        for number, digests in enumerate(some, self._run * key_runs.ROWS + self._at):
-            connection.execute(sql.WRITE_KEYS_OF_RUN, (number, key_runs.row(self._leaving, digests)))
-            self._filters.add(self._run, digests)
+        for number, keys in enumerate(some, self._run * key_runs.ROWS + self._at):
+            connection.execute(sql.WRITE_KEYS_OF_RUN, (number, key_runs.row(keys)))
+            self._filters.add(self._run, keys)
         if some and self._at + len(some) == len(self._rows):
             self._complete(connection)
 

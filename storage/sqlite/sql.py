@@ -25,8 +25,10 @@ ROWS = (64, *range(32, 1, -1))
 _OPEN = "(state = 'queued' OR state = 'leased' OR state = 'retry_wait')"
 _ENDED = "(state = 'succeeded' OR state = 'dead' OR state = 'cancelled' OR state = 'expired' OR state = 'denied')"
 
+# OR FAIL: what it did before is undone with the transaction, or the command's savepoint. To undo it by itself, SQLite
+# would keep a copy of each page that a statement of many rows touches.
 _KEY = "(?, ?, ?, ?)"
-ADD_KEY = "INSERT INTO idempotency_keys (seq, digest, fingerprint, expires_at) VALUES " + _KEY
+ADD_KEY = "INSERT OR FAIL INTO idempotency_keys (seq, digest, fingerprint, expires_at) VALUES " + _KEY
 FIND_KEY = (
     "SELECT seq, fingerprint, task_id, expires_at FROM idempotency_keys JOIN tasks USING (seq)"
     " WHERE seq = ? AND digest = ?"
@@ -58,7 +60,9 @@ EXPIRE_KEYS = "DELETE FROM idempotency_keys WHERE expires_at IS NOT NULL AND exp
 
 # How far a new task is stands here and not in parameters: to bind one costs as much as to store it.
 _NEW_TASK = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, 0, x'5b5d')"
-ADD_TASK = "INSERT INTO tasks (" + NEW_TASK_COLUMNS + ", state, attempt, failures, lost, tried) VALUES " + _NEW_TASK
+ADD_TASK = (
+    "INSERT OR FAIL INTO tasks (" + NEW_TASK_COLUMNS + ", state, attempt, failures, lost, tried) VALUES " + _NEW_TASK
+)
 # One that is further on from the start. To add it as new and to move it there would write each of its indexes twice.
 ADD_BEGUN_TASK = (
     "INSERT INTO tasks (" + NEW_TASK_COLUMNS + ", " + PROGRESS_COLUMNS + ")"
@@ -72,7 +76,7 @@ MOVE_TASK = (
 )
 _MOVE = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _MOVE_TASKS = (
-    "UPDATE tasks SET state = column1, attempt = column2, failures = column3, lost = column4, due_at = column5,"
+    "UPDATE OR FAIL tasks SET state = column1, attempt = column2, failures = column3, lost = column4, due_at = column5,"
     " agent_id = column6, owner = column7, lease_until = column8, tried = column9, reason = column10,"
     " updated_at = column11 FROM (VALUES " + _MOVE
 )
@@ -141,7 +145,7 @@ ANY_REVOKED = "SELECT 1 FROM revoked_consents WHERE consent_id IN (SELECT value 
 READ_UNDER_CONSENT = "SELECT " + TASK_COLUMNS + " FROM tasks WHERE consent_id = ? AND " + _OPEN + " ORDER BY seq"
 
 _RESULT = "(?, ?, ?, ?, ?, ?)"
-ADD_RESULT = "INSERT INTO results (seq, " + RESULT_COLUMNS + ") VALUES " + _RESULT
+ADD_RESULT = "INSERT OR FAIL INTO results (seq, " + RESULT_COLUMNS + ") VALUES " + _RESULT
 READ_RESULT = "SELECT " + RESULT_COLUMNS + " FROM results WHERE seq = ?"
 
 SAVE_AGENT = (

@@ -1,5 +1,6 @@
 """Idempotency keys at rest: they often name a patient or a case, and a stolen database tells none of them."""
 
+import hmac
 import os
 import sqlite3
 from contextlib import closing
@@ -78,6 +79,19 @@ async def test_a_guess_at_a_key(file, keys):
     tried = Disguise(secret).wear(CANARY)
     found = stored(file, "SELECT digest, fingerprint FROM idempotency_keys")
     assert (found == [(tried.digest, tried.fingerprint)]) is (not keys)
+
+
+@pytest.mark.parametrize("key", [CANARY, a_key("", ""), a_key("schlüssel " * 40, "body", "caller:ä")])
+def test_what_a_digest_is(key):
+    """That of the standard library, cut to 128 bits: what is in a ledger is found by it, whatever computes it now."""
+    secret = bytes(range(32))
+
+    def cut(text: str) -> bytes:
+        return hmac.digest(secret, text.encode(), "sha256")[:16]
+
+    digest = cut(f"{len(key.scope)}:{key.scope}{key.key}")
+    worn = Disguise(secret).wear(key)
+    assert (worn.digest, worn.fingerprint) == (digest, cut(f"{digest.hex()}{key.fingerprint}"))
 
 
 async def test_two_callers_with_one_key_and_body(file):

@@ -93,7 +93,7 @@ async def test_commit_fails(ledger, file, name, end, verdict):
 
 
 @pytest.mark.parametrize(
-    "statement", ["BEGIN", "INSERT INTO tasks", "INSERT INTO audit_entries", "INSERT INTO audit_heads"]
+    "statement", ["BEGIN", "INSERT OR FAIL INTO tasks", "INSERT INTO audit_entries", "INSERT INTO audit_heads"]
 )
 @pytest.mark.parametrize(
     ("name", "verdict"),
@@ -120,7 +120,7 @@ async def test_failure_while_the_batch_is_done_one_by_one(ledger):
     added: list[str] = []
 
     def fail(_: sqlite3.Connection, statement: str) -> None:
-        if statement.startswith("INSERT INTO tasks"):
+        if statement.startswith("INSERT OR FAIL INTO tasks"):
             added.append(statement)
             if len(added) == 2:
                 raise database_error("SQLITE_IOERR_WRITE")
@@ -152,7 +152,7 @@ async def test_mistake_in_our_own_code(ledger):
     """It comes out as it is, and leaves no transaction open behind it."""
 
     def fail(_: sqlite3.Connection, statement: str) -> None:
-        if statement.startswith("INSERT INTO tasks"):
+        if statement.startswith("INSERT OR FAIL INTO tasks"):
             raise RuntimeError("a mistake")
 
     real = put_before(ledger, fail)
