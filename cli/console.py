@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -139,16 +140,27 @@ def read_json(file: Any) -> Any:
 
 
 def call(url: str, ask: "Callable[[Client], Coroutine[Any, Any, Answer]]") -> "Answer":
-    from orchestrator.client import Client, Unreachable
+    from orchestrator.client import Client
 
     async def ask_once() -> "Answer":
         async with Client(url, authorization(os.environ), tls(os.environ)) as client:
             return await ask(client)
 
-    try:
+    with asking():
         return anyio.run(ask_once)
+
+
+@contextmanager
+def asking() -> Generator[None]:
+    """Around what asks an orchestrator: a refusal is shown, and what else keeps it from an answer is one line."""
+    from orchestrator.client import Refused, Unreachable
+
+    try:
+        yield
     except NoCredential as error:
         fail(2, str(error))
+    except Refused as error:
+        show(error.answer)
     except Unreachable as error:
         fail(69, str(error))
 

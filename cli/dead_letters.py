@@ -6,10 +6,10 @@ import sys
 import anyio
 import click
 
-from orchestrator.cli.console import call, fail, json_option, print_table, show, url_option, well
+from orchestrator.cli.console import asking, call, json_option, print_table, show, url_option, well
 from orchestrator.cli.live import Advance, bar
-from orchestrator.client import Orchestrator, Refused, Unreachable, segment
-from orchestrator.credentials import NoCredential, authorization, tls
+from orchestrator.client import Orchestrator, Refused, segment
+from orchestrator.credentials import authorization, tls
 
 
 @click.group()
@@ -61,12 +61,5 @@ def _replayed(url: str) -> list[tuple[str, str, str | None]]:
                 advance(number, len(dead))
         return rows
 
-    try:
-        with bar("replaying") as advance:
-            return anyio.run(replay, advance)
-    except NoCredential as error:
-        fail(2, str(error))
-    except Refused as error:
-        show(error.answer)
-    except Unreachable as error:
-        fail(69, str(error))
+    with asking(), bar("replaying") as advance:
+        return anyio.run(replay, advance)

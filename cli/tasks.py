@@ -11,8 +11,8 @@ import msgspec
 
 from orchestrator.cli.console import (
     as_json,
+    asking,
     call,
-    fail,
     json_option,
     print_table,
     read_json,
@@ -22,8 +22,8 @@ from orchestrator.cli.console import (
     well,
 )
 from orchestrator.cli.live import line_of, watch_option
-from orchestrator.client import Orchestrator, Refused, Unreachable
-from orchestrator.credentials import NoCredential, authorization, tls
+from orchestrator.client import Orchestrator
+from orchestrator.credentials import authorization, tls
 
 WHY_NOT = {
     "capability": "it cannot do such tasks",
@@ -84,14 +84,8 @@ def _followed(url: str, task_id: str) -> str:
                 status = str(event.data.get("status"))
         return status
 
-    try:
+    with asking():
         return anyio.run(follow)
-    except NoCredential as error:
-        fail(2, str(error))
-    except Refused as error:
-        show(error.answer)
-    except Unreachable as error:
-        fail(69, str(error))
 
 
 @click.command()

@@ -92,9 +92,7 @@ def _keys(text: str) -> Iterator[bytes]:
         raise InvalidMasterKey("there is no key in it")
     for line in lines:
         try:
-            key = (
-                bytes.fromhex(line) if re.fullmatch(r"[0-9A-Fa-f]{64}", line) else base64.b64decode(line, validate=True)
-            )
+            key = bytes.fromhex(line) if _HEX.fullmatch(line) else base64.b64decode(line, validate=True)
         except (binascii.Error, ValueError):
             raise InvalidMasterKey("a line of it is neither hex digits nor Base64") from None
         if len(key) != _KEY:

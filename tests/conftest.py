@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+import aiosqlite
 import pytest
 from hypothesis import settings
 
@@ -26,6 +27,20 @@ settings.register_profile("fuzz", max_examples=20_000, deadline=None)
 def anyio_backend() -> str:
     """Hypercorn, aiohttp and the drivers of databases need asyncio; folders of what does not have their own."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def threads_end_with_the_process():
+    """A test that fails before it closes its ledger must not keep the whole run from ending."""
+
+    def connect(*args, real=aiosqlite.connect, **options):
+        connection = real(*args, **options)
+        connection._thread.daemon = True
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aiosqlite, "connect", connect)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
-"""Every server that can be started here, not just one of a kind; and no failure can hold up the end of a run."""
+"""Every server that can be started here, not just one of a kind."""
 
-import aiosqlite
 import postgres_server
 import pytest
 import redis_server
@@ -9,18 +8,6 @@ pytest.register_assert_rewrite(
     *("conformance", "conformance_consents", "conformance_outbox", "conformance_retention", "conformance_webhooks"),
     *("conformance_anchors", "ledger_builders", "ledger_faults", "ledger_lives"),
 )
-
-
-@pytest.fixture(autouse=True)
-def threads_end_with_the_process(monkeypatch):
-    """A test that fails before it closes its ledger must not keep the whole run from ending."""
-
-    def connect(*args, real=aiosqlite.connect, **options):
-        connection = real(*args, **options)
-        connection._thread.daemon = True
-        return connection
-
-    monkeypatch.setattr(aiosqlite, "connect", connect)
 
 
 @pytest.fixture(scope="session", params=postgres_server.installations())
