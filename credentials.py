@@ -1,5 +1,6 @@
 """What a client or an agent shows for itself: a token, an API key or a certificate, from the environment and files."""
 
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,8 @@ from orchestrator.tls import client_context
 VARIABLES = ("ORCHESTRATOR_TOKEN", "ORCHESTRATOR_API_KEY")
 TLS_VARIABLES = ("ORCHESTRATOR_TLS_CA_FILE", "ORCHESTRATOR_TLS_CERTIFICATE_FILE", "ORCHESTRATOR_TLS_KEY_FILE")
 """For https: whom the orchestrator's certificate must come from, and our own with its key."""
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+"""What one may be made of: anything else, such as a second line, would not be sent as it is, or not at all."""
 
 
 class NoCredential(Exception):
@@ -35,9 +38,11 @@ def authorization(environ: Mapping[str, str]) -> dict[str, str]:
     Files are read anew each time, since short-lived tokens are replaced in them.
     """
     for name in VARIABLES:
-        token = environ.get(name) or _content(environ.get(f"{name}_FILE"), name)
+        token = (environ.get(name) or _content(environ.get(f"{name}_FILE"), name)).strip()
+        if token and not _TOKEN.fullmatch(token):
+            raise NoCredential(f"{name}: what it holds, or the file that it names, is no token")
         if token:
-            return {"Authorization": f"Bearer {token.strip()}"}
+            return {"Authorization": f"Bearer {token}"}
     return {}
 
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
-from aiohttp import ClientError, ClientSession, ClientTimeout
+from aiohttp import ClientError, ClientSession, ClientTimeout, StreamReader
 
 from orchestrator.credentials import NoCredential, authorization
 
@@ -31,12 +31,21 @@ class Calls:
         try:
             headers = {"Content-Type": "application/json", **authorization(self._environ)}
             async with self._client.post(self._base + path, data=data, headers=headers, **options) as response:
-                size = response.content_length
-                return response.status, {} if size is None or size > MOST_BYTES else _object(await response.read())
+                return response.status, _object(await _body(response.content))
         except (ClientError, NoCredential, TimeoutError, OSError) as error:
             # The path names a task at most; what the error says could name more.
             log.warning("%s: %s", path, type(error).__name__)
             return 0, {}
+
+
+async def _body(content: StreamReader) -> bytes:
+    """Whether its length was said or not, as a proxy that compresses does not; empty where it is too large."""
+    body = bytearray()
+    async for some in content.iter_any():
+        body += some
+        if len(body) > MOST_BYTES:
+            return b""
+    return bytes(body)
 
 
 def _object(body: bytes) -> Mapping[str, Any]:

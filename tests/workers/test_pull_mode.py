@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from orchestrator.client import Orchestrator
 from orchestrator.testing import Service
@@ -33,10 +34,12 @@ def embedder(handler: Any, **settings: Any) -> Agent:
 
 
 @asynccontextmanager
-async def at_work(agent: Agent, service: Service, *, pull: bool = True) -> AsyncGenerator[asyncio.Event]:
-    """The agent, from its registration until the end of the block; gives what stops it."""
+async def at_work(
+    agent: Agent, service: Service, *, pull: bool = True, port: int | None = None
+) -> AsyncGenerator[asyncio.Event]:
+    """The agent, from its registration until the end of the block; gives what stops it. `port` is another way there."""
     stop = asyncio.Event()
-    options = Options(orchestrator=f"http://127.0.0.1:{service.port}", pull=pull, drain_deadline=5.0)
+    options = Options(orchestrator=f"http://127.0.0.1:{port or service.port}", pull=pull, drain_deadline=5.0)
     serving = asyncio.create_task(agent.serve(options, stop))
     async with asyncio.timeout(PATIENCE):
         while agent.agent_id not in service.orchestrator.gateway.agents():
@@ -189,3 +192,39 @@ async def test_a_task_that_is_taken_away(service: Service) -> None:
         await asyncio.wait_for(said.wait(), PATIENCE)
         assert (await service.ask("DELETE", f"/task/{task_id}")).status == 200
         await asyncio.wait_for(gate.cancelled.wait(), PATIENCE)
+
+
+@asynccontextmanager
+async def proxied(service: Service) -> AsyncGenerator[int]:
+    """The port of a proxy that says of no answer how long it is, as one does that compresses."""
+
+    async def forward(request: web.Request) -> web.StreamResponse:
+        headers = {"Content-Type": request.content_type}
+        reply = await service.ask(request.method, request.raw_path, data=await request.read(), headers=headers)
+        response = web.StreamResponse(status=reply.status, headers={"Content-Type": "application/json"})
+        response.enable_compression()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(reply.body)
+        return response
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", forward)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+async def test_behind_a_proxy_that_compresses(service: Service) -> None:
+    """What was leased is worked on: it is not thrown away since nobody said how long the answer is."""
+
+    async def handle(_task: Task) -> dict[str, Any]:
+        return {"done": True}
+
+    async with proxied(service) as port, at_work(embedder(handle), service, port=port):
+        done = await service.ended(await sent(service, task_type="embed"))
+    assert (done["status"], done["attempts"]) == ("succeeded", 1)
