@@ -27,15 +27,22 @@ class AtHand:
         task = record.task
         if task.task_id in self._copies:
             self.drop(task.task_id)
+        if not self._makes_room(PER_TASK, record.updated_at):
+            # However small it is, so that it need not be measured: so it goes where more is accepted than is done.
+            return
         size = PER_TASK + len(_encode((task.payload, task.meta)))
-        while self._held + size > self._most and self._copies:
-            oldest = next(iter(self._copies.values()))[0]
-            if oldest.updated_at + OLD_S > record.updated_at:
-                return
-            self.drop(oldest.task.task_id)
-        if size <= self._most:
+        if self._makes_room(size, record.updated_at):
             self._held += size
             self._copies[task.task_id] = (record, size)
+
+    def _makes_room(self, size: int, now: float) -> bool:
+        """Whether there is room for so many bytes, once the copies are gone that are old by `now`."""
+        while self._held + size > self._most and self._copies:
+            oldest = next(iter(self._copies.values()))[0]
+            if oldest.updated_at + OLD_S > now:
+                return False
+            self.drop(oldest.task.task_id)
+        return size <= self._most
 
     def drop(self, task_id: str) -> None:
         """It is not as it was any more, or may not be."""
