@@ -290,7 +290,9 @@ class Denied(Struct, frozen=True):
 
 
 class Revoked(Struct, frozen=True):
-    """The consent holds no more. `records` are the tasks denied for it; no `receipt` if it was revoked before."""
+    """The consent holds no more. `records` are the tasks denied for it, without what they hold; no `receipt` if it was
+    revoked before.
+    """
 
     records: tuple[TaskRecord, ...] = ()
     receipt: Head | None = None

@@ -49,4 +49,8 @@ def revoked(outcomes: Sequence[Outcome]) -> Revoked:
     """What a revocation comes to whose denials, and then whose entry, came to these."""
     *moved, noted = outcomes
     receipt = noted.receipt if isinstance(noted, Noted) else None
-    return Revoked(tuple(outcome.record for outcome in moved if isinstance(outcome, Moved)), receipt)
+    return Revoked(tuple(_bare(outcome.record) for outcome in moved if isinstance(outcome, Moved)), receipt)
+
+
+def _bare(record: TaskRecord) -> TaskRecord:
+    return replace(record, task=replace(record.task, payload={}, meta={}))

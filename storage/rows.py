@@ -110,13 +110,24 @@ def progress_row(progress: Progress) -> Row:
 def task_record(row: Row, codec: Codec, result_row: Row | None = None) -> TaskRecord:
     """What a row of TASK_COLUMNS says, and one of RESULT_COLUMNS if there is one. Raises Unreadable without its key."""
     key, task_id = row[27], row[1]
+    held = (_opened(codec, key, task_id, "payload", row[6]), _opened(codec, key, task_id, "meta", row[7]))
+    result = None if result_row is None else _result(result_row, key, task_id, codec)
+    return _record(row, *held, result)
+
+
+def closed_record(row: Row) -> TaskRecord:
+    """What a row of TASK_COLUMNS says but for what the task holds, for which alone a key is needed."""
+    return _record(row, {}, {}, None)
+
+
+def _record(row: Row, payload: dict[str, Any], meta: dict[str, Any], result: Result | None) -> TaskRecord:
     task = Task(
         task_id=row[1],
         case_id=row[2],
         task_type=row[3],
         priority=Priority(row[4]),
-        payload=_opened(codec, key, task_id, "payload", row[6]),
-        meta=_opened(codec, key, task_id, "meta", row[7]),
+        payload=payload,
+        meta=meta,
         consent=consent(row[8]),
         raw_media=bool(row[9]),
         replay_of=row[10],
@@ -130,10 +141,9 @@ def task_record(row: Row, codec: Codec, result_row: Row | None = None) -> TaskRe
         State(state), attempt, failures, lost, due_at, agent_id, owner, lease_until, _tried(tried), reason
     )
     # Behind the columns, a reader of one task says whether its consent was revoked.
-    result = None if result_row is None else _result(result_row, key, task_id, codec)
     revoked = bool(row[28:] and row[28])
     gone = {"erased": row[6] == ERASED, "payload_removed": row[6] == REMOVED}
-    return TaskRecord(row[0], task, progress, row[23], result, revoked, key, **gone)
+    return TaskRecord(row[0], task, progress, row[23], result, revoked, row[27], **gone)
 
 
 def whole_record(row: Row, codec: Codec, result_row: Row | None) -> TaskRecord:

@@ -38,6 +38,7 @@ from orchestrator.storage.commands import (
     Stale,
     TaskRecord,
 )
+from orchestrator.storage.ports import Unreadable
 from orchestrator.storage.postgres import sql
 from orchestrator.storage.postgres.book import as_found, columns
 from orchestrator.storage.postgres.connecting import (
@@ -121,6 +122,9 @@ class Batch:
             return Failed(str(failure))
         except Unexpected:
             return Stale()
+        except Unreadable as failure:
+            await self._connection.execute(sql.ROLLBACK_TO)
+            return Failed(type(failure).__name__)
 
     async def _relay_again(self, command: RelayAgain) -> Requeued:
         place = (*command.after, command.limit)
@@ -152,7 +156,7 @@ class Batch:
         if (await self._connection.execute(sql.REVOKE, command.consent_id, at)).endswith(" 0"):
             return Revoked()
         found = await self._connection.fetch(sql.READ_UNDER_CONSENT, self._offset, command.consent_id)
-        denials = revocation.denials((rows.task_record(row, self.book.codec) for row in found), at)
+        denials = revocation.denials(map(rows.closed_record, found), at)
         return revocation.revoked(await self._bulk([*denials, Note(command.audit)]))
 
     async def _erase(self, command: Erase) -> Erased:
@@ -161,7 +165,7 @@ class Batch:
         else:
             place = (self._offset, command.case_id, command.limit)
             found = await self._connection.fetch(sql.READ_CASE_TO_ERASE, *place)
-        records = [rows.task_record(row, self.book.codec) for row in found]
+        records = [rows.closed_record(row) for row in found]
         outcomes = await self._bulk(erasure.steps(records, command))
         gone = [record.task.task_id for record in records]
         await self._connection.execute(sql.ERASE_TASKS, gone)

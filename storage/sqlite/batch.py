@@ -38,7 +38,7 @@ from orchestrator.storage.commands import (
     Stale,
     TaskRecord,
 )
-from orchestrator.storage.ports import CommitUnknown, LedgerCorrupt, NotCommitted
+from orchestrator.storage.ports import CommitUnknown, LedgerCorrupt, NotCommitted, Unreadable
 from orchestrator.storage.sealing import changed_keys
 from orchestrator.storage.sqlite import parts, sql
 from orchestrator.storage.sqlite.book import SqliteBook
@@ -129,7 +129,7 @@ def _one_by_one(
         connection.execute("SAVEPOINT command")
         try:
             book, outcome = _single(connection, book, command)
-        except _OF_THE_COMMAND as error:
+        except (Unreadable, *_OF_THE_COMMAND) as error:
             connection.execute("ROLLBACK TO command")
             outcome = Failed(type(error).__name__)
         connection.execute("RELEASE command")
@@ -168,7 +168,7 @@ def _revoke(connection: sqlite3.Connection, book: SqliteBook, command: RevokeCon
     if not connection.execute(sql.REVOKE, (command.consent_id, at)).rowcount:
         return book, Revoked()
     found = connection.execute(sql.READ_UNDER_CONSENT, (command.consent_id,)).fetchall()
-    denials = revocation.denials((rows.task_record(row, book.codec) for row in found), at)
+    denials = revocation.denials(map(rows.closed_record, found), at)
     book, outcomes = _bulk(connection, book, [*denials, Note(command.audit)])
     return book, revocation.revoked(outcomes)
 
@@ -178,7 +178,7 @@ def _erase(connection: sqlite3.Connection, book: SqliteBook, command: Erase) -> 
         found = connection.execute(sql.READ_TO_ERASE, (command.task_id,)).fetchall()
     else:
         found = connection.execute(sql.READ_CASE_TO_ERASE, (command.case_id, command.limit)).fetchall()
-    records = [rows.task_record(row, book.codec) for row in found]
+    records = [rows.closed_record(row) for row in found]
     book, outcomes = _bulk(connection, book, erasure.steps(records, command))
     connection.executemany(sql.ERASE_TASK, [(record.task.task_id,) for record in records])
     connection.executemany(sql.ERASE_RESULT, [(record.seq,) for record in records])

@@ -41,7 +41,8 @@ class Consents:
         for record in outcome.records:
             assert (record.progress.state, record.progress.reason) == (State.DENIED, "consent_revoked")
             found = await read(ledger, record)
-            assert found == replace(record, revoked=True)
+            assert record.task == replace(found.task, payload={}, meta={})
+            assert found == replace(record, task=found.task, revoked=True)
         assert (await read(ledger, done)) == replace(done, revoked=True)
         assert (await read(ledger, other)) == other
         assert ledger.depths() == await recount(ledger)

@@ -8,14 +8,17 @@ from contextlib import closing
 import pytest
 from conformance import Accepting, Keys, Moving, Reading
 from conformance_consents import Consents
-from conformance_erasure import Erasing, erase
-from ledger_builders import accept, moved, one, read, stored, trail
+from conformance_erasure import Erasing, erase, is_empty
+from ledger_builders import a_key, accept, draft, kinds, moved, one, read, stored, task_id, trail
 from test_ledgers import PostgresStore, SqliteStore
 
 from orchestrator.crypto.envelope import CannotOpen, Envelope, InvalidMasterKey
-from orchestrator.domain.lifecycle import Step
+from orchestrator.domain.lifecycle import State, Step
+from orchestrator.domain.task import Consent
 from orchestrator.rotation import rotate
 from orchestrator.settings import load
+from orchestrator.storage.browsing import TaskQuery
+from orchestrator.storage.commands import RevokeConsent
 from orchestrator.storage.ports import Unreadable
 from orchestrator.storage.sealing import codec_of
 from orchestrator.storage.sqlite.ledger import SqliteLedger
@@ -221,9 +224,11 @@ class TestFile:
 
 
 class SealedSqliteStore(SqliteStore):
+    codec = codec_of(OLD, os.urandom)
+
     async def open(self, *, outbox: bool = False) -> SqliteLedger:
         path = str(self._folder / f"{self._number}.db")
-        return await SqliteLedger.opened(path, outbox=outbox, codec=codec_of(OLD, os.urandom))
+        return await SqliteLedger.opened(path, outbox=outbox, codec=self.codec)
 
 
 class SealedPostgresStore(PostgresStore):
@@ -232,6 +237,27 @@ class SealedPostgresStore(PostgresStore):
 
 class SealedContract(Accepting, Keys, Moving, Reading, Consents, Erasing):
     """All parts of the contract that read or write tasks."""
+
+    async def test_tasks_whose_key_was_destroyed(self, store):
+        """Too early, before all were under the new one: what needs their data fails alone, and all else is done."""
+        key, consent = a_key(), Consent(True, "c-1")
+        for keys, commands in ((OLD, [accept(1, key=key, consent=consent), accept(2)]), (f"{NEW}\n{OLD}", [accept(3)])):
+            store.codec = codec_of(keys, os.urandom)
+            ledger = await store.open()
+            await stored(ledger, *commands)
+            await ledger.close()
+        store.codec = codec_of(NEW, os.urandom)
+        ledger = await store.open()
+        outcomes = await ledger.commit([accept(4), accept(5, key=key, consent=consent), accept(6)])
+        assert kinds(outcomes) == ["Accepted", "Failed", "Accepted"]
+        outcomes = await ledger.commit([RevokeConsent("c-1", draft("consent_revoked")), erase(2), accept(7)])
+        assert kinds(outcomes) == ["Revoked", "Erased", "Accepted"]
+        with pytest.raises(Unreadable):
+            await ledger.task(task_id(1))
+        states = {brief.task_id: brief.state for brief in (await ledger.briefs(TaskQuery(before=3))).briefs}
+        assert states == {task_id(1): State.DENIED, task_id(2): State.CANCELLED}
+        assert is_empty(await read(ledger, outcomes[1].records[0]))
+        await ledger.close()
 
 
 class TestSealedSqliteLedger(SealedContract):
