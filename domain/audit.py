@@ -224,11 +224,13 @@ def _broken_link(before: Head, entry: AuditEntry) -> str | None:
     return None
 
 
+@lru_cache(maxsize=64)
 def rfc3339(seconds: float) -> str:
     """An instant (seconds since the epoch) as RFC 3339 in UTC with microseconds, the even one of two that are as near.
 
     Raises ValueError, OverflowError or OSError for what lies beyond the years 1 to 9999.
     """
+    # Kept for a while: what is decided together has one time.
     second = seconds // 1
     micros = round((seconds - second) * 1_000_000)
     if micros == 1_000_000:

@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, groupby
+from operator import itemgetter
 
 from orchestrator.domain.anchor import begins_of
 from orchestrator.domain.audit import Head
@@ -45,6 +46,7 @@ from orchestrator.storage.sqlite.book import SqliteBook
 from orchestrator.storage.work import Unexpected, Work, is_full
 
 _QUEUED = ("queued", 0, None, None)
+_said_of_one_accepted = itemgetter(0, 1, 2, 4, 5, 6, 7, 10, 15, 16, 17)
 _BROKEN = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _OF_THE_COMMAND = (
     sqlite3.IntegrityError,
@@ -327,7 +329,7 @@ def _entries(audit: Sequence[rows.Row]) -> Iterator[tuple[str, list[rows.Row], b
     """The rows in their order; of those that accept a task only what the statement does not say already."""
     for accepted, some in groupby(audit, _accepts):
         if accepted:
-            yield sql.ADD_ACCEPTED, [(*row[:3], *row[4:8], row[10], *row[15:]) for row in some], True
+            yield sql.ADD_ACCEPTED, [*map(_said_of_one_accepted, some)], True
         else:
             yield sql.ADD_AUDIT, [*some], True
 
