@@ -1,5 +1,6 @@
 """The parts of the trail: whatever is looked for is found in each of them, and behind the last one."""
 
+import random
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -10,8 +11,8 @@ from conformance_anchors import entries, removal
 from ledger_builders import NOW, a_task, accept, draft, one, stored, task_id
 
 from orchestrator.domain.audit import head_of, rfc3339
-from orchestrator.storage.browsing import NEWEST, AuditSearch, Found, TaskQuery
-from orchestrator.storage.commands import EntriesRemoved, Erase, Erased, Note
+from orchestrator.storage.browsing import NEWEST, AuditSearch, Found, Selection, TaskQuery
+from orchestrator.storage.commands import Accept, EntriesRemoved, Erase, Erased, Note
 from orchestrator.storage.ports import AuditPage, AuditQuery
 from orchestrator.storage.rows import AUDIT_COLUMNS
 from orchestrator.storage.sqlite import parts
@@ -198,3 +199,49 @@ async def test_parts_stay(ledger, file, statement):
     await ledger.close()
     with pytest.raises(sqlite3.IntegrityError, match="parts of the audit"):
         rows(file, statement)
+
+
+async def any_step(ledger: SqliteLedger, chance: random.Random, now: float) -> None:
+    """A commit of some entries and tasks, an erasure, or a removal of the trail's beginning."""
+    kind = chance.random()
+    if kind < 0.1:
+        there = await entries(ledger)
+        await one(ledger, removal(head_of(chance.choice(there)), at=now) if there else Note(draft("first")))
+    elif kind < 0.15:
+        await one(ledger, Erase(draft("erased", at=now), case_id=f"case-{chance.randrange(5)}"))
+    else:
+        commands: list[Accept | Note] = []
+        for _ in range(chance.choice((1, 1, 2, 9, 20))):
+            case = f"case-{chance.randrange(5)}"
+            commands.append(
+                accept(next(_numbers), case_id=case, at=now)
+                if chance.random() < 0.5
+                else Note(
+                    draft(chance.choice("abc"), a_task(1, case_id=case) if chance.random() < 0.7 else None, at=now)
+                )
+            )
+        await ledger.commit(commands)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_anything_in_any_order(ledger, file, seed: int):
+    """Whatever is written, erased and removed, by however many processes: what is found is what fits, page by page."""
+    chance, now = random.Random(seed), NOW
+    for _ in range(40):
+        now += chance.choice((1, 1, 1, -5))
+        await any_step(ledger, chance, now)
+        if chance.random() < 0.1:
+            await ledger.close()
+            ledger = await SqliteLedger.opened(str(file))
+        if chance.random() < 0.3:
+            there = await entries(ledger)
+            choices = {
+                "case_id": f"case-{chance.randrange(5)}", "event": chance.choice(("a", "accepted", "anchor", "none")),
+                "since": rfc3339(NOW + chance.randrange(40)),
+            }  # fmt: skip
+            selection = {name: value for name, value in choices.items() if chance.random() < 0.5}
+            fitting = [entry.seq for entry in there if Selection(**selection).fits(entry)]
+            assert await forwards(ledger, **selection) == fitting, (seed, selection)
+            assert await backwards(ledger, **selection) == fitting[::-1], (seed, selection)
+            assert await ledger.events() == sorted({entry.event for entry in there}), seed
+    await ledger.close()
