@@ -166,13 +166,6 @@ class Admission:
         kept = self._acceptance.key_expiry_s
         return Key(scope, key, mark, now + kept if kept else None)
 
-    def decide(self, task: Task, tick: float) -> Decision:
-        """Who would do the task as the agents are at `tick`, in monotonic seconds."""
-        return self._about(task, lane_of(task, task.created_at), tick).decision
-
-    def _about(self, task: Task, lane: str, tick: float) -> Decided:
-        return self._decisions.about(task.task_id, lane, tick, urgent=task.priority is Priority.URGENT)
-
     def plan(
         self, task: Task, request: TaskRequest | None, key: Key | None, tick: float, by: str | None = None
     ) -> Plan:
@@ -181,7 +174,7 @@ class Admission:
         It is decided on the agents as they are at `tick`, in monotonic seconds.
         """
         lane = lane_of(task, task.created_at)
-        decided = self._about(task, lane, tick)
+        decided = self._decisions.about(task.task_id, lane, tick, urgent=task.priority is Priority.URGENT)
         if decided.decision.refused:
             return Plan(decided.decision, Note(_refusal(task, decided)))
         url, progress = None, NEW

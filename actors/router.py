@@ -157,7 +157,7 @@ class Router:
     async def _explain(self, message: ExplainTask) -> Decision:
         now = self._admission.moment()
         task = self._admission.task(message.request, message.principal, now.at)
-        decision, consent_id = self._admission.decide(task, now.tick), task.consent.consent_id
+        decision, consent_id = self._admission.plan(task, None, None, now.tick).decision, task.consent.consent_id
         if consent_id is not None and await read(self._reader.revoked(consent_id)):
             return replace(decision, refused=True, ranking=())
         return decision

@@ -66,9 +66,9 @@ class Mailbox(Generic[M]):
         if self._messages:
             await anyio.lowlevel.checkpoint()
         elif not self._closed:
-            self._awaited = signal()
+            awaited = self._awaited = signal()
             try:
-                await self._awaited.wait()
+                await awaited.wait()
             finally:
                 self._awaited = None
         if self._closed and not self._messages:
@@ -96,6 +96,8 @@ class Mailbox(Generic[M]):
         """Has the reader look up from its wait for a message, if it waits. Twice is safe."""
         if self._awaited is not None:
             self._awaited.set()
+            # It is up: whoever posts before its turn has nothing to do for it.
+            self._awaited = None
 
     def __repr__(self) -> str:
         return f"<Mailbox {self.name} {self.depth}/{self.capacity} peak {self.peak}>"
