@@ -92,7 +92,7 @@ async def _ledger(url: str) -> AsyncIterator[Finding]:
     except FileNotFoundError:
         advice = "the first start makes it, or `orchestrator tables`"
         yield Finding("database", Level.WARNING, "there is none yet", advice)
-    except PROBLEMS as error:
+    except Exception as error:  # noqa: BLE001 - whatever its driver says: it cannot be read as it is
         advice = "mend storage.database_url, start the version that wrote it once, or restore a backup"
         yield Finding("database", Level.FAILURE, _words(error), advice)
     finally:
@@ -193,16 +193,18 @@ async def _chain(url: str) -> Finding:
 
 
 async def _redis(settings: Settings) -> Finding:
-    streams = streams_of(settings, "doctor")
-    if streams is None:
-        return Finding("redis", Level.OK, "not used: the queue is in this process")
+    streams = None
     try:
+        streams = streams_of(settings, "doctor")
+        if streams is None:
+            return Finding("redis", Level.OK, "not used: the queue is in this process")
         with anyio.fail_after(3 * WITHIN_S):
             policy = await streams.evicts()
     except Exception as error:  # noqa: BLE001 - whatever its driver says: it cannot be used as it is
         return Finding("redis", Level.FAILURE, type(error).__name__, "start it, or mend storage.redis_url")
     finally:
-        await streams.close()
+        if streams is not None:
+            await streams.close()
     if policy is None:
         return Finding("redis", Level.OK, "it answers, and throws nothing away")
     return Finding("redis", Level.WARNING, f"maxmemory-policy is {policy}", "set it to noeviction")

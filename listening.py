@@ -53,7 +53,11 @@ def url_of(listener: socket, settings: Settings) -> str:
     address = listener.getsockname()
     if listener.family == AF_UNIX:
         return f"unix:{address}"
-    host, port = address[:2]
+    return url_at(*address[:2], settings)
+
+
+def url_at(host: str, port: int, settings: Settings) -> str:
+    """Where clients find what serves at that address."""
     scheme = "https" if settings.web.tls_certificate_file else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 

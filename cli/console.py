@@ -1,6 +1,8 @@
 """What the commands share: their options, how they ask the orchestrator or the database, how they print and end."""
 
+import json
 import os
+import re
 import sys
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -29,6 +31,8 @@ _COLOURS = {
     **dict.fromkeys(("trial", "unknown", "paused", "draining", "quarantined", "retry_wait", "queued"), "yellow"),
     **dict.fromkeys(("stale", "ejected", "dead", "denied", "expired", "left out", "refused"), "red"),
 }
+
+_UNUSUAL = re.compile(r"[^\x20-\x7e]")
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 MAX_BODY = 64 * 2**20
@@ -68,9 +72,15 @@ def as_json() -> bool:
     return bool(click.get_current_context().find_root().params.get("as_json"))
 
 
+def visible(text: str) -> str:
+    """With what would move the cursor, or do worse, as JSON writes it: names and notes come from outside."""
+    return _UNUSUAL.sub(lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], text)
+
+
 def print_json(value: Any) -> None:
     """For people to read, too."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    click.echo("\n".join(map(visible, text.split("\n"))))
 
 
 def objects_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> list[dict[str, object]]:
@@ -103,7 +113,9 @@ def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table
     for number, column in enumerate(columns):
         table.add_column(column, no_wrap=number == 0, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if field is None else str(field), _COLOURS.get(str(field), "")) for field in row))
+        table.add_row(
+            *(Text("" if field is None else visible(str(field)), _COLOURS.get(str(field), "")) for field in row)
+        )
     return table
 
 

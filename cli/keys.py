@@ -19,7 +19,7 @@ from orchestrator.cli.console import (
     settings_of,
     show,
 )
-from orchestrator.client import Answer, Client
+from orchestrator.client import Answer, Client, segment
 from orchestrator.domain.identity import Scope
 
 SCOPES = (*(scope.value for scope in Scope), "all")
@@ -78,7 +78,12 @@ def keys_revoke(key_id: str, url: str | None, file: Path | None) -> None:
     """End a key, at once."""
     from orchestrator import keyring
 
-    _on_keys(file, url, partial(keyring.revoke, key_id=key_id), lambda client: client.call("DELETE", f"/keys/{key_id}"))
+    _on_keys(
+        file,
+        url,
+        partial(keyring.revoke, key_id=key_id),
+        lambda client: client.call("DELETE", f"/keys/{segment(key_id)}"),
+    )
     click.echo(f"{key_id} is revoked")
 
 
@@ -91,6 +96,7 @@ def _on_keys(
     """What `direct` finds in the database, or what the orchestrator that owns it answers."""
     from orchestrator import serving
     from orchestrator.domain.errors import OrchestratorError
+    from orchestrator.listening import url_at
     from orchestrator.storage.ports import LedgerLocked
 
     settings = settings_of(file)
@@ -98,7 +104,7 @@ def _on_keys(
         try:
             return anyio.run(direct, settings.storage.database_url, codec_for(settings))
         except LedgerLocked:
-            url = f"http://{settings.web.host}:{settings.web.port}"
+            url = url_at(settings.web.host, settings.web.port, settings)
         except OrchestratorError as error:
             fail(1, error.detail)
         except Exception as error:  # noqa: BLE001 - the last resort of the process: one line and an exit code

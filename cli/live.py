@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from orchestrator.cli.console import as_json, printer
+from orchestrator.cli.console import as_json, printer, visible
 
 T = TypeVar("T")
 AGAIN_S = 2.0
@@ -62,4 +62,4 @@ def line_of(name: str, data: dict[str, Any]) -> str:
             words = ("", "" if share is None else f"{share:.0%}", data["agent_id"], data.get("progress_note"))
         case _:
             words = (data.get("updated_at"), f"{name}: {data.get('status')}", data.get("agent_id"), data.get("reason"))
-    return f"{words[0] or '':<27} {words[1] or '':<18} {words[2] or '':<20} {words[3] or ''}".rstrip()
+    return visible(f"{words[0] or '':<27} {words[1] or '':<18} {words[2] or '':<20} {words[3] or ''}".rstrip())

@@ -39,6 +39,8 @@ def test_the_service_ends_with_no_others() -> None:
     [
         (("settings",), {}, 0),
         (("doctor",), {"DATABASE_URL": "mysql://host/db"}, 1),
+        (("doctor",), {"DATABASE_URL": "postgresql://u:canary@127.0.0.1:99999/db"}, 1),
+        (("doctor",), {"DATABASE_URL": "memory://", "REDIS_URL": "redis://:canary@127.0.0.1:no/0"}, 1),
         (("nonsense",), {}, 2),
         (("task", "task-1", "--nonsense"), {}, 2),
         (("settings",), {"ORCHESTRATOR_WEB_PORT": "many"}, 2),
@@ -47,10 +49,11 @@ def test_the_service_ends_with_no_others() -> None:
     ],
 )
 def test_how_commands_end(words: tuple[str, ...], environ: dict[str, str], code: int) -> None:
-    """As the table says, and without a traceback. Damage, the actors' end and the like are in `faults`."""
+    """As the table says, without a traceback or a password. Damage, the actors' end and the like are in `faults`."""
     ended = run(*words, **environ)
     assert ended.returncode == code, ended.stderr
     assert "Traceback" not in ended.stderr + ended.stdout
+    assert "canary" not in ended.stderr + ended.stdout
 
 
 def test_an_export_that_cannot_be_written(tmp_path: Path) -> None:

@@ -145,3 +145,17 @@ def test_erasing(box: Box) -> None:
     assert CANARY.encode() not in held
     assert box.run("erase", **box.url).returncode == 2
     assert box.run("audit", "verify").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({"ORCHESTRATOR_WEB_HOST": "::1", "ORCHESTRATOR_WEB_PORT": "1"}, "http://[::1]:1"),
+        ({"ORCHESTRATOR_WEB_TLS_CERTIFICATE_FILE": "c.pem", "ORCHESTRATOR_WEB_PORT": "1"}, "https://127.0.0.1:1"),
+    ],
+)
+def test_whoever_serves_from_the_database_is_asked_there(box: Box, environ: dict[str, str], url: str) -> None:
+    """By the scheme that the settings say, and at any address."""
+    box.serve()
+    answer = box.run("keys", "list", **environ)
+    assert (answer.returncode, answer.stderr.split(" (")[0]) == (69, f"orchestrator: no orchestrator answers at {url}")

@@ -108,6 +108,38 @@ async def test_why_a_task_would_go_there(service: Service) -> None:
     assert rows[1]["why"] == "capability: it cannot do such tasks"
 
 
+ESCAPES = "edge\x1b]0;owned\x07\x9b2J\u202e\r\nforged"
+
+
+async def test_names_that_would_move_the_cursor(service: Service) -> None:
+    """Whatever an agent says of itself, gives back, or notes of a task: a terminal is told nothing but text."""
+    pulling = {"agent_id": "a", "capabilities": ["embed"], "location": ESCAPES}
+    assert (await service.ask("POST", "/register_agent", json=pulling)).status == 200
+    task_id = (await service.route({})).json["task_id"]
+    (leased,) = (await service.ask("POST", "/agents/a/lease", json={})).json["tasks"]
+    held = {"agent_id": "a", "attempt": 1, "lease": leased["lease"]}
+    said = {**held, "progress": 0.5, "note": ESCAPES}
+    assert (await service.ask("POST", f"/task/{task_id}/extend", json=said)).status == 200
+    with anyio.move_on_after(PATIENCE_S):
+        command = [sys.executable, "-m", "orchestrator", "task", task_id, "--watch"]
+        async with await anyio.open_process(command, env=of(service), stderr=None) as watching:
+            assert watching.stdout is not None
+            lines = BufferedByteReceiveStream(watching.stdout)
+            assert b"state: leased" in await lines.receive_until(b"\n", 1000)
+            again = {**held, "progress": 0.6, "note": ESCAPES}
+            assert (await service.ask("POST", f"/task/{task_id}/extend", json=again)).status == 200
+            followed = await lines.receive_until(b"\n", 1000)
+            assert b"60%" in followed
+            watching.terminate()
+    result = {**held, "success": True, "output": {ESCAPES: ESCAPES}}
+    assert (await service.ask("POST", f"/task/{task_id}/result", json=result)).status == 200
+    shown = [followed.decode(), (await run(service, "task", task_id))[1], (await run(service, "agents"))[1]]
+    for text in shown:
+        assert "forged" in text
+        assert all(letter.isprintable() for letter in text.replace("\n", "")), text
+    assert json.loads(shown[1])["result"] == {ESCAPES: ESCAPES}
+
+
 async def test_ctrl_c_while_agents_are_watched(service: Service) -> None:
     """Ends it with 130 and not a word."""
     command = [sys.executable, "-m", "orchestrator", "agents", "--watch"]
