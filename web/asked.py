@@ -1,7 +1,7 @@
 """A request as what decides about it sees it: Quart's own, or one that came straight from ASGI."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,11 +18,15 @@ _TO_COME: Any = {"body": b"", "more_body": True}
 """Of a body from which nothing was read yet."""
 
 
+HEADERS = "orchestrator.headers"
+"""Where `headers_of` finds those of a scope: our own server leaves them there as long as a client sends the same."""
+
+
 class DirectHeaders:
     """Headers as ASGI has them, with their names in lower case; decoded when somebody asks for the first time."""
 
-    def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        self._pairs, self._found = pairs, dict[str, tuple[str, ...]]()
+    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        self.pairs, self._found = pairs, dict[str, tuple[str, ...]]()
         # Most of what is asked for was not sent.
         self._names = {key for key, _ in pairs}
 
@@ -31,7 +35,7 @@ class DirectHeaders:
         found = self._found.get(name)
         if found is None:
             wanted = name.lower().encode()
-            values = [value for key, value in self._pairs if key == wanted] if wanted in self._names else ()
+            values = [value for key, value in self.pairs if key == wanted] if wanted in self._names else ()
             found = self._found[name] = tuple([value.decode("latin-1") for value in values])
         return found
 
@@ -41,6 +45,15 @@ class DirectHeaders:
         if found is None:
             found = self.getlist(name)
         return found[0] if found else default
+
+
+def headers_of(scope: Any) -> DirectHeaders:
+    """Those of a scope of ASGI."""
+    found: DirectHeaders | None = scope.get(HEADERS)
+    # Whatever stands in front of us may have others in their place.
+    if found is None or found.pairs is not scope["headers"]:
+        found = scope[HEADERS] = DirectHeaders(scope["headers"])
+    return found
 
 
 class ClientGone(Exception):
@@ -56,9 +69,8 @@ class DirectRequest:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query_string: bytes = scope["query_string"]
-        extensions: dict[str, Any] = scope.get("extensions") or {}
-        self.at_once: AtOnce | None = extensions.get(AT_ONCE)
-        self.headers = _headers(scope["headers"], self.at_once)
+        self.at_once: AtOnce | None = scope.get(AT_ONCE)
+        self.headers = headers_of(scope)
         self._receive, self._most, self._within = receive, most, within_s
 
     @property
@@ -73,11 +85,15 @@ class DirectRequest:
         """The media type, without its parameters."""
         return media_type(self.headers.get("content-type", ""))[0]
 
-    async def get_data(self, **_: Any) -> bytes:
+    async def get_data(self) -> bytes:
         """The whole body. Raises ClientGone, and what Quart raises for one that is too large or too slow."""
         # Most bodies are there when they are asked for, and then no time is taken.
         body = None if self.at_once is None else self.at_once.take()
-        return self._within_bounds(await self._received() if body is None else body)
+        if body is None:
+            body = await self._received()
+        if len(body) > self._most:
+            raise RequestEntityTooLarge
+        return body
 
     async def _received(self) -> bytes:
         message = _there(await self._receive()) if _arrived(self._receive) else _TO_COME
@@ -101,11 +117,6 @@ class DirectRequest:
             if not message.get("more_body", False):
                 return b"".join(pieces)
 
-    def _within_bounds(self, body: bytes) -> bytes:
-        if len(body) > self._most:
-            raise RequestEntityTooLarge
-        return body
-
 
 def _there(message: Any) -> Any:
     if message["type"] == "http.disconnect":
@@ -117,15 +128,6 @@ def _arrived(receive: Any) -> bool:
     """Whether `receive` would return at once. Of other servers uvicorn can be asked (checked with 0.54)."""
     event = getattr(getattr(receive, "__self__", None), "message_event", None)
     return isinstance(event, asyncio.Event) and event.is_set()
-
-
-def _headers(pairs: Sequence[tuple[bytes, bytes]], at_once: AtOnce | None) -> DirectHeaders:
-    if at_once is None:
-        return DirectHeaders(pairs)
-    headers = at_once.kept.get("headers")
-    if headers is None:
-        headers = at_once.kept["headers"] = DirectHeaders(pairs)
-    return headers
 
 
 def media_type(text: str) -> tuple[str, Mapping[str, str]]:

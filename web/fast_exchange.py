@@ -33,7 +33,8 @@ class Exchange:
     async def run(self) -> None:
         """Has the application answer. Of what it does wrong the client hears only that."""
         self.running = True
-        scope = self._said | {"state": self._connection.state.copy(), "extensions": {AT_ONCE: self}}
+        scope = self._said.copy()
+        scope["state"], scope[AT_ONCE] = self._connection.state.copy(), self
         try:
             await self._connection.app(scope, self.receive, self.send)
         except ConnectionResetError:
@@ -44,11 +45,6 @@ class Exchange:
         else:
             if not self._left:
                 await self.break_off(503)
-
-    @property
-    def kept(self) -> dict[str, Any]:
-        """As `AtOnce` has it, which this is."""
-        return self.head.kept
 
     def feed(self, data: bytes) -> bytes:
         """Takes what of that belongs to the body, and gives back the rest. Raises Refused."""

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import anyio
 
 from orchestrator.web import heads, http_rules
+from orchestrator.web.asked import HEADERS, DirectHeaders
 from orchestrator.web.fast_exchange import Exchange
 from orchestrator.web.fast_reading import Head, Refused, read_head
 from orchestrator.web.identity.certificates import Certificate, with_certificate
@@ -283,6 +284,7 @@ def _said(head: Head, root_path: str) -> dict[str, Any]:
     return {
         "http_version": head.version, "method": head.method, "path": root_path + unquote(decoded),
         "raw_path": root_path.encode() + path, "query_string": query, "headers": head.headers,
+        HEADERS: DirectHeaders(head.headers),
     }  # fmt: skip
 
 

@@ -4,10 +4,9 @@ httptools is given whole heads that passed `http_rules.ambiguous`, and no bodies
 """
 
 import re
-from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from msgspec import Struct, field
+from msgspec import Struct
 
 from orchestrator.settings import Limits
 from orchestrator.web import http_rules
@@ -92,7 +91,8 @@ class _Collector:
 class Head(Struct, frozen=True):
     """All that the head of a request says: where it goes, how its body ends, and what becomes of the connection.
 
-    `length` is None for a body in chunks. `goes`: the client said that this is its last request.
+    `length` is None for a body in chunks. `goes`: the client said that this is its last request. `keeps`: it wants the
+    connection to stay.
     """
 
     method: str
@@ -102,13 +102,7 @@ class Head(Struct, frozen=True):
     length: int | None
     expects: bool
     goes: bool
-    kept: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What others derive from it, as long as the client sends the same head again."""
-
-    @property
-    def keeps(self) -> bool:
-        """Whether the client wants the connection to stay."""
-        return self.version != "1.0" and not self.goes
+    keeps: bool
 
 
 def read_head(text: bytes, limits: Limits) -> Head | None:
@@ -142,6 +136,7 @@ def read_head(text: bytes, limits: Limits) -> Head | None:
 def _head(method: str, target: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> Head:
     named = dict(headers)
     connecting = b",".join(value for name, value in headers if name == b"connection").lower()
+    goes = b"close" in [token.strip() for token in connecting.split(b",")]
     return Head(
         method,
         target,
@@ -149,5 +144,6 @@ def _head(method: str, target: bytes, version: str, headers: list[tuple[bytes, b
         tuple(headers),
         length=None if b"transfer-encoding" in named else int(named.get(b"content-length", 0)),
         expects=named.get(b"expect", b"").lower() == b"100-continue" and version != "1.0",
-        goes=b"close" in [token.strip() for token in connecting.split(b",")],
+        goes=goes,
+        keeps=version != "1.0" and not goes,
     )

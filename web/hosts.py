@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from orchestrator.settings import Settings
+from orchestrator.web.asked import headers_of
 from orchestrator.web.problems import CONTENT_TYPE, HTTP_CODES, fields
 from orchestrator.web.safety import is_local
 from orchestrator.web.site import ASGI
@@ -31,14 +32,14 @@ class Hosts:
     def __init__(self, app: ASGI, settings: Settings) -> None:
         self._app, names = app, names_of(settings)
         # Clients send the same header again and again; what strangers make up has no room beyond this.
-        self._ours: Callable[[bytes], bool] = lru_cache(maxsize=256)(partial(ours, names=names))
+        self._ours: Callable[[str], bool] = lru_cache(maxsize=256)(partial(ours, names=names))
 
     def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
         """One connection of ASGI. 421 (RFC 9110 §15.5.20) for a host that is none of ours."""
         # No browser sends a request without a host, nor to a socket file, which has no port.
         if scope["type"] == "http" and (scope.get("server") or _UNNAMED)[1]:
-            for name, value in scope["headers"]:
-                if name == b"host" and not self._ours(value):
+            for host in headers_of(scope).getlist("Host"):
+                if not self._ours(host):
                     return _refuse(send)
         return self._app(scope, receive, send)
 
@@ -55,9 +56,9 @@ def names_of(settings: Settings) -> frozenset[str] | None:
     return frozenset(name.lower().removesuffix(".") for name in ("localhost", *web.hosts))
 
 
-def ours(host: bytes, names: frozenset[str] | None) -> bool:
+def ours(host: str, names: frozenset[str] | None) -> bool:
     """Whether a request for that host is for us. An address is never somebody's name, so that none is foreign."""
-    found = _HOST.fullmatch(host.decode("latin-1").lower())
+    found = _HOST.fullmatch(host.lower())
     if found is None:
         return names is None
     name = found["ip"] or found["name"].removesuffix(".")

@@ -101,7 +101,8 @@ async def authorise(request: Asked, call: str, authenticate: Authenticate, by_se
     table, who = (PAGES, by_session) if call in PAGES else (RIGHTS, authenticate)
     if call not in table:
         raise Forbidden("This call is not open to anybody.")
-    scope, state, principal = table[call], _state(request), NOBODY
+    state: Any = request.scope
+    scope, principal = table[call], NOBODY
     if scope is not None:
         principal = _having(scope, await who(request))
         state[_AGAIN] = who, scope
@@ -117,7 +118,8 @@ def call_of(asked: Request) -> str | None:
 
 def principal_of(asked: Asked) -> Principal:
     """Who sent that request."""
-    return _state(asked).get(_PRINCIPAL, NOBODY)
+    scope: Any = asked.scope
+    return scope.get(_PRINCIPAL, NOBODY)
 
 
 def _having(scope: Scope | Known, principal: Principal) -> Principal:
@@ -143,10 +145,6 @@ def asked_again() -> Callable[[], Awaitable[Principal]]:
 
     For answers that take their time. Raises an OrchestratorError.
     """
-    who, scope = _state(request)[_AGAIN]
-    return partial(_still_admitted, who, scope, cast("Any", request)._get_current_object())
-
-
-def _state(asked: Asked) -> dict[str, Any]:
-    scope: Any = asked.scope
-    return scope
+    sent = cast("Any", request)._get_current_object()
+    who, scope = sent.scope[_AGAIN]
+    return partial(_still_admitted, who, scope, sent)

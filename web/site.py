@@ -15,16 +15,11 @@ TERMS = "orchestrator.terms"
 
 
 AT_ONCE = "orchestrator.at_once"
-"""The extension of ASGI by which our own server takes in one call what others take in pieces: an `AtOnce`."""
+"""Where in a scope our own server leaves what takes in one call what others take in pieces: an `AtOnce`."""
 
 
 class AtOnce(Protocol):
     """A request whose body may be there already, and whose answer is known as a whole."""
-
-    @property
-    def kept(self) -> dict[str, Any]:
-        """What was derived from the request's head, for as long as the client sends that very head."""
-        ...
 
     def take(self) -> bytes | None:
         """The whole body, once; None where not all of it is there, and it has to be received."""

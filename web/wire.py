@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
+from quart import Request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from orchestrator.actors.feed import Headway
@@ -23,7 +24,7 @@ from orchestrator.domain.lifecycle import State
 from orchestrator.domain.strict_json import Bounds, decode, plain
 from orchestrator.domain.task import Consent, Identifier, Override, PlainRequest, TaskRequest
 from orchestrator.storage.commands import Erased, Revoked, TaskRecord
-from orchestrator.web.asked import Asked, media_type
+from orchestrator.web.asked import Asked, DirectRequest, media_type
 
 T = TypeVar("T")
 
@@ -62,19 +63,19 @@ _NAMES = frozenset(name for kind in _OURS for name in kind.__struct_fields__) | 
 """Names of fields that clients send: these may stand in what we say of them."""
 
 
-async def read_json(request: Asked, bounds: Bounds) -> Any:
+async def read_json(request: Request, bounds: Bounds) -> Any:
     """The body as a strictly decoded JSON value. Raises 415, 413, 408 or InvalidJSON."""
     _check_media_type(request, JSON)
     return decode(await _body(request), bounds)
 
 
-async def read_task(request: Asked, bounds: Bounds) -> TaskRequest:
+async def read_task(request: DirectRequest, bounds: Bounds) -> TaskRequest:
     """The task that body and headers ask for. Raises as `read_json` does, or InvalidRequest."""
     _check_media_type(request, JSON)
-    return task_of(await _body(request), bounds, request.headers.getlist("Idempotency-Key"))
+    return task_of(await request.get_data(), bounds, request.headers.getlist("Idempotency-Key"))
 
 
-async def read_optional(request: Asked, bounds: Bounds) -> dict[str, Any]:
+async def read_optional(request: Request, bounds: Bounds) -> dict[str, Any]:
     """The object of a JSON body; empty where there is no body."""
     body = await _body(request)
     if not body:
@@ -83,7 +84,7 @@ async def read_optional(request: Asked, bounds: Bounds) -> dict[str, Any]:
     return as_object(decode(body, bounds))
 
 
-async def read_fields(request: Asked, bounds: Bounds) -> tuple[dict[str, Any], bool]:
+async def read_fields(request: Request, bounds: Bounds) -> tuple[dict[str, Any], bool]:
     """An object from a JSON body, a form, or the query when there is no body; and whether its values are all text."""
     body = await _body(request)
     if not body:
@@ -95,9 +96,9 @@ async def read_fields(request: Asked, bounds: Bounds) -> tuple[dict[str, Any], b
     return as_object(decode(body, bounds)), False
 
 
-async def read_batch(request: Asked) -> list[bytes]:
+async def read_batch(request: DirectRequest) -> list[bytes]:
     """The JSON texts of a batch, not decoded yet: the lines of NDJSON, or the elements of an array."""
-    body = await _body(request)
+    body = await request.get_data()
     _check_media_type(request, JSON, NDJSON)
     texts = [line for line in body.split(b"\n") if line.strip()] if request.mimetype == NDJSON else _elements(body)
     if not 0 < len(texts) <= MAX_BATCH:
@@ -115,7 +116,7 @@ def _elements(body: bytes) -> list[bytes]:
         raise InvalidJSON("The body is not a JSON array.") from None
 
 
-def _body(request: Asked) -> Awaitable[bytes]:
+def _body(request: Request) -> Awaitable[bytes]:
     return request.get_data(cache=False, as_text=False, parse_form_data=False)
 
 

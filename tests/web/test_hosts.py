@@ -84,6 +84,22 @@ async def test_whose_name_it_is(door: type[Door]) -> None:
     assert LAST_SEEN not in [one for requests in witness.seen.values() for one in requests]
 
 
+async def test_a_host_that_was_put_there(door: type[Door]) -> None:
+    """What stands before us may give a request another host than was sent: that one counts, each time."""
+    witness, names = Witness(), iter([b"localhost", b"attacker.example"])
+    ours = Hosts(witness, load())
+
+    async def before(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            scope["headers"] = [(b"host", next(names))]
+        await ours(scope, receive, send)
+
+    same = asking("GET /a", "localhost").replace(b"Connection: close\r\n", b"")
+    async with served(before) as port:
+        seen, answer = await exchange(port, witness, same, same)
+    assert (statuses(answer), len(seen)) == ([200, 421], 1)
+
+
 async def test_every_call(tmp_path: Path, door: type[Door]) -> None:
     """Is refused before anything is looked at, with the words for it, though the origin agrees with the host."""
     headers = ["Origin: http://attacker.example", "Sec-Fetch-Site: same-origin", "Content-Type: application/json"]

@@ -24,9 +24,9 @@ class Client:
     """Sends its pieces at these times; a whole body is there already where that time is 0."""
 
     def __init__(self, *times: float) -> None:
-        self._times, self._sent, self.kept = times, 0, dict[str, Any]()
+        self._times, self._sent = times, 0
         self.scope = {
-            "method": "POST", "path": "/", "query_string": b"", "headers": [], "extensions": {AT_ONCE: self},
+            "method": "POST", "path": "/", "query_string": b"", "headers": [], AT_ONCE: self,
         }  # fmt: skip
         self._began = anyio.current_time()
 
