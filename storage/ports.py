@@ -234,11 +234,11 @@ class AgentStore(Protocol):
     """Where replicas share agents beside the ledger; it may lose everything. All calls raise AgentsUnavailable."""
 
     async def agents(self) -> list[Agent] | None:
-        """All agents stored; None where what was stored is lost, and nobody has restored it."""
+        """All agents stored; None where what was stored is lost, or an older copy, and nobody restored it."""
         ...
 
     async def restore(self, agents: Sequence[Agent]) -> None:
-        """Stores what is known, beside what others may have restored."""
+        """Stores what is known, beside what others may have restored, and in place of an older copy."""
         ...
 
     async def save(self, agent: Agent) -> None:

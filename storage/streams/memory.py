@@ -126,16 +126,23 @@ class MemoryAgents:
     def __init__(self, board: "Board | None" = None) -> None:
         self.board = board or Board()
         self._life: int | None = None
+        self._seen, self._is_older = 0, False
 
     async def agents(self) -> list[Agent] | None:
         await self._reach()
         life, self._life = self._life, self.board.life
-        if self._life is None or life not in (None, self._life):
+        is_lost = self._life is None or life not in (None, self._life)
+        self._is_older = not is_lost and self.board.changes < self._seen
+        if not self._is_older:
+            self._seen = self.board.changes
+        if is_lost or self._is_older:
             return None
         return [self.board.agents[agent_id] for agent_id in sorted(self.board.agents)]
 
     async def restore(self, agents: Sequence[Agent]) -> None:
         await self._reach()
+        if self._is_older:
+            self.board.agents, self.board.changes = {}, self._seen + 1
         for agent in agents:
             self.board.agents.setdefault(agent.agent_id, agent)
         self.board.life = self.board.life or next(self.board.lives)
@@ -143,11 +150,13 @@ class MemoryAgents:
     async def save(self, agent: Agent) -> None:
         await self._reach()
         self.board.agents[agent.agent_id] = agent
+        self._count()
 
     async def forget(self, agent_id: str) -> None:
         await self._reach()
         self.board.agents.pop(agent_id, None)
         self.board.sightings.pop(agent_id, None)
+        self._count()
 
     async def sightings(self) -> list[Sighting]:
         await self._reach()
@@ -161,6 +170,10 @@ class MemoryAgents:
 
     async def close(self) -> None:
         """Nothing to let go of."""
+
+    def _count(self) -> None:
+        self.board.changes += 1
+        self._seen = max(self.board.changes, self._seen + 1)
 
     async def _reach(self) -> None:
         await checkpoint()
@@ -179,5 +192,6 @@ class Board:
     def flush(self) -> None:
         """Everything is lost."""
         self.life: int | None = None
+        self.changes = 0
         self.agents: dict[str, Agent] = {}
         self.sightings: dict[str, Sighting] = {}

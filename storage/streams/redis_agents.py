@@ -1,6 +1,7 @@
 """The agents in Redis, for replicas whose ledgers are their own: a hash of agents, and one of what was heard of them.
 
-One field of the hash is no agent: it is given anew where Redis has lost what it held, so that each replica notices.
+One field of the hash is no agent: it is given anew where Redis has lost what it held, so that each replica notices. And
+changes are counted, so that each notices where Redis holds an older copy, as after a fail-over or a restart from one.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,32 +26,55 @@ class RedisAgents:
         Raises InvalidRedisURL.
         """
         self._agents, self._sightings, self._now = f"{key}:agents", f"{key}:sightings", now
+        self._changes = f"{key}:changes"
         self._client = client(url)
         self._life: str | None = None
+        self._seen = 0
+        """So many changes, of that life."""
+        self._is_older = False
+        """Whether it was an older copy when it was looked at last."""
 
     async def agents(self) -> list[Agent] | None:
-        stored = await _reach(answer(self._client.hgetall(self._agents)))
+        pipe = self._client.pipeline(transaction=True)
+        pipe.hgetall(self._agents)
+        pipe.get(self._changes)
+        stored, counted = await _reach(answers(pipe))
+        changes = int(counted or 0)
         life, self._life = self._life, stored.pop(LIFE, None)
-        if self._life is None or life not in (None, self._life):
+        is_lost = self._life is None or life not in (None, self._life)
+        self._is_older = not is_lost and changes < self._seen
+        if not self._is_older:
+            self._seen = changes
+        if is_lost or self._is_older:
             return None
         return [msgspec.json.decode(text, type=Agent) for _, text in sorted(stored.items())]
 
     async def restore(self, agents: Sequence[Agent]) -> None:
         seconds, micros = await _reach(answer(self._client.time()))
         pipe = self._client.pipeline(transaction=True)
+        life = f"{seconds}.{micros}"
+        if self._is_older and self._life is not None:
+            # What it holds says nothing that is not known better. The others see so many changes, and take it over.
+            life = self._life
+            pipe.delete(self._agents)
+            pipe.set(self._changes, self._seen + 1)
         for agent in agents:
             pipe.hsetnx(self._agents, agent.agent_id, _text(agent))
-        pipe.hsetnx(self._agents, LIFE, f"{seconds}.{micros}")
+        pipe.hsetnx(self._agents, LIFE, life)
         await _reach(answers(pipe))
 
     async def save(self, agent: Agent) -> None:
-        await _reach(answer(self._client.hset(self._agents, agent.agent_id, _text(agent))))
+        pipe = self._client.pipeline(transaction=True)
+        pipe.hset(self._agents, agent.agent_id, _text(agent))
+        pipe.incr(self._changes)
+        self._count((await _reach(answers(pipe)))[-1])
 
     async def forget(self, agent_id: str) -> None:
         pipe = self._client.pipeline(transaction=True)
         pipe.hdel(self._agents, agent_id)
         pipe.hdel(self._sightings, agent_id)
-        await _reach(answers(pipe))
+        pipe.incr(self._changes)
+        self._count((await _reach(answers(pipe)))[-1])
 
     async def sightings(self) -> list[Sighting]:
         pipe = self._client.pipeline(transaction=False)
@@ -83,6 +107,10 @@ class RedisAgents:
 
     async def close(self) -> None:
         await let_go(self._client)
+
+    def _count(self, changes: int) -> None:
+        """A change of our own. One that comes out behind those before was made to an older copy, which stays that."""
+        self._seen = max(changes, self._seen + 1)
 
 
 async def _reach(reaching: Awaitable[Any]) -> Any:

@@ -143,6 +143,22 @@ async def test_store_that_loses_everything():
         assert [set(system.gateway.agents()) for system in (one, two)] == [{"agent-1", "agent-2"}] * 2
 
 
+async def test_store_that_falls_back():
+    """What the replicas know replaces an older copy of it: who was sent away stays away, who came stays."""
+    place = InAStore()
+    async with place.replica(ScriptedAgents()) as one, place.replica(ScriptedAgents(), 1) as two:
+        await one.gateway.register(an_agent("agent-1"))
+        await anyio.sleep(1)
+        older = dict(place.board.agents), place.board.changes
+        await two.gateway.remove("agent-1")
+        await two.gateway.register(an_agent("agent-2"))
+        await anyio.sleep(1)
+        place.board.agents, place.board.changes = older
+        await anyio.sleep(2)
+        assert set(place.board.agents) == {"agent-2"}
+        assert [set(system.gateway.agents()) for system in (one, two)] == [{"agent-2"}] * 2
+
+
 async def test_store_that_is_away():
     """Agents register all the same, and the others hear of it when it is back; also a start does not wait for it."""
     place = InAStore()

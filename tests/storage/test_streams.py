@@ -1,5 +1,7 @@
 """What streams promise, in memory and on a real server; and what a real server may do to them."""
 
+from copy import deepcopy
+
 import anyio
 import pytest
 import trio.testing
@@ -365,6 +367,26 @@ class AgentStoreContract:
         await others.restore([an_agent("agent-2"), an_agent("agent-1", cost=1.0)])
         assert await others.agents() == [an_agent("agent-1"), an_agent("agent-2")]
 
+    async def test_older_copy(self, agents, others, copy, fall_back):
+        """A server that took over, or was started again, may know less than replicas: what they know replaces it."""
+        kept, gone, narrowed = an_agent("agent-1"), an_agent("agent-2"), an_agent("agent-3", cost=1.0)
+        await agents.agents()
+        await agents.restore([kept, gone, an_agent("agent-3")])
+        older = await copy()
+        await others.forget("agent-2")
+        await agents.save(narrowed)
+        await agents.save(an_agent("agent-4"))
+        known = [kept, narrowed, an_agent("agent-4")]
+        assert (await agents.agents(), await others.agents()) == (known, known)
+        await fall_back(older)
+        await others.save(narrowed)
+        assert (await agents.agents(), await others.agents()) == (None, None)
+        await agents.restore(known)
+        assert await agents.agents() == known
+        assert await others.agents() == known
+        await others.save(gone)
+        assert await agents.agents() == [kept, gone, narrowed, an_agent("agent-4")]
+
 
 class TestMemoryAgents(AgentStoreContract):
     @pytest.fixture(params=["asyncio", "trio"])
@@ -390,6 +412,20 @@ class TestMemoryAgents(AgentStoreContract):
 
         return lose
 
+    @pytest.fixture
+    def copy(self, board):
+        async def copy():
+            return deepcopy(vars(board) | {"lives": None})
+
+        return copy
+
+    @pytest.fixture
+    def fall_back(self, board):
+        async def fall_back(older):
+            vars(board).update(older | {"lives": board.lives})
+
+        return fall_back
+
 
 class TestRedisAgents(AgentStoreContract):
     @pytest.fixture
@@ -414,6 +450,27 @@ class TestRedisAgents(AgentStoreContract):
             redis.flush()
 
         return lose
+
+    @pytest.fixture
+    def client(self, redis, redis_url):
+        with redis.client(int(redis_url.rpartition("/")[2])) as client:
+            yield client
+
+    @pytest.fixture
+    def copy(self, client):
+        async def copy():
+            return {key: client.copy(key, f"older:{key}") for key in client.scan_iter()}
+
+        return copy
+
+    @pytest.fixture
+    def fall_back(self, client):
+        async def fall_back(older):
+            client.delete(*(key for key in client.scan_iter() if not key.startswith("older:")))
+            for key in older:
+                client.rename(f"older:{key}", key)
+
+        return fall_back
 
     async def test_clock_that_is_wrong(self, agents, redis_url):
         """Times travel by the clock of the server: a replica an hour ahead hears of it in its own time."""
