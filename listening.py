@@ -53,7 +53,8 @@ def url_of(listener: socket, settings: Settings) -> str:
     address = listener.getsockname()
     if listener.family == AF_UNIX:
         return f"unix:{address}"
-    return url_at(*address[:2], settings)
+    host, port = address[:2]
+    return url_at(host, port, settings)
 
 
 def url_at(host: str, port: int, settings: Settings) -> str:
