@@ -11,6 +11,8 @@ _LISTS = (list, tuple)
 _HOLDERS = (dict, *_LISTS)
 _BARE = (int, float, type(None))
 _NOT_PLAIN = re.compile(r"[\W_]")
+_SKIPPED = str.maketrans("", "", "\t\n\r")
+"""What whoever reads a URL passes over, wherever it stands (WHATWG URL Standard §4.4, as `urlsplit` does)."""
 _DATA_URI = re.compile(r"data:\s*(?:(?:image|video|audio)/|application/dicom)", re.IGNORECASE)
 
 
@@ -82,7 +84,7 @@ def _is_marked(key: str, keys: frozenset[str]) -> bool:
 
 
 def _is_media(text: str) -> bool:
-    return _DATA_URI.search(text) is not None
+    return _DATA_URI.search(text.translate(_SKIPPED)) is not None
 
 
 def plain(key: str) -> str:

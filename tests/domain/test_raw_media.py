@@ -40,6 +40,8 @@ CARRIES: list[Any] = [
     {"a": "Data:Image/jpeg;base64,AAAA"},
     {"a": "data: image/png;base64,AAAA"},
     {"a": "data:\n\timage/png;base64,AAAA"},
+    {"a": "da\nta:image/png;base64,AAAA"},
+    {"a": "see data\r\n:\tima\tge\n/png;base64,AAAA"},
     {"a": "data:video/mp4;base64,AAAA"},
     {"a": "data:audio/ogg,AAAA"},
     {"a": "data:application/dicom;base64,AAAA"},
