@@ -22,6 +22,8 @@ WAIT_S = 30.0
 MARGIN_S = 10.0
 PLACES_EVERY_S = 0.5
 UNKNOWN = 404
+PASSING = (0, 401, 408, 429)
+"""What may be answered otherwise in a while: nobody was there, a token is just being replaced, it went too slowly."""
 TRIES = 8
 
 
@@ -90,7 +92,7 @@ class Puller:
         """The same result may be given twice, so it is, until the orchestrator has heard it."""
         for attempt in range(TRIES):
             status, _ = await self._calls.post(f"/task/{task.task_id}/result", result)
-            if status and status < 500 and status != 429:
+            if status < 500 and status not in PASSING:
                 log.log(logging.INFO if status == 200 else logging.WARNING, "%r handed in (%d)", task, status)
                 return
             await asyncio.sleep(random.uniform(0, min(BACKOFF_MOST, BACKOFF_FIRST * 2**attempt)))

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from orchestrator.client import Orchestrator
 from orchestrator.testing import Service
-from orchestrator.workers import Agent, Options, Permanent, Retryable, Task
+from orchestrator.workers import Agent, Options, Permanent, Retryable, Task, pulling
 from orchestrator.workers.testing import PATIENCE, Gate
 
 pytestmark = pytest.mark.anyio
@@ -195,10 +195,16 @@ async def test_a_task_that_is_taken_away(service: Service) -> None:
 
 
 @asynccontextmanager
-async def proxied(service: Service) -> AsyncGenerator[int]:
-    """The port of a proxy that says of no answer how long it is, as one does that compresses."""
+async def proxied(service: Service, *refusals: int) -> AsyncGenerator[int]:
+    """The port of a proxy that says of no answer how long it is, as one does that compresses.
+
+    Results are first answered by the `refusals`.
+    """
+    left = [*refusals]
 
     async def forward(request: web.Request) -> web.StreamResponse:
+        if left and request.path.endswith("/result"):
+            return web.json_response({}, status=left.pop(0))
         headers = {"Content-Type": request.content_type}
         reply = await service.ask(request.method, request.raw_path, data=await request.read(), headers=headers)
         response = web.StreamResponse(status=reply.status, headers={"Content-Type": "application/json"})
@@ -228,3 +234,18 @@ async def test_behind_a_proxy_that_compresses(service: Service) -> None:
     async with proxied(service) as port, at_work(embedder(handle), service, port=port):
         done = await service.ended(await sent(service, task_type="embed"))
     assert (done["status"], done["attempts"]) == ("succeeded", 1)
+
+
+async def test_a_result_that_is_not_taken_at_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is given again where that may help, as while the agent's token is being replaced: the work is not done twice."""
+    monkeypatch.setattr(pulling, "BACKOFF_FIRST", 0.01)
+    worked = list[str]()
+
+    async def handle(task: Task) -> dict[str, Any]:
+        worked.append(task.task_id)
+        return {"done": True}
+
+    async with proxied(service, 401, 408, 429, 503) as port, at_work(embedder(handle), service, port=port):
+        task_id = await sent(service, task_type="embed")
+        done = await service.ended(task_id)
+    assert (done["status"], done["attempts"], worked) == ("succeeded", 1, [task_id])
