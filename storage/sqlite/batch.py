@@ -90,10 +90,10 @@ def commit(
     return book, outcomes
 
 
-def empty_log(connection: sqlite3.Connection) -> bool:
+def empty_log(connection: sqlite3.Connection, wait: str = sql.HARDLY_WAIT) -> bool:
     """Puts the log into the file and cuts it to nothing; False where a reader is in the way, or the disk."""
     try:
-        connection.execute(sql.HARDLY_WAIT)
+        connection.execute(wait)
         (busy, _, _) = connection.execute(sql.EMPTY_LOG).fetchone()
         connection.execute(sql.WAIT)
     except sqlite3.Error:

@@ -133,9 +133,10 @@ class SqliteLedger(SqliteReader):
         except CommitUnknown:
             self._unknown = True
             raise
-        self._traces = self._traces or Erased in map(type, outcomes)
-        if self._traces:
-            self._traces = not batch.empty_log(self._connection)
+        erased = Erased in map(type, outcomes)
+        if erased or self._traces:
+            # Where a reader was in the way, the commits behind it do not wait for that reader too, each again.
+            self._traces = not batch.empty_log(self._connection, sql.HARDLY_WAIT if erased else sql.IN_PASSING)
         return outcomes
 
     def _close(self) -> None:

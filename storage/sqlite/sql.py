@@ -132,6 +132,7 @@ ERASE_TASK = "UPDATE tasks SET payload = x'', meta = x'', data_key = NULL WHERE 
 ERASE_RESULT = "DELETE FROM results WHERE seq = ?"
 # Commits wait behind it, so a reader that takes its time is not waited for.
 HARDLY_WAIT = "PRAGMA busy_timeout = 250"
+IN_PASSING = "PRAGMA busy_timeout = 10"
 WAIT = "PRAGMA busy_timeout = 5000"
 EMPTY_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
 

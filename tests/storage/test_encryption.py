@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 
+import anyio
 import pytest
 from conformance import Accepting, Keys, Moving, Reading
 from conformance_consents import Consents
@@ -147,6 +148,21 @@ class TestFile:
         await stored(ledger, accept(2))
         assert sealed not in self.contents(file)
         await ledger.close()
+
+    async def test_opened_beside_a_reader(self, file):
+        """Who reads for long holds no commit up, though the log cannot be emptied meanwhile."""
+        ledger = await self.opened(file, OLD)
+        await written(ledger)
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM tasks").fetchall()
+            await ledger.close()
+            again = await self.opened(file, OLD)
+            began = anyio.current_time()
+            for number in range(2, 42):
+                await stored(again, accept(number))
+            assert anyio.current_time() - began < 5
+            await again.close()
 
     async def test_erased_beside_a_reader_and_killed(self, file):
         """Whatever process opens the ledger after that empties the log with its first commit."""
