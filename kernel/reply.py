@@ -25,7 +25,7 @@ class Reply(Generic[R]):
     def __init__(self) -> None:
         self._answered = self._expired = False
         self._awaited: Signal | None = None
-        self._value: R | None = None
+        self._value: Any = None
         self._error: Exception | None = None
         self._listener: Callable[[Reply[R]], None] | None = None
 
@@ -57,7 +57,7 @@ class Reply(Generic[R]):
             raise self._error
         if not self._answered:
             raise Expired
-        return cast(R, self._value)
+        return self._value
 
     def expire(self) -> None:
         """Nobody waits any longer. The slot stays as it is: an answer that comes later goes nowhere."""
