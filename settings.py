@@ -59,6 +59,8 @@ SIGNING_KEY = rf"^(|whsec_{_BASE64}|(?!whsec_)[^\x00-\x20]{{24,}})$(?!\n)"
 _SECRETS = frozenset(
     {"storage.database_url", "storage.redis_url", "storage.encryption_key", "audit.signing_key", "webhooks.secret"}
 )
+_ADDRESSES = frozenset({"auth.jwt_keys", "tracing.otlp_endpoint"})
+"""What may be a URL, in which there may be a password."""
 
 
 class Storage(Section, frozen=True):
@@ -258,7 +260,12 @@ class Log(Section, frozen=True):
 
 
 class TracingSettings(Section, frozen=True):
+    """Shows no password of its own accord."""
+
     otlp_endpoint: Annotated[str, Meta(max_length=1_000)]
+
+    def __repr__(self) -> str:
+        return f"TracingSettings(otlp_endpoint={_shown('tracing.otlp_endpoint', self.otlp_endpoint)!r})"
 
 
 class Settings(Section, frozen=True):
@@ -370,4 +377,5 @@ def load_with_sources(
 
 
 def _shown(name: str, value: Any) -> Any:
-    return masked(value) if name in _SECRETS and value else value
+    secret = name in _SECRETS or (name in _ADDRESSES and "://" in value)
+    return masked(value) if secret and value else value

@@ -426,6 +426,24 @@ def test_a_password_in_a_url(url, shown, variable, name):
     assert SECRET not in repr(effective) + repr(settings) + str(settings.storage)
 
 
+@pytest.mark.parametrize("name", ["auth.jwt_keys", "tracing.otlp_endpoint"])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"https://box:{SECRET}@keys.clinic/jwks", "https://***@keys.clinic/jwks"),
+        (f"https://keys.clinic/jwks?token={SECRET}", "https://***"),
+        ("https://keys.clinic/jwks", "https://keys.clinic/jwks"),
+        ("/etc/orchestrator/jwks.json", "/etc/orchestrator/jwks.json"),
+    ],
+)
+def test_a_password_in_what_may_be_an_address(name, text, shown):
+    """Is not shown among the settings in force; what has none is shown as it is."""
+    _, effective = load_with_sources(None, {f"ORCHESTRATOR_{name.replace('.', '_').upper()}": text})
+    assert [it.value for it in effective if it.name == name] == [shown]
+    settings, _ = load_with_sources(None, {"ORCHESTRATOR_TRACING_OTLP_ENDPOINT": text})
+    assert SECRET not in repr(settings)
+
+
 @pytest.mark.parametrize("where", ["variable", "file", "secret file"])
 def test_a_password_and_a_mistake_elsewhere(where, tmp_path):
     """The error tells of the mistake alone."""
