@@ -389,6 +389,7 @@ REMOVE_TOLD = "DELETE FROM outbox WHERE task_id = ?"
 REMOVE_TASK = "DELETE FROM tasks WHERE task_id = ? AND " + _ENDED
 
 AT_ONCE = {
+    ADD_OUTGOING: [(rows, ADD_OUTGOING + ", (?, ?)" * (rows - 1)) for rows in ROWS],
     ADD_KEY: [(rows, ADD_KEY + (", " + _KEY) * (rows - 1)) for rows in ROWS],
     ADD_TASK: [(rows, ADD_TASK + (", " + _NEW_TASK) * (rows - 1)) for rows in ROWS],
     MOVE_TASK: [(rows, _MOVE_TASKS + (", " + _MOVE) * (rows - 1) + _MOVED) for rows in ROWS],

@@ -8,6 +8,7 @@ import anyio
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import RedisError, ResponseError
 
 from orchestrator.storage.ports import StreamsUnavailable
@@ -27,6 +28,16 @@ class GroupGone(Exception):
 
 class GroupThere(Exception):
     """The group was made already."""
+
+
+class _Packing:
+    """What connections of the driver's asyncio half lack: commands are packed by hiredis, at a fifth of the price."""
+
+    _packer: Any = HiredisRespSerializer()
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        packed: list[bytes] = self._packer.pack(*args)
+        return packed
 
 
 _CODES = {"NOGROUP": GroupGone, "UNBLOCKED": GroupGone, "BUSYGROUP": GroupThere}
@@ -76,7 +87,7 @@ def client(url: str, answer_s: float = ANSWER_S) -> Any:
     """A client whose commands are answered within `answer_s` seconds, and tried once. Raises InvalidRedisURL."""
     from_url: Any = getattr(Redis, "from_url")  # noqa: B009 - its type is partly unknown
     try:
-        return from_url(
+        made = from_url(
             url,
             protocol=2,
             decode_responses=True,
@@ -89,3 +100,7 @@ def client(url: str, answer_s: float = ANSWER_S) -> Any:
         )
     except ValueError as error:
         raise InvalidRedisURL("redis:// or rediss:// with host, port and database is needed") from error
+    pool = made.connection_pool
+    # TLS, or a socket file: what the address asks for is known by now.
+    pool.connection_class = type("Packing", (_Packing, pool.connection_class), {})
+    return made
