@@ -28,9 +28,10 @@ from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.supervisor import Supervisor
 from orchestrator.outbound.ports import OutboundClient
 from orchestrator.settings import Settings, SettingsError, load
+from orchestrator.storage.agent_store import AgentStore
 from orchestrator.storage.commands import Moved
 from orchestrator.storage.opening import UnsupportedURL, open_agents, open_ledger, open_streams
-from orchestrator.storage.ports import AgentStore, Ledger, Queue, Streams
+from orchestrator.storage.ports import Ledger, Queue, Streams
 from orchestrator.storage.queue import EmbeddedQueue
 from orchestrator.storage.sealing import Codec, codec_of
 from orchestrator.storage.streams.names import StreamNames

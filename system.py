@@ -40,7 +40,8 @@ from orchestrator.kernel.mailbox import Mailbox
 from orchestrator.kernel.watch import Watch
 from orchestrator.outbound.ports import OutboundClient
 from orchestrator.settings import Settings
-from orchestrator.storage.ports import AgentStore, Ledger, Queue, StreamIntake, Streams
+from orchestrator.storage.agent_store import AgentStore
+from orchestrator.storage.ports import Ledger, Queue, StreamIntake, Streams
 from orchestrator.telemetry import Telemetry
 
 

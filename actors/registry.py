@@ -40,7 +40,8 @@ from orchestrator.kernel.inbox import Inbox
 from orchestrator.kernel.monotonic import monotonic
 from orchestrator.kernel.watch import Watch
 from orchestrator.outbound.ports import Busy, Declined, Garbled, Refused, Succeeded, TimedOut
-from orchestrator.storage.ports import AgentsUnavailable, LedgerReader
+from orchestrator.storage.agent_store import AgentsUnavailable
+from orchestrator.storage.ports import LedgerReader
 
 M = TypeVar("M")
 

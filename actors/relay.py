@@ -113,6 +113,9 @@ class Relay:
             self._emit(StreamsEvict(policy))
         self._warned = True
         if not await self._streams.intact():
+            if self._rules.payload:
+                # A server that took over, or came back from a copy, may hold what was taken out since.
+                await self._streams.empty()
             await self._tell_again(inbox)
             await self._streams.vouch()
         self._seen(away=None)

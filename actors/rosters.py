@@ -8,8 +8,9 @@ from orchestrator.actors.committing import Committer
 from orchestrator.actors.reading import read
 from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.audit import AuditDraft
+from orchestrator.storage.agent_store import AgentStore, AgentsUnavailable
 from orchestrator.storage.commands import ForgetAgent, Note, SaveAgent, TellSightings
-from orchestrator.storage.ports import AgentStore, AgentsUnavailable, LedgerReader
+from orchestrator.storage.ports import LedgerReader
 
 
 class Roster(Protocol):

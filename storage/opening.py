@@ -10,8 +10,9 @@ from urllib.parse import unquote, urlsplit
 import anyio
 
 from orchestrator.kernel.environment import Environment
+from orchestrator.storage.agent_store import AgentStore
 from orchestrator.storage.memory import MemoryLedger
-from orchestrator.storage.ports import AgentStore, Ledger, Streams
+from orchestrator.storage.ports import Ledger, Streams
 from orchestrator.storage.sealing import PLAIN, Codec
 from orchestrator.storage.sqlite import schema as sqlite_schema
 from orchestrator.storage.sqlite.ledger import SqliteLedger

@@ -226,42 +226,6 @@ class StreamsUnavailable(Exception):
     """The streams cannot be reached now, or did not answer in time; what was to be done may have been done."""
 
 
-class AgentsUnavailable(Exception):
-    """The store of agents cannot be reached now."""
-
-
-class AgentStore(Protocol):
-    """Where replicas share agents beside the ledger; it may lose everything. All calls raise AgentsUnavailable."""
-
-    async def agents(self) -> list[Agent] | None:
-        """All agents stored; None where what was stored is lost, or an older copy, and nobody restored it."""
-        ...
-
-    async def restore(self, agents: Sequence[Agent]) -> None:
-        """Stores what is known, beside what others may have restored, and in place of an older copy."""
-        ...
-
-    async def save(self, agent: Agent) -> None:
-        """Stores or replaces an agent."""
-        ...
-
-    async def forget(self, agent_id: str) -> None:
-        """Removes an agent and its sighting."""
-        ...
-
-    async def sightings(self) -> list[Sighting]:
-        """What replicas have told each other."""
-        ...
-
-    async def tell(self, sightings: Sequence[Sighting]) -> None:
-        """Tells the other replicas."""
-        ...
-
-    async def close(self) -> None:
-        """Lets go. Twice is safe."""
-        ...
-
-
 class Message(Struct, frozen=True):
     """What a stream is told: that of a class, or of the dead letters (None). The fields hold no more than they must."""
 
@@ -306,6 +270,10 @@ class Streams(Protocol):
 
     async def forget(self, task_ids: Collection[str]) -> None:
         """No entry names one of the tasks any more, whoever has it. Reads through all of them. Twice is safe."""
+        ...
+
+    async def empty(self) -> None:
+        """No class's stream holds anything any more, whoever has it. Twice is safe."""
         ...
 
     async def intact(self) -> bool:

@@ -14,8 +14,9 @@ from orchestrator.kernel.environment import Environment
 from orchestrator.kernel.watch import Watch
 from orchestrator.outbound.ports import Call, Ending, Notice, Succeeded, TimedOut
 from orchestrator.settings import load
+from orchestrator.storage.agent_store import AgentStore
 from orchestrator.storage.memory import MemoryLedger
-from orchestrator.storage.ports import AgentStore, Ledger, Streams
+from orchestrator.storage.ports import Ledger, Streams
 from orchestrator.supervisor import Decorate
 
 

@@ -8,7 +8,8 @@ from anyio.lowlevel import checkpoint
 
 from orchestrator.domain.agent import Agent, Sighting
 from orchestrator.domain.task import Priority
-from orchestrator.storage.ports import AgentsUnavailable, Message, StreamEntry, StreamsUnavailable
+from orchestrator.storage.agent_store import AgentsUnavailable
+from orchestrator.storage.ports import Message, StreamEntry, StreamsUnavailable
 
 
 class Broker:
@@ -86,6 +87,11 @@ class MemoryStreams:
             for entry_id in [name for name, message in held.items() if message.fields["task_id"] in task_ids]:
                 del held[entry_id]
                 self.broker.pending.pop(entry_id, None)
+
+    async def empty(self) -> None:
+        await self._reach()
+        self.broker.messages.update((priority, {}) for priority in Priority)
+        self.broker.pending.clear()
 
     async def intact(self) -> bool:
         await self._reach()

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from orchestrator.domain.agent import Agent, Sighting
-from orchestrator.storage.ports import AgentsUnavailable, StreamsUnavailable
+from orchestrator.storage.agent_store import AgentsUnavailable
+from orchestrator.storage.ports import StreamsUnavailable
 from orchestrator.storage.streams.connecting import answer, answers, client, let_go
 
 LIFE = "-"

@@ -112,6 +112,10 @@ class RedisStreams:
                     await self._drop({name: ids})
                 after = f"({page[-1][0]}"
 
+    async def empty(self) -> None:
+        # The groups go with them, as if the server had lost them.
+        await answer(self._commands.delete(*self._names.streams.values()))
+
     async def intact(self) -> bool:
         # Another process is a server that was restarted, or one that took over: what it holds, nobody knows.
         self._server = str((await answer(self._commands.info("server")))["run_id"])

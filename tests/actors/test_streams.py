@@ -339,6 +339,18 @@ async def test_erased_while_the_streams_are_away(ledger, broker):
         await until(lambda: names_in(broker) == others)
 
 
+async def test_erased_and_brought_back_by_an_older_copy(ledger, broker):
+    """A server that takes over, or starts from a copy, does not hold again what was taken out."""
+    async with replica(ScriptedAgents(), ledger, broker, **WITH_PAYLOAD) as system:
+        others, ids = await behind_others(system, broker, a_request())
+        older = dict(broker.messages[NORMAL])
+        await system.gateway.erase(task_id=ids[0])
+        await until(lambda: names_in(broker) == others)
+        broker.flush()
+        broker.messages[NORMAL] = older
+        await until(lambda: broker.vouched and names_in(broker) == others)
+
+
 class LateStreams(MemoryStreams):
     """Something else happens before what is to be added is there."""
 

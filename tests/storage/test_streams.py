@@ -8,8 +8,9 @@ import trio.testing
 
 from orchestrator.domain.agent import Sighting
 from orchestrator.domain.task import Priority
+from orchestrator.storage.agent_store import AgentsUnavailable
 from orchestrator.storage.opening import UnsupportedURL, open_agents, open_streams
-from orchestrator.storage.ports import AgentsUnavailable, Message, StreamEntry, Streams, StreamsUnavailable
+from orchestrator.storage.ports import Message, StreamEntry, Streams, StreamsUnavailable
 from orchestrator.storage.streams.memory import Board, Broker, MemoryAgents, MemoryStreams
 from orchestrator.storage.streams.names import StreamNames
 from orchestrator.testing import an_agent
@@ -68,6 +69,18 @@ class StreamsContract:
         assert await streams.lengths() == {URGENT: 0, HIGH: 0, NORMAL: 1199, LOW: 0, None: 0}
         assert told(await claimed(streams)) == [(NORMAL, "task-2")]
         assert told(await streams.read({NORMAL: 6, HIGH: 1}, 0)) == [(NORMAL, f"task-{n}") for n in (3, 4, 5, 6, 8, 9)]
+
+    async def test_emptied(self, streams, other):
+        """No class has an entry any more, whoever has it; the dead letters stay, and what is told then is read."""
+        await streams.add([a_message(1), a_message(2), a_message(3, URGENT), a_message(4, None)])
+        await other.read({NORMAL: 1}, 0)
+        for _ in range(2):
+            await streams.empty()
+        assert await streams.lengths() == {URGENT: 0, HIGH: 0, NORMAL: 0, LOW: 0, None: 1}
+        await streams.add([a_message(5)])
+        while not (entries := await other.read(ALL, 0)):
+            pass
+        assert told(entries) == [(NORMAL, "task-5")]
 
     async def test_nothing_wanted(self, streams):
         """Then nothing is taken."""
