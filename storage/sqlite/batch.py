@@ -94,8 +94,10 @@ def empty_log(connection: sqlite3.Connection, wait: str = sql.HARDLY_WAIT) -> bo
     """Puts the log into the file and cuts it to nothing; False where a reader is in the way, or the disk."""
     try:
         connection.execute(wait)
-        (busy, _, _) = connection.execute(sql.EMPTY_LOG).fetchone()
-        connection.execute(sql.WAIT)
+        try:
+            (busy, _, _) = connection.execute(sql.EMPTY_LOG).fetchone()
+        finally:
+            connection.execute(sql.WAIT)
     except sqlite3.Error:
         # What was committed is safe in the log, which the next commit tries to empty again.
         return False

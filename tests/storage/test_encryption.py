@@ -11,6 +11,7 @@ from conformance import Accepting, Keys, Moving, Reading
 from conformance_consents import Consents
 from conformance_erasure import Erasing, erase, is_empty
 from ledger_builders import a_key, accept, draft, kinds, moved, one, read, stored, task_id, trail
+from ledger_faults import database_error, put_before
 from test_ledgers import PostgresStore, SqliteStore
 
 from orchestrator.crypto.envelope import CannotOpen, Envelope, InvalidMasterKey
@@ -19,9 +20,10 @@ from orchestrator.domain.task import Consent
 from orchestrator.rotation import rotate
 from orchestrator.settings import load
 from orchestrator.storage.browsing import TaskQuery
-from orchestrator.storage.commands import RevokeConsent
+from orchestrator.storage.commands import Erased, RevokeConsent
 from orchestrator.storage.ports import Unreadable
 from orchestrator.storage.sealing import codec_of
+from orchestrator.storage.sqlite import sql
 from orchestrator.storage.sqlite.ledger import SqliteLedger
 
 pytestmark = pytest.mark.anyio
@@ -163,6 +165,21 @@ class TestFile:
                 await stored(again, accept(number))
             assert anyio.current_time() - began < 5
             await again.close()
+
+    async def test_a_log_that_cannot_be_emptied(self, file):
+        """Of a disk that fails then, the commits behind it know nothing: they wait for the database as ever."""
+        ledger = await self.opened(file, OLD)
+        await written(ledger)
+
+        def fail(_connection: sqlite3.Connection, statement: str) -> None:
+            if statement == sql.EMPTY_LOG:
+                raise database_error("SQLITE_IOERR")
+
+        real = put_before(ledger, fail)
+        assert isinstance(await one(ledger, erase(1)), Erased)
+        assert real.execute("PRAGMA busy_timeout").fetchone() == (5000,)
+        ledger._connection = real
+        await ledger.close()
 
     async def test_erased_beside_a_reader_and_killed(self, file):
         """Whatever process opens the ledger after that empties the log with its first commit."""
