@@ -370,7 +370,7 @@ class Application:
             async with Orchestrator(self._settings) as orchestrator:
                 self._app, settings = orchestrator.asgi().asgi_app, self._settings
                 revoked = bool(settings.auth.certificate_crl_file)
-                state[TERMS] = Terms(settings.limits, revoked, orchestrator.drain)
+                state[TERMS] = Terms(settings.limits, revoked, orchestrator.drain, self, self._app)
                 settle_collector()
                 await send({"type": "lifespan.startup.complete"})
                 await receive()

@@ -71,9 +71,12 @@ class HttpProtocol(Connection):
         self, config: "Config", server_state: "ServerState", app_state: dict[str, Any], _loop: _Loop = None
     ) -> None:
         """`app_state` is the state of the lifespan."""
+        terms: Terms = app_state[TERMS]
         if _SITE not in app_state:
-            app_state[_SITE] = UvicornSite(app_state[TERMS], config, server_state)
+            app_state[_SITE] = UvicornSite(terms, config, server_state)
         app = cast("ASGI", config.loaded_app)  # pyright: ignore[reportUnknownMemberType] - it has no type there
+        # What stands in front of ours, if anything does, stays there.
+        app = terms.behind if app == terms.front else app
         super().__init__(app, app_state[_SITE], app_state, _loop or asyncio.get_running_loop())
         self._server = server_state
 

@@ -33,12 +33,15 @@ class AtOnce(Protocol):
 class Terms(Struct, frozen=True):
     """What holds for those who connect, and what ends their waiting: streams and long-polls see `drain` at once.
 
-    `revoked`: whether there is a list of certificates that were taken back.
+    `revoked`: whether there is a list of certificates that were taken back. `behind` answers connections for `front`,
+    the application that the server was given: whoever serves that alone need not go through it.
     """
 
     limits: Limits
     revoked: bool
     drain: Callable[[], None]
+    front: ASGI
+    behind: ASGI
 
 
 class Site(Protocol):

@@ -45,5 +45,5 @@ class OnUvicorn:
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
-            scope["state"][TERMS] = Terms(self._limits, False, self.drained.set)
+            scope["state"][TERMS] = Terms(self._limits, False, self.drained.set, self._serve, self._app)
         await self._app(scope, receive, send)
