@@ -38,7 +38,8 @@ class Direct:
         if found is None:
             return self._app(scope, receive, send)
         handler, call, most = found
-        return self._answer(DirectRequest(scope, receive, most=most, within_s=self._within), handler, call, send)
+        request = DirectRequest(scope, receive, send, most=most, within_s=self._within)
+        return self._answer(request, handler, call, send)
 
     async def _answer(self, request: DirectRequest, handler: Handler, call: str, send: Any) -> None:
         try:

@@ -19,7 +19,18 @@ AT_ONCE = "orchestrator.at_once"
 
 
 class AtOnce(Protocol):
-    """A request whose body may be there already, and whose answer is known as a whole."""
+    """A request whose body may be there already, and whose answer is known as a whole.
+
+    Its `receive` and `send` are those of ASGI. Who is called with others is not alone with the server.
+    """
+
+    async def receive(self) -> Any:
+        """The next message."""
+        ...
+
+    async def send(self, message: Any) -> None:
+        """A part of the answer."""
+        ...
 
     def take(self) -> bytes | None:
         """The whole body, once; None where not all of it is there, and it has to be received."""

@@ -220,7 +220,7 @@ async def test_sessions_end() -> None:
     def showing(cookie: str) -> DirectRequest:
         headers = [(b"cookie", f"{COOKIE}={cookie}".encode())]
         scope = {"method": "GET", "path": "/", "query_string": b"", "headers": headers}
-        return DirectRequest(scope, None, most=0, within_s=0)
+        return DirectRequest(scope, None, None, most=0, within_s=0)
 
     used = await store.open(showing(""), "key")
     for _ in range(int(LASTS_S / IDLE_S)):

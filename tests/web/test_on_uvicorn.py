@@ -1,6 +1,7 @@
 """Our class on uvicorn: what uvicorn's options mean for it, and how the two end together."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,9 +10,11 @@ import anyio
 import pytest
 from uvicorn_serving import OnUvicorn
 
+from orchestrator import create_app
 from orchestrator.kernel.inbox import Inbox, Stop
 from orchestrator.kernel.mailbox import Mailbox
 from orchestrator.settings import load
+from orchestrator.testing import a_task
 from orchestrator.web.server import listen
 
 pytestmark = pytest.mark.anyio
@@ -116,6 +119,31 @@ async def test_headers_of_every_answer() -> None:
         assert told.startswith(b"HTTP/1.1 " + status)
         for header in (b"\r\ndate: ", b"\r\nserver: uvicorn\r\n", b"\r\nx-box: 1\r\n"):
             assert told.count(header) == 1
+
+
+async def test_what_stands_in_front() -> None:
+    """Sees every part of every request and answer that passes it, of the calls as well that go past the framework."""
+    seen: list[str] = []
+
+    async def front(scope: Any, receive: Any, send: Any) -> None:
+        async def heard() -> Any:
+            message = await receive()
+            seen.append(message["type"])
+            return message
+
+        async def told(message: Any) -> None:
+            seen.append(message["type"])
+            await send(message)
+
+        await ours(scope, *((receive, send) if scope["type"] == "lifespan" else (heard, told)))
+
+    ours = create_app(load(environ={"DATABASE_URL": "memory://", "LOG_LEVEL": "ERROR"}))
+    async with running(front) as web, await web.connect() as stream:
+        body = json.dumps(a_task()).encode()
+        head = f"POST /route_task HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
+        await stream.send(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+        assert (await rest(stream)).startswith(b"HTTP/1.1 202 ")
+    assert seen == ["http.request", "http.response.start", "http.response.body"]
 
 
 async def test_an_address_that_a_proxy_says() -> None:

@@ -38,8 +38,11 @@ class Client:
         self._sent += 1
         return {"type": "http.request", "body": b"x", "more_body": self._sent < len(self._times)}
 
+    async def send(self, message: Any) -> None:
+        raise AssertionError(message)
+
     async def read(self) -> bytes:
-        return await DirectRequest(self.scope, self.receive, most=100, within_s=WITHIN_S).get_data()
+        return await DirectRequest(self.scope, self.receive, self.send, most=100, within_s=WITHIN_S).get_data()
 
 
 @pytest.mark.parametrize("times", [(0,), (0, 9.999), (9.999,), (1, 9.999), (3, 6, 9.999), (0, 0, 5, 9.999)], ids=str)
