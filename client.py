@@ -23,6 +23,8 @@ MARGIN_S = 15.0
 SILENT_S = 45.0
 """A stream that says nothing for so long is broken: without news it says each 15 s that it is alive."""
 STREAM = "text/event-stream"
+MAX_LINE = 2**29
+"""Bytes. A result stands in one line, and of an agent's answer no orchestrator takes half as much."""
 
 Q = ParamSpec("Q")
 T = TypeVar("T")
@@ -136,13 +138,17 @@ def segment(name: str) -> str:
     return quote(name, safe="")
 
 
-async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
-    """The lines of a stream as they come, of any length: a result stands in one."""
-    rest = b""
+async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytearray]:
+    """The lines of a stream as they come. Raises ValueError for one that has no end."""
+    rest = bytearray()
     async for some in content.iter_any():
-        *lines, rest = (rest + some).split(b"\n")
-        for line in lines:
-            yield line
+        rest += some
+        if b"\n" in some:
+            *lines, rest = rest.split(b"\n")
+            for line in lines:
+                yield line
+        if len(rest) > MAX_LINE:
+            raise ValueError("a line without an end")
 
 
 def _decoded(body: bytes) -> dict[str, Any]:

@@ -275,17 +275,21 @@ async def test_a_large_result_in_a_stream(connect: Any, tmp_path: Path) -> None:
     assert (last.name, last.data["result"]) == ("end", output)
 
 
-async def test_a_stream_that_falls_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is given up when not even a sign of life comes: the other end may be gone without a word."""
+@pytest.mark.parametrize("without", ["a word", "an end"])
+async def test_a_stream_that_says_no_more(without: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is given up when not even a sign of life comes, or a line that never ends: what it holds has a bound."""
 
     async def silent(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         await response.write(b"retry: 2000\n\nevent: state\nid: 1\ndata: {}\n\n")
+        while without == "an end":
+            await response.write(b"x" * 100)
+            await anyio.sleep(0.01)
         await anyio.sleep_forever()
         return response
 
-    monkeypatch.setattr(client, "SILENT_S", 0.2)
+    monkeypatch.setattr(client, *(("SILENT_S", 0.2) if without == "a word" else ("MAX_LINE", 1_000)))
     app = web.Application()
     app.router.add_get("/task/task-1/events", silent)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
